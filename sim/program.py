@@ -1,0 +1,211 @@
+"""The Program: what both backends execute, a list of operations in topological order.
+
+Every operation has one output of shape (B, width) per step and reads the outputs of earlier operations of the
+same step (delays and neurons keep state between steps). A *port* is the sum of the outputs of its sources, as edges
+that join in NIR are. Nothing here computes; `sim.lower` makes Programs, the backends run them.
+
+Steps are counted from 0, the step in which the sources put out the first bin of a sample. An operation with latency
+d shows the sample's step t at executed step t + d. Before a sample all state is zero (membranes, delay lines,
+attention states, clock counts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+
+
+class Signal(Enum):
+    """What an output carries; it decides whether a synapse accumulates or multiplies."""
+
+    CLOCK = "clock"  # 1 on the valid steps of a sample, else 0
+    SPIKES = "spikes"  # non-negative integers: n is n events
+    VALUES = "values"  # real numbers
+
+
+@dataclass(frozen=True)
+class Port:
+    """The sum of the outputs of operations `sources` (names); width and signal are those of the sum."""
+
+    sources: tuple[str, ...]
+    width: int
+    signal: Signal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """Common to all: name (NIR node, or common prefix of fused nodes), output width and signal.
+
+    `latency` is the delay of the output against the graph's inputs in steps, None where the graph does not tell.
+    """
+
+    name: str
+    width: int
+    signal: Signal
+    latency: int | None = None
+
+    @property
+    def ports(self) -> dict[str, Port]:
+        """The input ports by name, in the order in which they are declared."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: port for name, port in found.items() if isinstance(port, Port)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Operation):
+    """A graph input: puts out what the host gives it for this step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sink(Operation):
+    """A graph output: hands its input to the host. y = x."""
+
+    x: Port
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One tap of a kernel over time: `delay` steps, then weights (out, in), or (n,) where channels do not mix."""
+
+    delay: int
+    weight: FloatArray
+
+    @property
+    def fan_out(self) -> int:
+        """Synapses that one event of one channel reaches."""
+        return 1 if self.weight.ndim == 1 else int(self.weight.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synapse(Operation):
+    """Weighted connection, over time where it has several taps: y[t] = sum_k W_k x[t - delay_k] + bias * clock[t].
+
+    `clock` is there where `bias` is not None or `gated` is true. `gated` says that all of the output goes through
+    gates that this same clock opens: what is accumulated while it does not tick is discarded.
+
+    Counts: spikes, sum of x[t] (events arriving; non-zero entries for VALUES). x SPIKES: ac[t] = sum_k fan_out_k *
+    sum(x[t - delay_k]); x VALUES: the same with non-zero entries, as mac. A CLOCK input is bias additions. bias: the
+    width for every tick. discarded: the ac of the steps without a tick, where gated.
+    """
+
+    x: Port
+    taps: tuple[Tap, ...]
+    bias: FloatArray | None = None
+    clock: Port | None = None
+    gated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DelayLine(Operation):
+    """y[t] = x[t - delay]; zero while t < delay."""
+
+    x: Port
+    delay: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select(Operation):
+    """Routing: y[i] = x[index[i]], 0 where index[i] is -1. Costs nothing."""
+
+    x: Port
+    index: IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neuron(Operation):
+    """LIF by forward Euler, NIR's order: update, compare, reset. All parameters have shape (width,).
+
+        v = v * decay + gain * x + drive;  s = v > threshold;  v = v_reset where s
+
+    decay = 1 - dt/tau, gain = r dt/tau, drive = v_leak dt/tau. Counts: fired, spikes put out; neuron, the width for
+    every step of the sample's window at this latency (every step where the latency is None).
+    """
+
+    x: Port
+    decay: FloatArray
+    gain: FloatArray
+    drive: FloatArray
+    threshold: FloatArray
+    v_reset: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotary(Operation):
+    """Rotates interleaved pairs of each head by the position, the number of clock ticks before this one.
+
+        y[2i]   = x[2i] cos[p, i] - x[2i+1] sin[p, i]
+        y[2i+1] = x[2i] sin[p, i] + x[2i+1] cos[p, i]
+
+    per head of 2 * cos.shape[1] channels; tables (steps, D/2). Without a tick the output is 0. Counts: spikes, sum
+    of x; ac, 2 for each event.
+    """
+
+    x: Port
+    clock: Port
+    heads: int
+    cos: FloatArray
+    sin: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(Operation):
+    """Spiking attention without softmax, in the order Q (K^T V); latency `steps`, T.
+
+    At executed step n, while the clock ticks: A[h] += k[h] v[h]^T, and q[n] is stored. Output at step n: scale *
+    q[n - T][h] A[h], for n >= T after the first tick; 0 before.
+
+    Counts: spikes, sum of q, k, v; ac, while writing nnz(k) nnz(v) per head and step, while reading nnz(q) D per head;
+    ac_quadratic, at the step in which position t is read, what (Q K^T) V costs for it by the same rules: the
+    coincidences of q[t] with the k of all positions, and one accumulation of an entry of Q K^T for every spike of v.
+    """
+
+    q: Port
+    k: Port
+    v: Port
+    clock: Port
+    heads: int
+    scale: float
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Operation):
+    """y = value where spike is 1, 0 where it is 0; a one-wide spike gates all channels.
+
+    Counts: spikes, the sum of `spike` unless it is a clock.
+    """
+
+    value: Port
+    spike: Port
+
+
+@dataclass(frozen=True)
+class Program:
+    """Operations in topological order, the window and the step.
+
+    steps: T, the window of a sample in steps. dt: seconds. period: steps until all is quiet again after a sample's
+    first step, the longest path through delays included. metadata: the graph's own, as read.
+    """
+
+    operations: tuple[Operation, ...]
+    steps: int
+    dt: float
+    period: int
+    metadata: dict[str, object] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Operation:
+        for operation in self.operations:
+            if operation.name == name:
+                return operation
+        raise KeyError(name)
+
+    def of_type(self, kind: type[Operation]) -> tuple[Operation, ...]:
+        """The operations of one type, in order."""
+        return tuple(o for o in self.operations if isinstance(o, kind))

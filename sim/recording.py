@@ -1,0 +1,64 @@
+"""What a run gives back: spikes, outputs and the ledger of counts. Both backends fill the same classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+KINDS = ("spikes", "fired", "ac", "ac_quadratic", "discarded", "mac", "bias", "neuron")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Counts of a run, integers: `table[operation, kind, step, sample]`; steps are executed steps.
+
+    spikes: events arriving. fired: spikes put out by a neuron. ac: accumulations. ac_quadratic: what attention in the
+    order (Q K^T) V would have accumulated. discarded: those of ac that were gated away. mac: multiply-accumulates.
+    bias: clocked-axon additions. neuron: membrane updates.
+    """
+
+    operations: tuple[str, ...]
+    table: NDArray[np.int64]
+
+    def of(self, operation: str, kind: str) -> NDArray[np.int64]:
+        """Counts of one operation and kind, shape (steps, samples)."""
+        return self.table[self.operations.index(operation), KINDS.index(kind)]
+
+    def total(self, kind: str) -> int:
+        """Sum over operations, steps and samples."""
+        return int(self.table[:, KINDS.index(kind)].sum())
+
+    def first(self, samples: int) -> Ledger:
+        """The ledger of the first `samples` samples."""
+        return Ledger(self.operations, self.table[..., :samples])
+
+    @staticmethod
+    def concatenate(parts: Sequence[Ledger]) -> Ledger:
+        """One ledger over the samples of all parts, which must be of one program."""
+        return Ledger(parts[0].operations, np.concatenate([p.table for p in parts], axis=-1))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One batch as executed.
+
+    spikes: neuron operation -> bool (period, B, N). membranes: the same for v after the update and before the reset,
+    float64, only where asked for. outputs: sink -> float64 (period, B, N). First axis: executed steps; the sample's
+    step t stands at t + latency of the operation.
+    """
+
+    spikes: dict[str, NDArray[np.bool_]]
+    membranes: dict[str, NDArray[np.float64]]
+    outputs: dict[str, NDArray[np.float64]]
+    counts: Ledger
+
+    def first(self, samples: int) -> Recording:
+        """The recording of the first `samples` samples of the batch."""
+
+        def cut(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
+            return {name: a[:, :samples] for name, a in arrays.items()}
+
+        return Recording(cut(self.spikes), cut(self.membranes), cut(self.outputs), self.counts.first(samples))
