@@ -1,0 +1,102 @@
+"""Layers of SpikeSCR over windows (T, B, N) whose samples end at steps of their own.
+
+Every current is zero on padded steps, so that no layer sees what follows a sample: neither batch statistics, nor
+membranes, nor attention, nor convolutions (the public reference masks attention alone, and its predictions change
+with the padding).
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from spikingjelly.activation_based import layer
+from torch import Tensor, nn
+
+from spikescr.model.neuron import LIF
+
+
+def valid_mask(steps: Tensor, window: int, dtype: torch.dtype) -> Tensor:
+    """1 on the valid steps of each sample, else 0.
+
+    Args:
+        steps: valid steps of each sample (B,).
+        window: T.
+        dtype: of the result.
+
+    Returns:
+        Mask (T, B, 1).
+    """
+    return (torch.arange(window, device=steps.device)[:, None] < steps[None, :]).unsqueeze(-1).to(dtype)
+
+
+class Masked(nn.Module):
+    """Zeroes padded steps; what is left of a batch normalisation once it is folded away."""
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Returns x (T, B, N) times valid (T, B, 1)."""
+        return x * valid
+
+
+class SequenceBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation over the valid steps of all samples; zero on padded steps."""
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
+        """Normalises x (T, B, N) with the statistics of the steps where valid (T, B, 1) is 1."""
+        if not self.training:
+            return rearrange(super().forward(rearrange(x, "t b n -> (t b) n")), "(t b) n -> t b n", t=x.shape[0]) * valid
+        chosen = valid.squeeze(-1).bool()
+        out = torch.zeros_like(x)
+        out[chosen] = super().forward(x[chosen])
+        return out
+
+
+class TimeConv(nn.Conv1d):
+    """Convolution over time, centred and zero-padded, on (T, B, N)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, groups: int = 1, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """y[t] = sum_k W_k x[t + k - kernel // 2], (T, B, inputs) to (T, B, outputs)."""
+        return rearrange(super().forward(rearrange(x, "t b n -> b n t")), "b n t -> t b n")
+
+
+class Current(nn.Module):
+    """BN(W x): what a layer's neurons receive; zero on padded steps. `synapse` is a Linear or a TimeConv."""
+
+    def __init__(self, synapse: nn.Linear | TimeConv) -> None:
+        super().__init__()
+        features = synapse.out_features if isinstance(synapse, nn.Linear) else synapse.out_channels
+        self.synapse = synapse
+        self.norm: SequenceBatchNorm | Masked = SequenceBatchNorm(features)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Currents (T, B, out) for spikes or values x (T, B, in)."""
+        current: Tensor = self.norm(self.synapse(x), valid)
+        return current
+
+
+class Spiking(nn.Module):
+    """SN: a LIF over the window, dropout after it (one mask for all steps of a sample, as in SpikingJelly)."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.lif = LIF()
+        self.dropout = layer.Dropout(dropout, step_mode="m")
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Spikes (T, B, N) for currents (T, B, N)."""
+        spikes: Tensor = self.dropout(self.lif(current))
+        return spikes
+
+
+class SpikingLayer(Spiking):
+    """SN(BN(W x))."""
+
+    def __init__(self, synapse: nn.Linear | TimeConv, dropout: float) -> None:
+        super().__init__(dropout)
+        self.current = Current(synapse)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
+        """Spikes (T, B, out) for spikes or values x (T, B, in)."""
+        return super().forward(self.current(x, valid))

@@ -1,0 +1,83 @@
+"""The LIF neuron of SpikeSCR over a whole window, lean: SpikingJelly's spikes and gradients in one autograd step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import neuron, surrogate
+from torch import Tensor
+
+TAU = 2.0
+THRESHOLD = 1.0
+ALPHA = 5.0  # sharpness of the arc tangent surrogate
+
+
+class _WindowLIF(torch.autograd.Function):
+    """All steps at once: h[t] = v[t-1] / 2 + x[t]; s[t] = h[t] >= 1; v[t] = h[t] (1 - s[t]).
+
+    Backward, reset detached: dL/dx[t] = dL/ds[t] g(h[t] - 1) + (1 - s[t]) / 2 dL/dx[t+1], with
+    g(u) = alpha / 2 / (1 + (pi / 2 alpha u)^2), the derivative of SpikingJelly's ATan.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.empty_like(x)
+        spikes = torch.empty_like(x)
+        decay = 1.0 - 1.0 / TAU
+        for t in range(x.shape[0]):
+            torch.add(x[t], v, alpha=decay, out=h[t])
+            torch.ge(h[t], THRESHOLD, out=spikes[t])
+            v = h[t].masked_fill(spikes[t].bool(), 0.0)
+        ctx.save_for_backward(h, spikes)
+        ctx.mark_non_differentiable(v)
+        return spikes, v
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        h, spikes = ctx.saved_tensors
+        slope = (h - THRESHOLD).mul_(math.pi / 2 * ALPHA).square_().add_(1.0).reciprocal_().mul_(ALPHA / 2)
+        gradient = slope.mul_(gradients[0])
+        keep = (1.0 - spikes).mul_(1.0 - 1.0 / TAU)
+        for t in range(h.shape[0] - 2, -1, -1):
+            gradient[t].addcmul_(keep[t], gradient[t + 1])
+        return gradient, None
+
+
+class LIF(neuron.LIFNode):  # type: ignore[misc]
+    """Multi-step LIF, hard reset: tau 2, no input decay, threshold 1, ATan(5) surrogate, reset detached.
+
+    The same neuron as SpikingJelly's LIFNode with these arguments (spikes identical, gradients equal up to rounding),
+    without its per-step Python overhead. Input current (T, B, N), output spikes (T, B, N). The state `v` (B, N)
+    carries over between calls until `reset()`, but gradients do not flow through it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            tau=TAU,
+            decay_input=False,
+            v_threshold=THRESHOLD,
+            v_reset=0.0,
+            surrogate_function=surrogate.ATan(alpha=ALPHA),
+            detach_reset=True,
+            step_mode="m",
+        )
+
+    def multi_step_functional_forward(
+        self, inputs: tuple[Tensor, ...], states: tuple[object, ...], **kwargs: object
+    ) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
+        """Spikes and last membrane for a window of currents, without side effects.
+
+        Args:
+            inputs: currents (T, B, N), alone.
+            states: membrane before the window (B, N), alone.
+            kwargs: none; the signature is SpikingJelly's.
+
+        Returns:
+            Spikes, 0 or 1, (T, B, N); membrane after the window (B, N).
+        """
+        (x_seq,), (v,) = inputs, states
+        assert isinstance(v, Tensor)
+        spikes, v = _WindowLIF.apply(x_seq, v.detach())
+        return (spikes,), (v,)
