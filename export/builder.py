@@ -1,0 +1,173 @@
+"""Builds NIR graphs of the dialect: streams with latency, aligned where they join; biases and gates on the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+from spikescr.export.dialect import CLOCK, LATENCY, OP, PACKED_OPERATIONS, SIGNAL, packed_node, wire
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The sum of what nodes put out: their names, the width, and the latency in steps that all of them share."""
+
+    sources: tuple[str, ...]
+    width: int
+    latency: int
+
+
+class GraphBuilder:
+    """Collects nodes and edges. Edges that join are sums, and only streams of equal latency may join."""
+
+    def __init__(self, dt: float) -> None:
+        """Begins an empty graph with the clock as an input; dt: seconds per step."""
+        self.dt = dt
+        self._nodes: dict[str, nir.NIRNode] = {}
+        self._edges: list[tuple[str, str]] = []
+        self._delays: dict[tuple[tuple[str, ...], int], Stream] = {}
+        self._clock = self._input(CLOCK, 1, {OP: CLOCK})
+
+    def graph(self, metadata: Mapping[str, Any]) -> nir.NIRGraph:
+        """The graph; nodes, edges and metadata are sorted, so that writing it after reading gives the same file."""
+        return nir.NIRGraph(
+            nodes=dict(sorted(self._nodes.items())),
+            edges=sorted(self._edges),
+            metadata=dict(sorted(metadata.items())),
+        )
+
+    def input(self, name: str, width: int, signal: str) -> Stream:
+        """A graph input; signal: "values" or "spikes"."""
+        return self._input(name, width, {SIGNAL: signal})
+
+    def output(self, name: str, x: Stream) -> None:
+        """A graph output."""
+        self._add(name, nir.Output(output_type=np.array([x.width]), metadata={LATENCY: x.latency}), x)
+
+    def clock(self, latency: int) -> Stream:
+        """The clock, as late as a layer: 1 while valid steps pass that layer."""
+        return self.delayed(self._clock, latency)
+
+    def delayed(self, x: Stream, latency: int) -> Stream:
+        """The stream x at a later latency; one Delay serves all who ask for the same."""
+        if latency == x.latency:
+            return x
+        key = (x.sources, latency)
+        if key not in self._delays:
+            if latency < x.latency:
+                raise ValueError(f"{'+'.join(x.sources)}: latency {x.latency} cannot be made {latency}")
+            name = f"{x.sources[0] if len(x.sources) == 1 else x.sources[-1] + '.sum'}.delay{latency}"
+            self._delays[key] = self._delay(name, x, latency - x.latency, latency)
+        return self._delays[key]
+
+    def joined(self, a: Stream, b: Stream) -> Stream:
+        """The sum of two streams at the later of their latencies."""
+        latency = max(a.latency, b.latency)
+        a, b = self.delayed(a, latency), self.delayed(b, latency)
+        return Stream(a.sources + b.sources, a.width, latency)
+
+    def linear(self, name: str, x: Stream, weight: FloatArray, bias: FloatArray | None) -> Stream:
+        """Weights (out, in) applied at once, and a clocked bias (out,): nodes `name`.synapse and `name`.bias."""
+        node = nir.Linear(weight=weight, metadata={LATENCY: x.latency})
+        return self._biased(name, self._add(f"{name}.synapse", node, x), bias)
+
+    def convolution(self, name: str, x: Stream, weight: FloatArray, bias: FloatArray | None) -> Stream:
+        """A centred convolution over time, causal by taps and gated by the clock.
+
+        Tap j is Delay(j dt), then Linear, or Scale where channels do not mix. The output is late by half a kernel;
+        positions before the first and after the last valid step, which a padded convolution does not have, are gated
+        away.
+
+        Args:
+            name: prefix of the nodes.
+            x: input.
+            weight: kernel (out, in, K) as in PyTorch's Conv1d, or (N, 1, K) for a depthwise one.
+            bias: (out,).
+        """
+        out, fan_in, taps = weight.shape
+        depthwise = fan_in == 1 and out == x.width
+        latency = x.latency + taps // 2
+        sources: tuple[str, ...] = ()
+        for delay in range(taps):
+            late = self._delay(f"{name}.synapse.delay{delay}", x, delay, x.latency + delay)
+            kernel = weight[:, :, taps - 1 - delay]
+            metadata = {LATENCY: latency}
+            node = nir.Scale(kernel[:, 0], metadata=metadata) if depthwise else nir.Linear(kernel, metadata=metadata)
+            self._add(f"{name}.synapse.tap{delay}", node, late)
+            sources += (f"{name}.synapse.tap{delay}",)
+        current = self._biased(name, Stream(sources, out, latency), bias)
+        return self.gate(f"{name}.gate", current, self.clock(latency))
+
+    def gate(self, name: str, value: Stream, spike: Stream) -> Stream:
+        """Lets the value through where the spike is 1; a one-wide spike gates all channels."""
+        parameters = {"width": value.width, "spike_width": spike.width}
+        return self.operation(name, "gate", value.width, {"value": value, "spike": spike}, parameters)
+
+    def operation(
+        self,
+        name: str,
+        op: str,
+        width: int,
+        operands: Mapping[str, Stream],
+        parameters: Mapping[str, Any],
+        duration: int = 0,
+    ) -> Stream:
+        """A packed operation: operands are aligned and wired into its one input; it takes `duration` steps."""
+        arrival = max(stream.latency for stream in operands.values())
+        node = packed_node(op, width, arrival + duration, parameters)
+        slots = PACKED_OPERATIONS[op].operands(parameters, width)
+        wires: tuple[str, ...] = ()
+        for operand in slots:
+            stream = self.delayed(operands[operand.name], arrival)
+            self._add(f"{name}.wire_{operand.name}", wire(operand, slots[-1].stop, arrival), stream)
+            wires += (f"{name}.wire_{operand.name}",)
+        return self._add(name, node, Stream(wires, slots[-1].stop, arrival), width, arrival + duration)
+
+    def lif(self, name: str, current: Stream) -> Stream:
+        """The neuron of training: v = v / 2 + I, spike where v >= 1, reset to 0.
+
+        tau = 2 dt and r = 2 make NIR's forward Euler exactly this; NIR fires above the threshold and SpikingJelly at
+        it, so the threshold is the largest number below 1.
+        """
+        full = np.ones(current.width)
+        node = nir.LIF(
+            tau=2 * self.dt * full,
+            r=2 * full,
+            v_leak=0 * full,
+            v_threshold=np.nextafter(1.0, 0.0) * full,
+            v_reset=0 * full,
+            metadata={LATENCY: current.latency},
+        )
+        return self._add(name, node, current)
+
+    def _input(self, name: str, width: int, metadata: dict[str, Any]) -> Stream:
+        self._nodes[name] = nir.Input(input_type=np.array([width]), metadata={LATENCY: 0, **metadata})
+        return Stream((name,), width, 0)
+
+    def _delay(self, name: str, x: Stream, steps: int, latency: int) -> Stream:
+        node = nir.Delay(delay=np.full(x.width, steps * self.dt), metadata={LATENCY: latency})
+        return self._add(name, node, x, latency=latency)
+
+    def _biased(self, name: str, x: Stream, bias: FloatArray | None) -> Stream:
+        if bias is None:
+            return x
+        node = nir.Linear(weight=bias[:, None], metadata={LATENCY: x.latency})
+        return self.joined(x, self._add(f"{name}.bias", node, self.clock(x.latency)))
+
+    def _add(
+        self, name: str, node: nir.NIRNode, x: Stream, width: int | None = None, latency: int | None = None
+    ) -> Stream:
+        if name in self._nodes:
+            raise ValueError(f"node {name} exists already")
+        self._nodes[name] = node
+        self._edges += [(source, name) for source in x.sources]
+        if width is None:
+            width = int(np.prod(next(iter(node.output_type.values()))))
+        return Stream((name,), width, x.latency if latency is None else latency)

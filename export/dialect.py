@@ -1,0 +1,115 @@
+"""The NIR dialect: metadata keys, the packed operations and their node table, for the exporter and the lowering alike.
+
+Everything that standard NIR can say is said in standard NIR. Three operations are beyond it: `rotary`, `attention`
+and `gate`. Each is a nested graph with one Input, one Output and a body that is a Linear of NaN, so that a tool that
+ignores the metadata gets NaN and never a plausible wrong answer. The operands are packed one after the other into the
+one input by 0/1 selection matrices, *wires*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = 1  # version of the dialect, raised when a reader of the previous one would misread a file
+
+OP = "spikescr.op"  # node: "clock" (Input), "wire" (Linear), or a packed operation (NIRGraph)
+LATENCY = "spikescr.latency"  # node: steps by which its output is late against the inputs
+SIGNAL = "spikescr.signal"  # Input: "values" (real numbers) or "spikes" (integer counts)
+
+GRAPH_FORMAT = "spikescr.format"  # graph: FORMAT
+DT = "spikescr.dt"  # graph: seconds per step
+STEPS = "spikescr.steps"  # graph: T, the window in steps
+READOUT = "spikescr.readout"  # graph: how the outputs over the steps become one answer
+CLASSES = "spikescr.classes"  # graph: JSON list of class names
+DATA = "spikescr.data"  # graph: JSON, data set, seed and preprocessing
+MODEL = "spikescr.model"  # graph: JSON, the model's configuration
+CHECKPOINT = "spikescr.checkpoint"  # graph: SHA-256 of the checkpoint's file
+VERSIONS = "spikescr.versions"  # graph: JSON, package versions
+
+CLOCK = "clock"
+WIRE = "wire"
+SOFTMAX_SUM = "softmax_sum"  # sum over the valid steps of softmax(output)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One operand of a packed operation: its name and its slots [start, stop) in the packed input."""
+
+    name: str
+    start: int
+    stop: int
+
+    @property
+    def width(self) -> int:
+        """Number of slots."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class PackedOperation:
+    """An entry of the node table.
+
+    parameters: metadata key -> type that it must have. widths: from metadata and output width to the operands'
+    widths in the order of packing.
+    """
+
+    parameters: Mapping[str, type]
+    widths: Callable[[Mapping[str, Any], int], Mapping[str, int]]
+
+    def operands(self, metadata: Mapping[str, Any], width: int) -> tuple[Operand, ...]:
+        """Slots of every operand in the packed input of a node with this metadata and output width."""
+        found, start = [], 0
+        for name, size in self.widths(metadata, width).items():
+            found.append(Operand(name, start, start + size))
+            start += size
+        return tuple(found)
+
+
+PACKED_OPERATIONS: Mapping[str, PackedOperation] = {
+    "rotary": PackedOperation(
+        parameters={"heads": int, "cos": np.ndarray, "sin": np.ndarray},
+        widths=lambda metadata, n: {"x": n, "clock": 1},
+    ),
+    "attention": PackedOperation(
+        parameters={"heads": int, "scale": float, "steps": int},
+        widths=lambda metadata, n: {"q": n, "k": n, "v": n, "clock": 1},
+    ),
+    "gate": PackedOperation(
+        parameters={"width": int, "spike_width": int},
+        widths=lambda metadata, n: {"value": n, "spike": int(metadata["spike_width"])},
+    ),
+}
+
+
+def packed_node(op: str, width: int, latency: int, parameters: Mapping[str, Any]) -> nir.NIRGraph:
+    """A nested graph that stands for a packed operation.
+
+    Args:
+        op: key of PACKED_OPERATIONS.
+        width: output width.
+        latency: of the output, steps.
+        parameters: values for the metadata keys that the table asks for.
+    """
+    slots = PACKED_OPERATIONS[op].operands(parameters, width)[-1].stop
+    return nir.NIRGraph(
+        nodes={
+            "body": nir.Linear(weight=np.full((width, slots), np.nan)),
+            "input": nir.Input(input_type=np.array([slots])),
+            "output": nir.Output(output_type=np.array([width])),
+        },
+        edges=[("input", "body"), ("body", "output")],
+        metadata=dict(sorted({**parameters, OP: op, LATENCY: latency}.items())),
+    )
+
+
+def wire(operand: Operand, slots: int, latency: int) -> nir.Linear:
+    """The selection that puts a signal of the operand's width into its slots of a packed input."""
+    weight: NDArray[np.float64] = np.zeros((slots, operand.width))
+    weight[operand.start : operand.stop] = np.eye(operand.width)
+    return nir.Linear(weight=weight, metadata={LATENCY: latency, OP: WIRE})

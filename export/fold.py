@@ -1,0 +1,64 @@
+"""Folding: batch normalisation becomes part of the Linear or convolution before it."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from spikescr.errors import ExportError
+from spikescr.model import Current, Masked, SequenceBatchNorm, SpikeSCR
+
+# The base class of all batch normalisations, also of those that a user may have put into the model.
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+def fold(model: SpikeSCR) -> SpikeSCR:
+    """A copy of the model in float64 and eval mode, without batch normalisation.
+
+    For every Current, BN(W x + b) = gamma (W x + b - mean) / sqrt(var + eps) + beta becomes W' x + b' with
+    W' = W gamma / sqrt(var + eps) per output channel and b' = (b - mean) gamma / sqrt(var + eps) + beta. What is
+    left of the normalisation is its mask: padded steps stay zero.
+
+    Args:
+        model: in any mode and precision; it is not changed.
+
+    Returns:
+        The folded model: every Current has a bias and a Masked for a norm; no batch normalisation is anywhere.
+
+    Raises:
+        ExportError: a batch normalisation cannot be folded (it has no running statistics, or stands where no Linear
+            or convolution precedes it); the message names it.
+    """
+    folded = copy.deepcopy(model).double().eval()
+    for name, module in folded.named_modules():
+        if isinstance(module, Current) and isinstance(module.norm, BATCH_NORM):
+            _fold_current(name, module)
+    for name, module in folded.named_modules():
+        if isinstance(module, BATCH_NORM):
+            raise ExportError(
+                f"{name}: this {type(module).__name__} cannot be folded, no Linear or convolution of its own precedes "
+                "it; put it into a Current"
+            )
+    return folded
+
+
+def _fold_current(name: str, current: Current) -> None:
+    norm = current.norm
+    if not isinstance(norm, SequenceBatchNorm):
+        raise ExportError(f"{name}.norm: cannot fold a {type(norm).__name__}; use SequenceBatchNorm")
+    if norm.running_mean is None or norm.running_var is None:
+        raise ExportError(f"{name}.norm: has no running statistics to fold; set track_running_stats=True and train")
+    scale: Tensor = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight.detach()
+    synapse = current.synapse
+    bias = torch.zeros_like(norm.running_mean) if synapse.bias is None else synapse.bias.detach()
+    bias = (bias - norm.running_mean) * scale
+    if norm.bias is not None:
+        bias = bias + norm.bias.detach()
+    weight = synapse.weight.detach()
+    synapse.weight = nn.Parameter(weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), requires_grad=False)
+    synapse.bias = nn.Parameter(bias, requires_grad=False)
+    current.norm = Masked()

@@ -1,0 +1,141 @@
+"""The paper's energy formula, evaluated on the counts of an executed run, and the named causes of its error.
+
+SOP(l) = firing rate of the layer's input x FLOPs(l), FLOPs over all T steps of the window (arXiv 2412.12858, section
+4). With the firing rate measured in the same run the product is an integer: for a synapse, events x fan-out.
+
+What differs from what was executed, operation by operation (executed minus formula is the sum of the causes):
+
+- `padding`: the formula charges the window's T steps, the run only a sample's valid ones (real-valued input: C x
+  fan-out for every padded step; attention: every spike of q, and of v, meets T positions instead of the valid ones).
+- `zero_input`: real-valued inputs that happen to be 0 are no event.
+- `attention_correlation`: rate x FLOPs charges a spike of q for all positions and channels; executed are the
+  coincidences of q and k.
+- `attention_order`: Q (K^T V) was executed, not (Q K^T) V.
+- `rotary`: two additions for each spike that is turned; the formula leaves them out.
+
+Bias additions and membrane updates are in neither figure; they are counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikescr.errors import GraphError
+from spikescr.sim.program import (
+    Attention,
+    DelayLine,
+    IntArray,
+    Neuron,
+    Operation,
+    Port,
+    Program,
+    Rotary,
+    Signal,
+    Synapse,
+)
+from spikescr.sim.recording import Ledger
+
+CAUSES = ("padding", "zero_input", "attention_correlation", "attention_order", "rotary")
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The formula for the samples of one ledger.
+
+    ac, mac: operations by the formula, integers (operations, steps, samples), at the executed step that works on the
+    same step of the sample. causes: cause -> executed minus formula (operations, 2, samples), AC and MAC.
+    """
+
+    ac: IntArray
+    mac: IntArray
+    causes: dict[str, IntArray]
+
+
+def evaluate(program: Program, ledger: Ledger, valid: IntArray) -> Formula:
+    """Evaluates the formula on a run.
+
+    Args:
+        program: what was run.
+        ledger: its counts.
+        valid: valid steps of each sample (B,).
+
+    Raises:
+        GraphError: the spikes of an attention's q or v cannot be told from the ledger.
+    """
+    return _Evaluation(program, ledger, valid).result
+
+
+class _Evaluation:
+    def __init__(self, program: Program, ledger: Ledger, valid: IntArray) -> None:
+        self.program = program
+        self.ledger = ledger
+        self.valid = np.asarray(valid, np.int64)
+        count, samples = len(program.operations), len(self.valid)
+        self.ac: IntArray = np.zeros((count, program.period, samples), np.int64)
+        self.mac: IntArray = np.zeros_like(self.ac)
+        self.causes: dict[str, IntArray] = {cause: np.zeros((count, 2, samples), np.int64) for cause in CAUSES}
+        rules: dict[type[Operation], Callable[[int, Operation], None]] = {
+            Synapse: self._synapse,
+            Rotary: self._rotary,
+            Attention: self._attention,
+        }  # type: ignore[dict-item]
+        for row, operation in enumerate(program.operations):
+            if type(operation) in rules:
+                rules[type(operation)](row, operation)
+        self.result = Formula(self.ac, self.mac, self.causes)
+
+    def _synapse(self, row: int, operation: Synapse) -> None:
+        fan_out = sum(tap.fan_out for tap in operation.taps)
+        events = self.ledger.of(operation.name, "spikes")
+        if operation.x.signal is Signal.SPIKES:
+            self.ac[row] = fan_out * self._shifted(events, self._centre(operation))
+        elif operation.x.signal is Signal.VALUES:
+            width, start = operation.x.width, operation.latency or 0
+            self.mac[row, start : start + self.program.steps] = fan_out * width
+            padded = self.program.steps - self.valid
+            self.causes["padding"][row, 1] = -fan_out * width * padded
+            self.causes["zero_input"][row, 1] = fan_out * (events.sum(axis=0) - width * self.valid)
+
+    def _rotary(self, row: int, operation: Rotary) -> None:
+        self.causes["rotary"][row, 0] = self.ledger.of(operation.name, "ac").sum(axis=0)
+
+    def _attention(self, row: int, operation: Attention) -> None:
+        window = operation.steps
+        q = self._shifted(self._events(operation.q), window)
+        v = self._events(operation.v).sum(axis=0)
+        read = (operation.latency or window) + np.arange(window)
+        self.ac[row] = window * q
+        self.ac[row, read] += v
+        executed, quadratic = (self.ledger.of(operation.name, kind).sum(axis=0) for kind in ("ac", "ac_quadratic"))
+        spikes = q.sum(axis=0) + v
+        self.causes["padding"][row, 0] = -(window - self.valid) * spikes
+        self.causes["attention_correlation"][row, 0] = quadratic - self.valid * spikes
+        self.causes["attention_order"][row, 0] = executed - quadratic
+
+    def _events(self, port: Port) -> IntArray:
+        """Spikes that a port brings (steps, samples), from what the neurons behind it fired."""
+        total: IntArray = np.zeros(self.ac.shape[1:], np.int64)
+        for name in port.sources:
+            source = self.program[name]
+            if isinstance(source, Neuron):
+                total += self.ledger.of(name, "fired")
+            elif isinstance(source, DelayLine):
+                total += self._shifted(self._events(source.x), source.delay)
+            else:
+                raise GraphError(f"{name}: the formula needs attention's spikes to come from neurons or delays")
+        return total
+
+    def _centre(self, operation: Synapse) -> int:
+        """Steps between the arrival of a sample's step and the output for the same step (half a centred kernel)."""
+        arrival = self.program[operation.x.sources[0]].latency
+        return 0 if operation.latency is None or arrival is None else operation.latency - arrival
+
+    def _shifted(self, events: IntArray, steps: int) -> IntArray:
+        if steps == 0:
+            return events
+        out = np.zeros_like(events)
+        out[steps:] = events[:-steps]
+        return out

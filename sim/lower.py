@@ -1,0 +1,330 @@
+"""Lowering: a NIR graph becomes a Program.
+
+1. Check the nodes: supported types only, one word about anything else that names node and type.
+2. Fuse: Linear and Scale nodes that share a source (each behind a Delay of its own) and a destination are the taps of
+   one temporal synapse; a Linear from the clock that shares the destination is its bias.
+3. Resolve wires into the operands of the packed operations.
+4. Derive what every output carries, hence whether its synapses accumulate or multiply.
+5. Sort topologically and find the longest path through delays, the period.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import nir
+import numpy as np
+
+from spikescr.errors import GraphError
+from spikescr.export import dialect
+from spikescr.sim.program import (
+    Attention,
+    DelayLine,
+    Gate,
+    IntArray,
+    Neuron,
+    Operation,
+    Port,
+    Program,
+    Rotary,
+    Select,
+    Signal,
+    Sink,
+    Source,
+    Synapse,
+    Tap,
+)
+from spikescr.sim.topology import Topology
+
+WHOLE_STEPS = 1e-6  # how far, in steps, a delay may be from a whole number
+
+
+def lower(graph: nir.NIRGraph) -> Program:
+    """Makes the Program that the backends run.
+
+    Args:
+        graph: NIR graph with `spikescr.dt` and `spikescr.steps` in its metadata; standard nodes Input, Output,
+            Linear, Scale, Delay, LIF, and the packed operations of the dialect.
+
+    Raises:
+        GraphError: the graph cannot be run; the message names node, field and value.
+    """
+    return _Lowering(graph).run()
+
+
+class _Lowering:
+    def __init__(self, graph: nir.NIRGraph) -> None:
+        version = graph.metadata.get(dialect.GRAPH_FORMAT, dialect.FORMAT)
+        if version != dialect.FORMAT:
+            raise GraphError(
+                f"metadata {dialect.GRAPH_FORMAT} is {version}, this version reads {dialect.FORMAT}; export again"
+            )
+        self.dt = float(_graph_parameter(graph, dialect.DT, "seconds per step"))
+        self.steps = int(_graph_parameter(graph, dialect.STEPS, "the window in steps"))
+        self.graph = graph
+        self.top = Topology(graph)
+        self.owner: dict[str, str] = {}  # node -> operation that puts out its signal
+        self.operations: dict[str, Operation] = {}
+        self.taps = self._find_taps()
+
+    def run(self) -> Program:
+        self._name_owners()
+        for name in self._order():
+            self._lower_node(name)
+        return Program(
+            operations=tuple(self.operations.values()),
+            steps=self.steps,
+            dt=self.dt,
+            period=self.steps + self._longest_delay(),
+            metadata=dict(self.graph.metadata),
+        )
+
+    def _find_taps(self) -> dict[str, tuple[str, ...]]:
+        """Groups of Linear and Scale nodes, fused; key: the operation's name. Biases stand in their synapse's group."""
+        groups: dict[tuple[Any, ...], list[str]] = {}
+        for name in self.top.synapses:
+            groups.setdefault((self._tap_source(name), self.top.after[name]), []).append(name)
+        by_target: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        for (_, target), names in groups.items():
+            by_target.setdefault(target, []).append(tuple(names))
+        found: dict[str, tuple[str, ...]] = {}
+        for members in by_target.values():
+            weighted = [m for m in members if not self._is_bias(m)]
+            biases = [m for m in members if self._is_bias(m)]
+            if len(weighted) == 1 and len(biases) == 1 and len(biases[0]) == 1:
+                found[_common_name(weighted[0])] = weighted[0] + biases[0]
+            else:
+                found.update((_common_name(m), m) for m in members)
+        return found
+
+    def _is_bias(self, members: tuple[str, ...]) -> bool:
+        return all(self.top.signal[name] is Signal.CLOCK for m in members for name in self.top.before[m])
+
+    def _tap_source(self, name: str) -> tuple[str, ...]:
+        delay = self._own_delay(name)
+        return self.top.before[name] if delay is None else self.top.before[delay]
+
+    def _own_delay(self, name: str) -> str | None:
+        """The Delay that feeds this node alone and is its only input, unless it carries the clock (shared wiring)."""
+        before = self.top.before[name]
+        if len(before) != 1 or not isinstance(self.graph.nodes[before[0]], nir.Delay):
+            return None
+        delay = before[0]
+        alone = self.top.after[delay] == (name,) and self.top.signal[delay] is not Signal.CLOCK
+        return delay if alone else None
+
+    def _name_owners(self) -> None:
+        fused = {member: name for name, members in self.taps.items() for member in members}
+        absorbed = {self._own_delay(name) for name in self.top.synapses}
+        for name in self.graph.nodes:
+            if name not in self.top.wires and name not in absorbed:
+                self.owner[name] = fused.get(name, name)
+
+    def _order(self) -> list[str]:
+        """Operations in topological order, inputs first."""
+        members: dict[str, list[str]] = {}
+        for node, owner in self.owner.items():
+            members.setdefault(owner, []).append(node)
+        needs = {owner: {s for n in nodes for s in self._feeding(n)} for owner, nodes in members.items()}
+        try:
+            return list(graphlib.TopologicalSorter(needs).static_order())
+        except graphlib.CycleError as error:
+            raise GraphError(
+                f"the nodes {' -> '.join(error.args[1])} form a cycle; recurrent graphs cannot be run yet"
+            ) from error
+
+    def _feeding(self, node: str) -> Iterable[str]:
+        """Operations whose output this node reads, through absorbed delays and wires."""
+        for before in self.top.before[node]:
+            if before in self.owner:
+                yield self.owner[before]
+            else:
+                yield from self._feeding(before)
+
+    def _lower_node(self, name: str) -> None:
+        if name in self.taps:
+            self._synapse(name, self.taps[name])
+            return
+        node = self.graph.nodes[name]
+        width = self.top.width[name]
+        latency = self.top.latency(name)
+        common: dict[str, Any] = {
+            "name": name, "width": width, "signal": self.top.signal[name], "latency": latency,
+        }  # fmt: skip
+        if isinstance(node, nir.Input):
+            self._add(Source(**common))
+        elif isinstance(node, nir.Output):
+            self._add(Sink(**common, x=self._port(name)))
+        elif isinstance(node, nir.Delay):
+            self._add(DelayLine(**common, x=self._port(name), delay=self._delay_steps(name)))
+        elif isinstance(node, nir.LIF):
+            ratio = self.dt / _positive(name, "tau", node.tau)
+            self._add(
+                Neuron(
+                    **common,
+                    x=self._port(name),
+                    decay=1.0 - ratio,
+                    gain=np.asarray(node.r, np.float64) * ratio,
+                    drive=np.asarray(node.v_leak, np.float64) * ratio,
+                    threshold=np.asarray(node.v_threshold, np.float64),
+                    v_reset=np.asarray(node.v_reset, np.float64),
+                )
+            )
+        else:
+            self._packed(name, node, common)
+
+    def _synapse(self, name: str, members: tuple[str, ...]) -> None:
+        weighted = [m for m in members if len(members) == 1 or not self._is_bias((m,))]
+        biases = [m for m in members if m not in weighted]
+        taps = []
+        for member in weighted:
+            node = self.graph.nodes[member]
+            weight = np.asarray(node.scale if isinstance(node, nir.Scale) else node.weight, np.float64)
+            delay = self._own_delay(member)
+            taps.append(Tap(0 if delay is None else self._delay_steps(delay), weight))
+        taps.sort(key=lambda tap: tap.delay)
+        clock = self._port(biases[0]) if biases else None
+        gate_clock = self._gate_clock(members)
+        self._add(
+            Synapse(
+                name=name,
+                width=self.top.width[members[0]],
+                signal=self.top.signal[members[0]],
+                latency=self.top.latency(members[0]),
+                x=self._sum(self._tap_source(weighted[0]), weighted[0]),
+                taps=tuple(taps),
+                bias=np.asarray(self.graph.nodes[biases[0]].weight, np.float64)[:, 0] if biases else None,
+                clock=gate_clock if clock is None else clock,
+                gated=gate_clock is not None and clock in (None, gate_clock),
+            )
+        )
+
+    def _gate_clock(self, members: tuple[str, ...]) -> Port | None:
+        """The clock that gates all that a synapse puts out, or None where not all of it goes through one such gate."""
+        clocks = set()
+        for after in self.top.after[members[0]]:
+            if after not in self.top.wires:
+                return None
+            gate = self.top.after[after][0]
+            operands = self._operands(gate)
+            if self.graph.nodes[gate].metadata[dialect.OP] != "gate" or not self._feeds(after, operands["value"]):
+                return None
+            clocks.add(self._operand_port(gate, operands["spike"]))
+        clock = clocks.pop() if len(clocks) == 1 else None
+        return clock if clock is not None and clock.signal is Signal.CLOCK and clock.width == 1 else None
+
+    def _operands(self, name: str) -> dict[str, dialect.Operand]:
+        node = self.graph.nodes[name]
+        operation = dialect.PACKED_OPERATIONS[node.metadata[dialect.OP]]
+        return {o.name: o for o in operation.operands(node.metadata, self.top.width[name])}
+
+    def _feeds(self, wire: str, operand: dialect.Operand) -> bool:
+        return bool(np.any(self.graph.nodes[wire].weight[operand.start : operand.stop]))
+
+    def _operand_port(self, name: str, operand: dialect.Operand) -> Port:
+        """The port of one operand: the whole of what its wires bring, or Selects where they reorder."""
+        sources: list[str] = []
+        signals: list[Signal] = []
+        for wire in self.top.before[name]:
+            if not self._feeds(wire, operand):
+                continue
+            source = self._port(wire)
+            rows = self.graph.nodes[wire].weight[operand.start : operand.stop]
+            index: IntArray = np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
+            signals.append(source.signal)
+            if np.array_equal(index, np.arange(source.width)):
+                sources += source.sources
+                continue
+            select = f"{wire}.{operand.name}"
+            if select not in self.operations:
+                self._add(Select(name=select, width=operand.width, signal=source.signal, x=source, index=index))
+            sources.append(select)
+        if not sources:
+            raise GraphError(f"{name}: no wire brings its operand {operand.name}")
+        return Port(tuple(sources), operand.width, self.top.joined(name, signals))
+
+    def _packed(self, name: str, node: nir.NIRGraph, common: dict[str, Any]) -> None:
+        metadata = node.metadata
+        ports = {key: self._operand_port(name, operand) for key, operand in self._operands(name).items()}
+        for key, port in ports.items():
+            wanted = {"clock": Signal.CLOCK, "q": Signal.SPIKES, "k": Signal.SPIKES, "v": Signal.SPIKES}.get(key)
+            if wanted is not None and port.signal is not wanted:
+                raise GraphError(f"{name}: operand {key} must carry {wanted.value}, not {port.signal.value}")
+        match metadata[dialect.OP]:
+            case "rotary":
+                self._check_heads(name, int(metadata["heads"]), 2 * int(metadata["cos"].shape[1]))
+                tables = {key: np.asarray(metadata[key], np.float64) for key in ("cos", "sin")}
+                self._add(Rotary(**common, **ports, heads=int(metadata["heads"]), **tables))
+            case "attention":
+                heads = int(metadata["heads"])
+                self._check_heads(name, heads, common["width"] // heads)
+                scale, steps = float(metadata["scale"]), int(metadata["steps"])
+                self._add(Attention(**common, **ports, heads=heads, scale=scale, steps=steps))
+            case "gate":
+                if ports["spike"].width not in (1, common["width"]):
+                    raise GraphError(
+                        f"{name}: spike_width is {ports['spike'].width}, must be 1 or the width {common['width']}"
+                    )
+                self._add(Gate(**common, **ports))
+
+    def _check_heads(self, name: str, heads: int, head_width: int) -> None:
+        width = self.top.width[name]
+        if heads * head_width != width:
+            raise GraphError(f"{name}: {heads} heads of {head_width} channels do not make the width {width}")
+
+    def _delay_steps(self, name: str) -> int:
+        delay = np.asarray(self.graph.nodes[name].delay, np.float64) / self.dt
+        steps = np.rint(delay)
+        if np.any(np.abs(delay - steps) > WHOLE_STEPS) or np.any(steps < 0):
+            raise GraphError(f"{name}: delay must be whole steps of {self.dt} s, not {delay.max() * self.dt} s")
+        if np.any(steps != steps[0]):
+            raise GraphError(f"{name}: delay must be the same for all channels, not {steps.min():g} to {steps.max():g}")
+        return int(steps[0])
+
+    def _port(self, name: str) -> Port:
+        return self._sum(self.top.before[name], name)
+
+    def _sum(self, nodes: tuple[str, ...], reader: str) -> Port:
+        owners = dict.fromkeys(self.owner[node] for node in nodes)
+        signal = self.top.joined(reader, [self.top.signal[node] for node in nodes])
+        return Port(tuple(owners), self.top.width[nodes[0]], signal)
+
+    def _add(self, operation: Operation) -> None:
+        self.operations[operation.name] = operation
+
+    def _longest_delay(self) -> int:
+        reach: dict[str, int] = {}
+        for operation in self.operations.values():
+            arrivals = {k: max(reach[s] for s in port.sources) for k, port in operation.ports.items()}
+            if isinstance(operation, Synapse):
+                arrivals["x"] += max(tap.delay for tap in operation.taps)
+            reach[operation.name] = max(arrivals.values(), default=0)
+            if isinstance(operation, DelayLine):
+                reach[operation.name] += operation.delay
+            elif isinstance(operation, Attention):
+                reach[operation.name] += operation.steps
+        return max(reach.values(), default=0)
+
+
+def _graph_parameter(graph: nir.NIRGraph, key: str, meaning: str) -> float:
+    value = graph.metadata.get(key)
+    if value is None or not np.isscalar(value) or not float(value) > 0:
+        raise GraphError(f"the graph's metadata must have {key}, {meaning}, above 0; found {value!r}")
+    return float(value)
+
+
+def _positive(name: str, field: str, values: np.ndarray) -> np.ndarray:
+    if np.any(np.asarray(values) <= 0):
+        raise GraphError(f"{name}: {field} must be above 0, found {np.min(values)}")
+    return np.asarray(values, np.float64)
+
+
+def _common_name(members: tuple[str, ...]) -> str:
+    """Name of fused nodes: the leading words that their names have in common."""
+    if len(members) == 1:
+        return members[0]
+    words = zip(*(name.split(".") for name in members), strict=False)
+    return ".".join(same[0] for same in itertools.takewhile(lambda w: len(set(w)) == 1, words)) or members[0]

@@ -1,0 +1,24 @@
+"""From outputs at every step to one answer per sample."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spikescr.sim.program import FloatArray, IntArray
+
+
+def softmax_sum(outputs: FloatArray, valid: IntArray) -> FloatArray:
+    """Sums softmax(output) over the valid steps.
+
+    Args:
+        outputs: (T, B, K), the sample's own steps.
+        valid: valid steps (B,).
+
+    Returns:
+        y (B, K); the prediction is its largest entry.
+    """
+    shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=-1, keepdims=True)
+    mask = np.arange(len(outputs))[:, None] < valid[None, :]
+    y: FloatArray = (probabilities * mask[..., None]).sum(axis=0)
+    return y

@@ -1,0 +1,1 @@
+"""Slow, readable definitions that the tests hold the fast code against."""

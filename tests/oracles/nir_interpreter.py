@@ -1,0 +1,558 @@
+"""Step-by-step interpreter of NIR graphs in the dialect of DESIGN.md: one sample, float64, no cleverness.
+
+It is written from the specification alone and imports nothing of the project, so that it can contradict it. At every
+step the nodes are evaluated in topological order; a node's input is the sum over its incoming edges, in edge order.
+
+How a step of each node reads (n: executed step, x: input at n, y: output at n):
+
+    Input      y = inputs[name][n], zeros after its last row
+    Output     y = x
+    Linear     y = W x
+    Affine     y = W x + b
+    Scale      y = s * x
+    Delay      y[c] = x[c] at step n - round(delay[c] / dt), 0 before there was one
+    LIF        v = v (1 - dt/tau) + (r dt/tau) x + (dt/tau) v_leak; y = v > v_threshold; where y: v = v_reset
+    rotary, attention, gate: see the classes below
+
+Axes: T steps of the sample's window, P steps of the run (`period`), N channels, H heads of D = N / H channels each.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import nir
+import numpy as np
+
+OP = "spikescr.op"
+SIGNAL = "spikescr.signal"
+DT = "spikescr.dt"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Everything that one sample did in one run of P steps.
+
+    Attributes:
+        outputs: Top-level node -> (P, width) float64.
+        membranes: LIF node -> (P, N) float64, after the update and before the reset.
+        counts: Top-level node -> kind -> (P,) int64. Linear, Scale and Affine that are not wires have `ac`, `mac` and
+            `bias`; rotary has `ac` and `mac`; attention has `ac` and `ac_quadratic`; LIF has `fired`. Nodes that
+            cost nothing (Input, Output, Delay, wire, gate) have no kinds.
+    """
+
+    outputs: dict[str, np.ndarray]
+    membranes: dict[str, np.ndarray]
+    counts: dict[str, dict[str, np.ndarray]]
+
+
+class Kind(enum.IntFlag):
+    """What a channel carries; the bits of all its sources are joined. No bit: nothing ever arrives."""
+
+    NOTHING = 0
+    SPIKES = 1
+    CLOCK = 2
+    VALUES = 4
+
+
+def interpret(graph: nir.NIRGraph, inputs: Mapping[str, np.ndarray], period: int) -> Trace:
+    """Run one sample through a graph, step by step.
+
+    Args:
+        graph: Graph whose metadata hold `spikescr.dt` in seconds.
+        inputs: Input node, the clock among them -> (T, width); after T steps the input is zero.
+        period: Number of steps P to run.
+
+    Returns:
+        The outputs, membranes and counts of all P steps.
+
+    Raises:
+        ValueError: The graph or the inputs are outside the dialect.
+    """
+    dt = _dt(graph)
+    for name, node in graph.nodes.items():
+        _check_supported(name, node)
+    _check_edges(graph)
+    data = _check_inputs(graph, inputs, period)
+    order, incoming = _schedule(graph, dt)
+    kinds = _arriving_kinds(graph)
+    operations = {
+        name: _operation(name, node, kinds[name], dt)
+        for name, node in graph.nodes.items()
+        if not isinstance(node, nir.Input | nir.Output | nir.Delay)
+    }
+
+    outputs = {name: np.zeros((period, _width_out(node))) for name, node in graph.nodes.items()}
+
+    def arriving(name: str, n: int) -> np.ndarray:
+        total = np.zeros(_width_in(graph.nodes[name]))
+        for source, lag in incoming[name]:
+            if n - lag >= 0:
+                total = total + outputs[source][n - lag]
+        return total
+
+    for n in range(period):
+        for name in order:
+            node = graph.nodes[name]
+            if isinstance(node, nir.Input):
+                outputs[name][n] = data[name][n]
+            elif isinstance(node, nir.Output):
+                outputs[name][n] = arriving(name, n)
+            elif isinstance(node, nir.Delay):
+                steps = _delay_steps(name, node, dt)
+                for d in np.unique(steps[steps <= n]):
+                    outputs[name][n, steps == d] = arriving(name, n - d)[steps == d]
+            else:
+                outputs[name][n] = operations[name].step(arriving(name, n))
+
+    return Trace(
+        outputs=outputs,
+        membranes={
+            name: np.array(op.membranes).reshape(period, _width_out(graph.nodes[name]))
+            for name, op in operations.items()
+            if isinstance(op, _Lif)
+        },
+        counts={
+            name: {kind: np.array(values, dtype=np.int64) for kind, values in operations[name].counts.items()}
+            if name in operations
+            else {}
+            for name in graph.nodes
+        },
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Operations: `step` takes the input of one step, returns the output of the same step and appends one to each count.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Operation(Protocol):
+    counts: dict[str, list[int]]
+
+    def step(self, x: np.ndarray) -> np.ndarray: ...
+
+
+class _Wire:
+    """Selection of channels: y = W x, W of zeros and at most a one per row. Routing, so nothing is counted."""
+
+    def __init__(self, name: str, node: nir.Linear) -> None:
+        _wire_columns(name, node)
+        self.weight = np.asarray(node.weight, dtype=np.float64)
+        self.counts: dict[str, list[int]] = {}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        return self.weight @ x
+
+
+class _Synapse:
+    """Linear, Affine or Scale. An event costs its fan-out: the rows of a matrix, 1 for a Scale.
+
+    Spikes: `ac` += event count * fan-out. Values: `mac` += non-zero inputs * fan-out. Clock: `bias` += ticks * fan-out.
+    The constant of an Affine is not counted.
+    """
+
+    def __init__(self, name: str, node: nir.Linear | nir.Affine | nir.Scale, kinds: Sequence[Kind]) -> None:
+        self.name = name
+        self.node = node
+        self.fan_out = 1 if isinstance(node, nir.Scale) else int(node.weight.shape[0])
+        self.spikes, self.values, self.clock = _masks(name, kinds)
+        self.counts: dict[str, list[int]] = {"ac": [], "mac": [], "bias": []}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        self.counts["ac"].append(_events(self.name, x[self.spikes]) * self.fan_out)
+        self.counts["mac"].append(int(np.count_nonzero(x[self.values])) * self.fan_out)
+        self.counts["bias"].append(_events(self.name, x[self.clock]) * self.fan_out)
+        if isinstance(self.node, nir.Scale):
+            return np.asarray(self.node.scale, dtype=np.float64) * x
+        y = np.asarray(self.node.weight, dtype=np.float64) @ x
+        if isinstance(self.node, nir.Affine):
+            y = y + np.asarray(self.node.bias, dtype=np.float64)
+        return y
+
+
+class _Lif:
+    """Leaky integrate-and-fire, forward Euler: update, compare (v > v_threshold), reset. Starts at v = 0."""
+
+    def __init__(self, node: nir.LIF, dt: float) -> None:
+        tau = np.asarray(node.tau, dtype=np.float64)
+        r = np.asarray(node.r, dtype=np.float64)
+        self.decay = 1 - dt / tau
+        self.gain = r * dt / tau
+        self.leak = (dt / tau) * np.asarray(node.v_leak, dtype=np.float64)
+        self.threshold = np.asarray(node.v_threshold, dtype=np.float64)
+        self.reset = np.asarray(node.v_reset, dtype=np.float64)
+        self.v = np.zeros_like(tau)
+        self.membranes: list[np.ndarray] = []
+        self.counts: dict[str, list[int]] = {"fired": []}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        v = self.v * self.decay + self.gain * x + self.leak
+        fired = v > self.threshold
+        self.membranes.append(v)
+        self.v = np.where(fired, self.reset, v)
+        self.counts["fired"].append(int(fired.sum()))
+        return fired.astype(np.float64)
+
+
+class _Rotary:
+    """Rotary position: packed input [x (N), clock (1)], output N.
+
+    On a tick, p = number of ticks before this one, and in every head, for every pair i:
+        y[2i]   = x[2i] cos[p, i] - x[2i+1] sin[p, i]
+        y[2i+1] = x[2i] sin[p, i] + x[2i+1] cos[p, i]
+    Without a tick y = 0. `ac`: 2 per arriving event, tick or not; a real-valued x costs 2 `mac` per non-zero instead.
+    """
+
+    def __init__(self, name: str, node: nir.NIRGraph, kinds: Sequence[Kind]) -> None:
+        self.name = name
+        self.N = _width_out(node)
+        _expect(name, "input width", _width_in(node), self.N + 1)
+        self.heads = int(_parameter(name, node, "heads"))
+        self.D = _head_width(name, self.N, self.heads)
+        if self.D % 2:
+            raise ValueError(f"rotary {name!r}: heads must have an even width. Got {self.D}")
+        self.cos = np.asarray(_parameter(name, node, "cos"), dtype=np.float64)
+        self.sin = np.asarray(_parameter(name, node, "sin"), dtype=np.float64)
+        _expect(name, "pairs in cos", self.cos.shape[1], self.D // 2)
+        _expect(name, "shape of sin", self.sin.shape, self.cos.shape)
+        self.spikes, self.values, clock = _masks(name, kinds[: self.N])
+        if clock.any():
+            raise ValueError(f"rotary {name!r}: x must not be a clock")
+        self.ticks = 0
+        self.counts: dict[str, list[int]] = {"ac": [], "mac": []}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        x, tick = x[: self.N], _tick(self.name, x[self.N])
+        self.counts["ac"].append(2 * _events(self.name, x[self.spikes]))
+        self.counts["mac"].append(2 * int(np.count_nonzero(x[self.values])))
+        y = np.zeros(self.N)
+        if not tick:
+            return y
+        p = self.ticks
+        self.ticks += 1
+        if p >= len(self.cos):
+            raise ValueError(f"rotary {self.name!r}: tick {p + 1}, but the tables have {len(self.cos)} positions")
+        for h in range(self.heads):
+            for i in range(self.D // 2):
+                even, odd = h * self.D + 2 * i, h * self.D + 2 * i + 1
+                y[even] = x[even] * self.cos[p, i] - x[odd] * self.sin[p, i]
+                y[odd] = x[even] * self.sin[p, i] + x[odd] * self.cos[p, i]
+        return y
+
+
+class _Attention:
+    """Linear attention: packed input [q (N), k (N), v (N), clock (1)], output N.
+
+    On a tick A[h] += k[h] v[h]^T. At step n >= n0 + T, n0 the first tick, y[h] = scale * q[h] at step n - T times A[h].
+
+    `ac`: sum over heads of nnz(k) nnz(v) on a tick, plus sum over heads of nnz(q) D while reading.
+    `ac_quadratic`, where a position t (a step that ticked) is read: sum over heads and positions u of q[t] . k[u],
+    plus the number of v spikes at all positions.
+    """
+
+    def __init__(self, name: str, node: nir.NIRGraph) -> None:
+        self.name = name
+        self.N = _width_out(node)
+        _expect(name, "input width", _width_in(node), 3 * self.N + 1)
+        self.heads = int(_parameter(name, node, "heads"))
+        self.D = _head_width(name, self.N, self.heads)
+        self.scale = float(_parameter(name, node, "scale"))
+        self.T = int(_parameter(name, node, "steps"))
+        self.n = 0  # executed steps so far
+        self.first_tick: int | None = None
+        self.q: list[np.ndarray] = []  # of every executed step
+        self.ticked: list[bool] = []  # of every executed step
+        self.k: list[np.ndarray] = []  # of every position
+        self.v: list[np.ndarray] = []  # of every position
+        self.A = np.zeros((self.heads, self.D, self.D))
+        self.counts: dict[str, list[int]] = {"ac": [], "ac_quadratic": []}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        n, N, D, T = self.n, self.N, self.D, self.T
+        self.n += 1
+        q, k, v, tick = x[:N], x[N : 2 * N], x[2 * N : 3 * N], _tick(self.name, x[3 * N])
+        for operand in (q, k, v):
+            _events(self.name, operand)  # refuses what is not a spike count
+        self.q.append(q)
+        self.ticked.append(tick)
+        if tick and self.first_tick is None:
+            self.first_tick = n
+        reading = self.first_tick is not None and n >= self.first_tick + T
+        if tick and reading:
+            raise ValueError(f"attention {self.name!r}: tick at step {n}, after its window of {T} steps")
+
+        ac = ac_quadratic = 0
+        y = np.zeros(N)
+        if tick:
+            self.k.append(k)
+            self.v.append(v)
+        for h in range(self.heads):
+            head = slice(h * D, (h + 1) * D)
+            if tick:
+                for i in range(D):
+                    for j in range(D):
+                        self.A[h, i, j] += k[head][i] * v[head][j]
+                ac += int(np.count_nonzero(k[head]) * np.count_nonzero(v[head]))
+            if reading:
+                past = self.q[n - T]
+                y[head] = self.scale * (past[head] @ self.A[h])
+                ac += int(np.count_nonzero(past[head])) * D
+                if self.ticked[n - T]:
+                    for u in range(len(self.k)):
+                        ac_quadratic += int(past[head] @ self.k[u][head]) + int(self.v[u][head].sum())
+        self.counts["ac"].append(ac)
+        self.counts["ac_quadratic"].append(ac_quadratic)
+        return y
+
+
+class _Gate:
+    """Gate: packed input [value (N), spike (1 or N)], output the value where the spike is 1, else 0."""
+
+    def __init__(self, name: str, node: nir.NIRGraph) -> None:
+        self.name = name
+        self.N = int(_parameter(name, node, "width"))
+        self.spike_width = int(_parameter(name, node, "spike_width"))
+        _expect(name, "output width", _width_out(node), self.N)
+        _expect(name, "input width", _width_in(node), self.N + self.spike_width)
+        if self.spike_width not in (1, self.N):
+            raise ValueError(f"gate {name!r}: spike_width must be 1 or {self.N}. Got {self.spike_width}")
+        self.counts: dict[str, list[int]] = {}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        y = np.zeros(self.N)
+        for c in range(self.N):
+            if _tick(self.name, x[self.N] if self.spike_width == 1 else x[self.N + c]):
+                y[c] = x[c]
+        return y
+
+
+def _operation(name: str, node: nir.NIRNode, kinds: Sequence[Kind], dt: float) -> _Operation:
+    if isinstance(node, nir.LIF):
+        return _Lif(node, dt)
+    if isinstance(node, nir.NIRGraph):
+        if node.metadata[OP] == "rotary":
+            return _Rotary(name, node, kinds)
+        return _Attention(name, node) if node.metadata[OP] == "attention" else _Gate(name, node)
+    return _Wire(name, node) if _is_wire(node) else _Synapse(name, node, kinds)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Order of evaluation
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _schedule(graph: nir.NIRGraph, dt: float) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
+    """Order the nodes for evaluation within a step.
+
+    An edge into a Delay whose every channel waits a step or more asks for nothing within the step. Where a cycle is
+    left, its neurons break it: an edge that leaves a LIF and leads back to it within the step carries the spikes of the
+    step before (to nodes outside the cycle the same neuron's spikes go at once).
+
+    Returns:
+        The order, and for every node its incoming edges in edge order as (source, lag in steps).
+    """
+
+    def waits(name: str) -> bool:
+        node = graph.nodes[name]
+        return isinstance(node, nir.Delay) and bool((_delay_steps(name, node, dt) >= 1).all())
+
+    instant = [(a, b) for a, b in graph.edges if not waits(b)]
+    lags = {
+        (a, b): int((a, b) in instant and isinstance(graph.nodes[a], nir.LIF) and a in _reachable(b, instant))
+        for a, b in graph.edges
+    }
+    needs = {name: {a for a, b in instant if b == name and not lags[a, b]} for name in graph.nodes}
+    order: list[str] = []
+    while len(order) < len(graph.nodes):
+        ready = [name for name in graph.nodes if name not in order and needs[name] <= set(order)]
+        if not ready:
+            left = sorted(set(graph.nodes) - set(order))
+            raise ValueError(f"cycle without a Delay or a neuron among the nodes {left}")
+        order.extend(ready)
+    return order, {name: [(a, lags[a, b]) for a, b in graph.edges if b == name] for name in graph.nodes}
+
+
+def _reachable(start: str, edges: Sequence[tuple[str, str]]) -> set[str]:
+    found = {start}
+    frontier = [start]
+    while frontier:
+        name = frontier.pop()
+        for a, b in edges:
+            if a == name and b not in found:
+                found.add(b)
+                frontier.append(b)
+    return found
+
+
+def _delay_steps(name: str, node: nir.Delay, dt: float) -> np.ndarray:
+    """The delay of every channel in steps, (N,) int."""
+    exact = np.asarray(node.delay, dtype=np.float64) / dt
+    steps = np.round(exact)
+    if (np.abs(exact - steps) > 1e-6).any() or (steps < 0).any():
+        raise ValueError(f"Delay {name!r}: must be whole steps of {dt} s, not negative. Got {exact.tolist()} steps")
+    return steps.astype(np.int64)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Kinds of signals, per channel
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _arriving_kinds(graph: nir.NIRGraph) -> dict[str, list[Kind]]:
+    """The kind of every input channel of every node, found by passing kinds along the edges until nothing changes."""
+    arriving = {name: [Kind.NOTHING] * _width_in(node) for name, node in graph.nodes.items()}
+    leaving = {name: [Kind.NOTHING] * _width_out(node) for name, node in graph.nodes.items()}
+    changed = True
+    while changed:
+        changed = False
+        for name, node in graph.nodes.items():
+            for a, b in graph.edges:
+                if b == name:
+                    arriving[name] = [old | new for old, new in zip(arriving[name], leaving[a], strict=True)]
+            kinds = _leaving_kinds(name, node, arriving[name])
+            changed = changed or kinds != leaving[name]
+            leaving[name] = kinds
+    return arriving
+
+
+def _leaving_kinds(name: str, node: nir.NIRNode, arriving: list[Kind]) -> list[Kind]:
+    if isinstance(node, nir.Input):
+        return [_input_kind(name, node)] * _width_out(node)
+    if isinstance(node, nir.Output | nir.Delay):
+        return arriving
+    if isinstance(node, nir.LIF):
+        return [Kind.SPIKES] * _width_out(node)
+    if _is_wire(node):
+        return [Kind.NOTHING if column is None else arriving[column] for column in _wire_columns(name, node)]
+    if isinstance(node, nir.NIRGraph) and node.metadata[OP] == "gate":
+        return arriving[: _width_out(node)]
+    return [Kind.VALUES] * _width_out(node)
+
+
+def _input_kind(name: str, node: nir.Input) -> Kind:
+    if _is_clock(node):
+        return Kind.CLOCK
+    signal = node.metadata.get(SIGNAL, "values")
+    if signal not in ("values", "spikes"):
+        raise ValueError(f"Input {name!r}: {SIGNAL} must be 'values' or 'spikes'. Got {signal!r}")
+    return Kind.SPIKES if signal == "spikes" else Kind.VALUES
+
+
+def _masks(name: str, kinds: Sequence[Kind]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which channels carry spikes, values, clock: three (N,) bool. A sum with a value in it is a value."""
+    if any(kind == Kind.SPIKES | Kind.CLOCK for kind in kinds):
+        raise ValueError(f"node {name!r}: a channel sums spikes and clock, neither `ac` nor `bias`")
+    return (
+        np.array([kind == Kind.SPIKES for kind in kinds], dtype=bool),
+        np.array([Kind.VALUES in kind for kind in kinds], dtype=bool),
+        np.array([kind == Kind.CLOCK for kind in kinds], dtype=bool),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _dt(graph: nir.NIRGraph) -> float:
+    if DT not in graph.metadata:
+        raise ValueError(f"graph metadata must have {DT!r}. Got {sorted(graph.metadata)}")
+    return float(graph.metadata[DT])
+
+
+def _check_supported(name: str, node: nir.NIRNode) -> None:
+    plain = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Scale, nir.Delay, nir.LIF)
+    if isinstance(node, nir.NIRGraph):
+        if node.metadata.get(OP) not in ("rotary", "attention", "gate"):
+            raise ValueError(f"node {name!r} of type NIRGraph: {OP} {node.metadata.get(OP)!r} is not supported")
+    elif type(node) not in plain:
+        raise ValueError(f"node {name!r} of type {type(node).__name__} is not supported")
+    for shape in (node.input_type, node.output_type):
+        if len(shape) != 1 or len(next(iter(shape.values()))) != 1:
+            raise ValueError(f"node {name!r}: must have one input and one output of one axis. Got {shape}")
+
+
+def _check_edges(graph: nir.NIRGraph) -> None:
+    for a, b in graph.edges:
+        if _width_out(graph.nodes[a]) != _width_in(graph.nodes[b]):
+            raise ValueError(
+                f"edge {a!r} -> {b!r}: widths {_width_out(graph.nodes[a])} and {_width_in(graph.nodes[b])} differ"
+            )
+
+
+def _check_inputs(graph: nir.NIRGraph, inputs: Mapping[str, np.ndarray], period: int) -> dict[str, np.ndarray]:
+    """Check the sample against the Input nodes; return it as (P, width) each, cut or filled with zeros."""
+    names = {name for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
+    if set(inputs) != names:
+        raise ValueError(f"inputs must be {sorted(names)}. Got {sorted(inputs)}")
+    padded = {}
+    for name, given in inputs.items():
+        node = graph.nodes[name]
+        values = np.asarray(given, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != _width_out(node):
+            raise ValueError(f"input {name!r} must have shape (T, {_width_out(node)}). Got {values.shape}")
+        if _is_clock(node) and (values.shape[1] != 1 or not np.isin(values, (0, 1)).all()):
+            raise ValueError(f"clock {name!r} must be one channel of 0 and 1")
+        if _input_kind(name, node) is Kind.SPIKES:
+            _events(name, values)
+        padded[name] = np.zeros((period, values.shape[1]))
+        padded[name][: len(values)] = values[:period]
+    return padded
+
+
+def _is_clock(node: nir.NIRNode) -> bool:
+    return isinstance(node, nir.Input) and node.metadata.get(OP) == "clock"
+
+
+def _is_wire(node: nir.NIRNode) -> bool:
+    return isinstance(node, nir.Linear) and node.metadata.get(OP) == "wire"
+
+
+def _wire_columns(name: str, node: nir.Linear) -> list[int | None]:
+    """The input channel that each output channel of a wire takes, None where it takes none."""
+    columns: list[int | None] = []
+    for row in np.asarray(node.weight):
+        ones = np.flatnonzero(row)
+        if len(ones) > 1 or (row[ones] != 1).any():
+            raise ValueError(f"wire {name!r}: a row must be zeros and at most a one. Got {row.tolist()}")
+        columns.append(int(ones[0]) if len(ones) else None)
+    return columns
+
+
+def _events(name: str, x: np.ndarray) -> int:
+    """The sum of spike counts, refusing what is none."""
+    if (x < 0).any() or (x != np.round(x)).any():
+        raise ValueError(f"node {name!r}: spikes must be whole and not negative. Got {x.tolist()}")
+    return int(x.sum())
+
+
+def _tick(name: str, x: float) -> bool:
+    if x not in (0, 1):
+        raise ValueError(f"node {name!r}: a clock or gating spike must be 0 or 1. Got {x}")
+    return bool(x)
+
+
+def _parameter(name: str, node: nir.NIRGraph, key: str) -> Any:
+    if key not in node.metadata:
+        raise ValueError(f"{node.metadata[OP]} {name!r}: metadata must have {key!r}. Got {sorted(node.metadata)}")
+    return node.metadata[key]
+
+
+def _head_width(name: str, N: int, heads: int) -> int:
+    if N % heads:
+        raise ValueError(f"node {name!r}: {N} channels do not divide into {heads} heads")
+    return N // heads
+
+
+def _expect(name: str, what: str, got: Any, expected: Any) -> None:
+    if got != expected:
+        raise ValueError(f"node {name!r}: {what} must be {expected}. Got {got}")
+
+
+def _width_in(node: nir.NIRNode) -> int:
+    return int(next(iter(node.input_type.values()))[0])
+
+
+def _width_out(node: nir.NIRNode) -> int:
+    return int(next(iter(node.output_type.values()))[0])
