@@ -1,0 +1,45 @@
+"""From a checkpoint to a deployable graph: folded, exported, with all that it takes to run it on a recording."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nir
+
+from spikescr.checkpoint import load_checkpoint
+from spikescr.export import dialect
+from spikescr.export.fold import fold
+from spikescr.export.to_nir import to_nir
+from spikescr.files import replacing, sha256
+from spikescr.provenance import versions
+
+
+def deploy(checkpoint: Path) -> nir.NIRGraph:
+    """The NIR graph of a trained network; its metadata holds classes, data set, preprocessing, hash and versions.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        ExportError: the model cannot be folded.
+    """
+    model, info = load_checkpoint(checkpoint)
+    front_end = info.preprocessing.front_end
+    data = {
+        "spec": info.training.data,
+        "seed": info.training.seed,
+        "preprocessing": info.preprocessing.model_dump(mode="json"),
+    }
+    metadata = {
+        dialect.CLASSES: json.dumps(info.classes, ensure_ascii=False),
+        dialect.DATA: json.dumps(data),
+        dialect.MODEL: info.model.model_dump_json(),
+        dialect.CHECKPOINT: sha256(checkpoint),
+        dialect.VERSIONS: json.dumps({**info.versions, **versions("spikescr", "nir", "torch", "numpy")}),
+    }
+    return to_nir(fold(model), steps=front_end.window_steps, dt=1 / front_end.steps, metadata=metadata)
+
+
+def write_graph(path: Path, graph: nir.NIRGraph) -> None:
+    """Writes a NIR file as a whole or not at all."""
+    with replacing(path) as temporary:
+        nir.write(temporary, graph)

@@ -1,0 +1,27 @@
+"""Reading NIR files, from whoever wrote them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nir
+
+from spikescr.errors import GraphError
+
+
+def read_graph(path: Path) -> nir.NIRGraph:
+    """A graph from a NIR file.
+
+    Raises:
+        GraphError: there is no such file, it is not NIR, or its graph contradicts itself; the message names the file.
+    """
+    if not path.is_file():
+        raise GraphError(f"{path}: no such file; make one with: spikescr export --to nir")
+    try:
+        graph = nir.read(path)
+    # nir and h5py raise whatever comes (KeyError, OSError, AssertionError, ValueError, TypeError) on foreign files.
+    except Exception as error:
+        raise GraphError(f"{path}: not a readable NIR graph ({type(error).__name__}: {error})") from error
+    if not isinstance(graph, nir.NIRGraph):
+        raise GraphError(f"{path}: holds a single {type(graph).__name__}, not a graph")
+    return graph

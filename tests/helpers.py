@@ -1,0 +1,150 @@
+"""Helpers shared by the tests: small networks in which every layer fires, and what their layers do."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from spikescr.model import LIF, ModelConfig, SequenceBatchNorm, SpikeSCR, valid_mask
+
+SMALL = ModelConfig(inputs=12, classes=5, layers=1, heads=2, width=16, mlp_ratio=2, kernel=7)
+LOWEST_RATE, HIGHEST_RATE = 0.04, 0.65
+
+
+def structured_input(
+    channels: int, *, samples: int, window: int, seed: int, counts: bool = False, padding: int = 3
+) -> tuple[Tensor, Tensor]:
+    """Band energies that wander over the channels, as formants do; steps of each sample its own.
+
+    Args:
+        channels: C.
+        samples: B.
+        window: T.
+        seed: of everything drawn.
+        counts: spike counts (integers) instead of real values.
+        padding: steps by which T exceeds the longest sample.
+
+    Returns:
+        x (T, B, C) float32, zero on padded steps; steps (B,).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    longest = window - padding
+    steps = torch.randint((longest + 1) // 2, longest + 1, (samples,), generator=generator)
+    steps[0] = longest
+    time = torch.arange(window)[:, None, None]
+    start, slope = (torch.rand(2, samples, 1, generator=generator) - 0.5) * channels * 0.5
+    centre = channels / 2 + start + slope * torch.sin(time * 6.0 / window)
+    energy = 2.0 * torch.exp(-0.5 * ((torch.arange(channels) - centre) / (channels / 6)) ** 2)
+    x = energy + 0.4 * torch.randn(window, samples, channels, generator=generator)
+    if counts:
+        x = torch.poisson(energy, generator=generator)
+    return x * valid_mask(steps, window, x.dtype), steps
+
+
+def spikes_by_layer(model: nn.Module, x: Tensor, steps: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Spikes (T, B, N) of every LIF layer by module name, in the order in which they fire, and the logits (T, B, K)."""
+    spikes: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: spikes.update({name: output.detach()}))
+        for name, module in model.named_modules()
+        if isinstance(module, LIF)
+    ]
+    try:
+        with torch.no_grad():
+            logits = model(x, steps)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return spikes, logits
+
+
+def firing_rates(model: nn.Module, x: Tensor, steps: Tensor) -> dict[str, float]:
+    """Spikes per neuron and valid step of every LIF layer, by module name."""
+    spikes, _ = spikes_by_layer(model, x, steps)
+    return {name: float(s.sum() / (steps.sum() * s.shape[-1])) for name, s in spikes.items()}
+
+
+def assert_every_layer_fires(rates: dict[str, float]) -> None:
+    """Fails where a comparison of spikes would prove nothing: a layer that is (almost) silent or (almost) saturated."""
+    outside = {name: rate for name, rate in rates.items() if not LOWEST_RATE <= rate <= HIGHEST_RATE}
+    assert rates, "no LIF layer"
+    assert not outside, f"layers that fire too little or too much: {outside}"
+
+
+def calibrated_model(
+    config: ModelConfig = SMALL,
+    seed: int = 0,
+    *,
+    samples: int = 6,
+    window: int = 24,
+    dtype: torch.dtype = torch.float64,
+    counts: bool = False,
+) -> tuple[SpikeSCR, Tensor, Tensor]:
+    """A network in which every LIF layer fires, unlike a freshly initialised one, with input that makes it.
+
+    Weights are random; running statistics are those of the input; the affine parameters of the batch normalisations
+    are random too (no gain is 1 and no shift is 0) and are moved until each LIF layer fires at 4 to 65 % of its steps.
+    Weights and input are float32 numbers whatever `dtype` is, as in a checkpoint.
+
+    Args:
+        config: sizes.
+        seed: of everything drawn.
+        samples: B.
+        window: T; the longest sample ends 3 steps before it.
+        dtype: of the parameters and the input.
+        counts: input of spike counts (integers) instead of real values.
+
+    Returns:
+        The model in eval mode; x (T, B, C); steps (B,), different from sample to sample.
+    """
+    x, steps = structured_input(config.inputs, samples=samples, window=window, seed=seed, counts=counts)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = SpikeSCR(config)
+    norms = {name: m for name, m in model.named_modules() if isinstance(m, SequenceBatchNorm)}
+    for norm in norms.values():
+        nn.init.uniform_(norm.weight, 0.6, 1.4, generator=generator)
+        nn.init.uniform_(norm.bias, -0.2, 0.6, generator=generator)
+    for _ in range(20):
+        _take_statistics(model, norms, x, steps)
+        rates = firing_rates(model, x, steps)
+        if all(0.08 < rate < 0.5 for rate in rates.values()):
+            break
+        for name, rate in rates.items():
+            _shift(model, name, 0.15 if rate <= 0.08 else -0.15 if rate >= 0.5 else 0.0)
+    assert_every_layer_fires(rates)
+    return model.to(dtype), x.to(dtype), steps
+
+
+def _take_statistics(model: SpikeSCR, norms: dict[str, SequenceBatchNorm], x: Tensor, steps: Tensor) -> None:
+    """Sets the running statistics to those of x, without dropout; leaves the model in eval mode."""
+    for module in model.modules():
+        module.train(isinstance(module, SequenceBatchNorm))
+    for norm in norms.values():
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(x, steps)
+    for norm in norms.values():
+        norm.momentum = 0.1
+    model.eval()
+
+
+def _shift(model: SpikeSCR, lif: str, by: float) -> None:
+    """Moves the shifts of the batch normalisations that drive a LIF layer."""
+    block, _, name = lif.removesuffix(".lif").rpartition(".")
+    own = [f"{block}.{name}.current.norm" if block else f"{name}.current.norm"]
+    drivers = {
+        "q_rotated": ["q.current.norm"],
+        "k_rotated": ["k.current.norm"],
+        "attention": ["v.current.norm", "q.current.norm"],
+        "gate_in": ["split.norm"],
+        "gated": ["split.norm"],
+    }
+    for driver in [f"{block}.{d}" for d in drivers[name]] if name in drivers else own:
+        bias = model.get_submodule(driver).bias
+        assert isinstance(bias, Tensor)
+        with torch.no_grad():
+            half = len(bias) // 2
+            part = {"gate_in": slice(half, None), "gated": slice(0, half)}.get(name, slice(None))
+            bias[part] += by
