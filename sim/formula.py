@@ -18,7 +18,6 @@ Bias additions and membrane updates are in neither figure; they are counted apar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +28,6 @@ from spikescr.sim.program import (
     DelayLine,
     IntArray,
     Neuron,
-    Operation,
     Port,
     Program,
     Rotary,
@@ -77,14 +75,14 @@ class _Evaluation:
         self.ac: IntArray = np.zeros((count, program.period, samples), np.int64)
         self.mac: IntArray = np.zeros_like(self.ac)
         self.causes: dict[str, IntArray] = {cause: np.zeros((count, 2, samples), np.int64) for cause in CAUSES}
-        rules: dict[type[Operation], Callable[[int, Operation], None]] = {
-            Synapse: self._synapse,
-            Rotary: self._rotary,
-            Attention: self._attention,
-        }  # type: ignore[dict-item]
         for row, operation in enumerate(program.operations):
-            if type(operation) in rules:
-                rules[type(operation)](row, operation)
+            match operation:
+                case Synapse():
+                    self._synapse(row, operation)
+                case Rotary():
+                    self._rotary(row, operation)
+                case Attention():
+                    self._attention(row, operation)
         self.result = Formula(self.ac, self.mac, self.causes)
 
     def _synapse(self, row: int, operation: Synapse) -> None:

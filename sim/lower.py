@@ -248,7 +248,9 @@ class _Lowering:
 
     def _packed(self, name: str, node: nir.NIRGraph, common: dict[str, Any]) -> None:
         metadata = node.metadata
-        ports = {key: self._operand_port(name, operand) for key, operand in self._operands(name).items()}
+        ports: dict[str, Any] = {}
+        for key, operand in self._operands(name).items():
+            ports[key] = self._operand_port(name, operand)
         for key, port in ports.items():
             wanted = {"clock": Signal.CLOCK, "q": Signal.SPIKES, "k": Signal.SPIKES, "v": Signal.SPIKES}.get(key)
             if wanted is not None and port.signal is not wanted:
@@ -256,7 +258,7 @@ class _Lowering:
         match metadata[dialect.OP]:
             case "rotary":
                 self._check_heads(name, int(metadata["heads"]), 2 * int(metadata["cos"].shape[1]))
-                tables = {key: np.asarray(metadata[key], np.float64) for key in ("cos", "sin")}
+                tables: dict[str, Any] = {key: np.asarray(metadata[key], np.float64) for key in ("cos", "sin")}
                 self._add(Rotary(**common, **ports, heads=int(metadata["heads"]), **tables))
             case "attention":
                 heads = int(metadata["heads"])
@@ -311,7 +313,7 @@ class _Lowering:
 
 def _graph_parameter(graph: nir.NIRGraph, key: str, meaning: str) -> float:
     value = graph.metadata.get(key)
-    if value is None or not np.isscalar(value) or not float(value) > 0:
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not value > 0:
         raise GraphError(f"the graph's metadata must have {key}, {meaning}, above 0; found {value!r}")
     return float(value)
 

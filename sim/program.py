@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
+AnyOperation = TypeVar("AnyOperation", bound="Operation")
 
 
 class Signal(Enum):
@@ -206,6 +207,6 @@ class Program:
                 return operation
         raise KeyError(name)
 
-    def of_type(self, kind: type[Operation]) -> tuple[Operation, ...]:
+    def of_type(self, kind: type[AnyOperation]) -> tuple[AnyOperation, ...]:
         """The operations of one type, in order."""
         return tuple(o for o in self.operations if isinstance(o, kind))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import GraphError
-from spikescr.sim.program import FloatArray, IntArray, Operation, Program, Signal, Sink, Source
+from spikescr.sim.program import AnyOperation, FloatArray, IntArray, Program, Signal, Sink, Source
 from spikescr.sim.recording import Recording
 
 
@@ -45,8 +45,8 @@ def run_batches(program: Program, backend: Backend, values: NDArray[np.floating]
     Raises:
         GraphError: the program has other inputs or outputs, or the data does not fit it.
     """
-    data = _one(program, [o for o in program.of_type(Source) if o.signal is not Signal.CLOCK], "data input")
-    sink = _one(program, list(program.of_type(Sink)), "output")
+    data = _one([o for o in program.of_type(Source) if o.signal is not Signal.CLOCK], "data input")
+    sink = _one(program.of_type(Sink), "output")
     clocks = [o.name for o in program.of_type(Source) if o.signal is Signal.CLOCK]
     if values.shape[1:] != (program.steps, data.width):
         raise GraphError(
@@ -62,7 +62,7 @@ def run_batches(program: Program, backend: Backend, values: NDArray[np.floating]
         yield Batch(samples, steps, recording, recording.outputs[sink.name][late : late + program.steps])
 
 
-def _one(program: Program, found: list[Operation], what: str) -> Operation:
+def _one(found: Sequence[AnyOperation], what: str) -> AnyOperation:
     if len(found) != 1:
         names = ", ".join(o.name for o in found) or "none"
         raise GraphError(f"the graph must have one {what}, found: {names}")
