@@ -1,0 +1,69 @@
+"""What a data set is to the rest of the toolkit: classes, and recordings in three splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from spikescr.data.audio import read_rate
+from spikescr.data.progress import track
+from spikescr.errors import UsageError
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One recording.
+
+    Attributes:
+        path: The file.
+        name: Its path relative to the data set's root, with forward slashes; unique in the data set.
+        label: Index of its class.
+        speaker: Who speaks, where the name tells.
+    """
+
+    path: Path
+    name: str
+    label: int
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Recordings of words, split for training, validation and test; each split is sorted by name.
+
+    Attributes:
+        spec: What `open_data` was given.
+        classes: Names of the classes; a label is an index into them.
+        root: The folder of the recordings.
+        items: The recordings of each of `SPLITS`.
+    """
+
+    spec: str
+    classes: tuple[str, ...]
+    root: Path
+    items: Mapping[str, tuple[Item, ...]] = field(repr=False)
+
+    def split(self, name: str) -> tuple[Item, ...]:
+        """Return the recordings of the split `train`, `valid` or `test`.
+
+        Raises:
+            UsageError: There is no split of that name.
+        """
+        if name not in SPLITS:
+            raise UsageError(f"unknown split '{name}': choose from {', '.join(SPLITS)}")
+        return self.items[name]
+
+    @cached_property
+    def rate(self) -> int:
+        """The most frequent sampling rate in Hz among the training recordings, the highest of several.
+
+        Reads the header of each training recording, once.
+        """
+        train = self.split("train")
+        counts = Counter(read_rate(item.path) for item in track(train, "Reading headers", len(train)))
+        return max(counts, key=lambda rate: (counts[rate], rate))

@@ -1,0 +1,229 @@
+"""The embedded data set `digits`: zero to nine in English and German, spoken by espeak-ng, 20 classes as in SHD.
+
+Made on first use into a cache folder, in the layout of Google Speech Commands, and read from there by
+`spikescr.data.folder`. A variant (the timbre of a speaker) is heard in one split only. The same files come out each
+time on one machine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from spikescr.data.audio import Waveform
+from spikescr.data.dataset import DataSet
+from spikescr.data.folder import LISTS, open_folder
+from spikescr.data.progress import track
+from spikescr.errors import DataError
+
+FOLDER = "digits-v1"
+"""Change the number with anything below that changes the recordings."""
+RATE = 16_000
+LONGEST_S = 1.0
+
+ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+GERMAN = ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun")
+ASCII = str.maketrans({"ü": "ue"})
+CLASSES = tuple(f"en_{word}" for word in ENGLISH) + tuple(f"de_{word.translate(ASCII)}" for word in GERMAN)
+
+# Variants of espeak-ng with a human timbre, none nearly equal to one of another split.
+VARIANTS = {
+    "train": (
+        *("m1", "m2", "m3", "m5", "m7", "m8", "f1", "f2", "f5", "Annie", "aunty", "Diogo"),
+        *("Michael", "adam", "pablo", "boris", "quincy", "sandro"),
+    ),
+    "valid": ("m4", "f4", "Denis", "max"),
+    "test": ("m6", "f3", "belinda", "Gene", "iven3", "marcelo"),
+}
+ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-us-nyc", "en-029")
+VOICES_PER_VARIANT = 2
+TAKES = 3
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker: timbre, English accent, and where pitch (0 to 100) and speed (words per minute) lie."""
+
+    name: str
+    split: str
+    variant: str
+    accent: str
+    pitch: int
+    speed: int
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What `spikescr.data.espeak` is asked to say."""
+
+    text: str
+    voice: str
+    speed: int
+    pitch: int
+    pitch_range: int
+
+
+@dataclass(frozen=True)
+class Take:
+    """One recording: its name in the data set, what is said, and how it is recorded."""
+
+    name: str
+    split: str
+    utterance: Utterance
+    peak: float
+    lead_s: float
+    tail_s: float
+
+
+def voices() -> tuple[Voice, ...]:
+    """Return all speakers, `VOICES_PER_VARIANT` of each variant: the first lower and slower, the second the reverse."""
+    rng = np.random.default_rng(2412_12858)
+    cast = []
+    for split, variants in VARIANTS.items():
+        for variant in variants:
+            accents = rng.permutation(ACCENTS)
+            for index in range(VOICES_PER_VARIANT):
+                pitch = int(rng.integers(25, 50)) + 25 * index
+                speed = int(rng.integers(120, 145)) + 35 * index
+                cast.append(Voice(f"{variant.lower()}-{index}", split, variant, str(accents[index]), pitch, speed))
+    return tuple(cast)
+
+
+def takes(cast: Sequence[Voice], count: int = TAKES) -> list[Take]:
+    """Return the recordings to make: each voice says each word `count` times, each time a little differently."""
+    rng = np.random.default_rng(1)
+    script = []
+    for voice in cast:
+        for word, text in zip(CLASSES, ENGLISH + GERMAN, strict=True):
+            accent = voice.accent if word.startswith("en_") else "de"
+            for number in range(count):
+                utterance = Utterance(
+                    text=text,
+                    voice=f"{accent}+{voice.variant}",
+                    speed=round(voice.speed * rng.uniform(0.88, 1.12)),
+                    pitch=int(np.clip(voice.pitch + rng.integers(-8, 9), 0, 99)),
+                    pitch_range=int(rng.integers(30, 71)),
+                )
+                peak = 10 ** (rng.uniform(-14, -2) / 20)
+                lead_s, tail_s = rng.uniform(0.0, 0.06, size=2)
+                name = f"{word}/{voice.name}_nohash_{number}.wav"
+                script.append(Take(name, voice.split, utterance, peak, lead_s, tail_s))
+    return script
+
+
+def open_digits(cache: Path | None = None) -> DataSet:
+    """Open the embedded data set; make it first where the cache does not have it.
+
+    Args:
+        cache: Folder to keep it in; default: see `cache_folder`.
+
+    Raises:
+        DataError: It cannot be made or written, or files are missing from it.
+    """
+    root = (cache or cache_folder()) / FOLDER
+    script = takes(voices())
+    if not root.exists():
+        make_digits(root, script)
+    dataset = open_folder(root, "digits", classes=CLASSES)
+    found = sum(len(items) for items in dataset.items.values())
+    if found != len(script):
+        raise DataError(f"{root}: {found} recordings instead of {len(script)}; delete the folder to make it anew")
+    return dataset
+
+
+def cache_folder() -> Path:
+    """Return where embedded data sets are kept: `SPIKESCR_CACHE`, else `spikescr` in `XDG_CACHE_HOME` or `~/.cache`."""
+    if own := os.environ.get("SPIKESCR_CACHE"):
+        return Path(own).expanduser()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "spikescr"
+
+
+def make_digits(root: Path, script: Sequence[Take]) -> None:
+    """Speak a script into the folder `root`, which appears complete or not at all.
+
+    Where another process makes the same folder at the same time, the first to finish wins.
+
+    Raises:
+        DataError: espeak-ng is missing or fails, or the folder cannot be written.
+    """
+    import soundfile
+
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise DataError(
+            "data set 'digits' is spoken by espeak-ng, which is not installed: pip install espeakng-loader "
+            "(or 'spikescr[digits]')"
+        )
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
+            made = Path(temporary) / root.name  # inside: the temporary folder itself is closed to other users
+            for word in CLASSES:
+                (made / word).mkdir(parents=True)
+            spoken = _speak([take.utterance for take in script], Path(temporary))
+            for take, (samples, rate) in zip(script, track(spoken, "Speaking digits", len(script)), strict=True):
+                soundfile.write(made / take.name, _record(samples, rate, take), RATE, subtype="PCM_16")
+            for split, list_name in LISTS.items():
+                names = sorted(take.name for take in script if take.split == split)
+                (made / list_name).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+            _publish(made, root)
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: data set 'digits' cannot be written: {error.strerror}") from error
+
+
+def _publish(made: Path, root: Path) -> None:
+    """Rename the finished folder to its place, unless another process was first."""
+    try:
+        made.rename(root)
+    except OSError:
+        if not root.is_dir():
+            raise
+
+
+def _speak(utterances: Sequence[Utterance], folder: Path) -> Iterator[tuple[npt.NDArray[np.int16], int]]:
+    """Yield samples and rate in Hz of each utterance, from a fresh process; `folder` takes its input and messages."""
+    lines = folder / "utterances.jsonl"
+    lines.write_text("".join(json.dumps(asdict(utterance)) + "\n" for utterance in utterances), encoding="ascii")
+    errors = folder / "errors.txt"
+    command = [sys.executable, "-m", "spikescr.data.espeak"]
+    with (
+        lines.open("rb") as stdin,
+        errors.open("wb") as stderr,
+        subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr) as process,
+    ):
+        assert process.stdout is not None
+        for _ in utterances:
+            head = process.stdout.read(8)
+            if len(head) < 8:
+                break
+            rate, count = struct.unpack("<II", head)
+            yield np.frombuffer(process.stdout.read(2 * count), dtype="<i2"), rate
+        status = process.wait()
+    if status:
+        said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no message"]
+        raise DataError(f"data set 'digits': espeak-ng failed with status {status}: {said[-1]}")
+
+
+def _record(samples: npt.NDArray[np.int16], rate: int, take: Take) -> Waveform:
+    """Trim the silence at both ends, resample, scale to the take's peak and put its own silence around."""
+    import librosa
+
+    word = samples / 32768
+    loud = np.flatnonzero(np.abs(word) > 0.01 * np.abs(word).max())
+    word = word[loud[0] : loud[-1] + 1]
+    word = librosa.resample(word, orig_sr=rate, target_sr=RATE)
+    word *= take.peak / np.abs(word).max()
+    waveform: Waveform = np.pad(word, (round(take.lead_s * RATE), round(take.tail_s * RATE)))
+    assert len(waveform) <= LONGEST_S * RATE, f"{take.name} lasts {len(waveform) / RATE} s; the voice is too slow"
+    return waveform

@@ -1,0 +1,124 @@
+"""Load recordings as network input, and fit the preprocessing to the training split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from spikescr.data.audio import read_recording
+from spikescr.data.dataset import DataSet, Item
+from spikescr.data.frontend import Frames, FrontEnd, Normaliser, Preprocessing
+from spikescr.data.progress import track
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The network input of n recordings, in the order in which they were asked for.
+
+    Attributes:
+        values: Normalised frames, shape (n, T, C); exact zeros in padded steps.
+        steps: Valid steps of each recording, shape (n,).
+        labels: Class indices, shape (n,).
+        names: Names of the recordings.
+    """
+
+    values: Frames
+    steps: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def fit_preprocessing(dataset: DataSet, *, steps: int, window_s: float = 1.0, bands: int = 140) -> Preprocessing:
+    """Choose the front end for a data set and fit the normaliser; reads the training split, nothing else.
+
+    Args:
+        dataset: The data set.
+        steps: Steps per second.
+        window_s: Length of the network's window in seconds.
+        bands: Mel bands.
+
+    Raises:
+        UsageError: A number is not positive.
+        DataError: A training recording cannot be used.
+    """
+    return fit_and_load(dataset, steps=steps, window_s=window_s, bands=bands)[0]
+
+
+def fit_and_load(
+    dataset: DataSet, *, steps: int, window_s: float = 1.0, bands: int = 140
+) -> tuple[Preprocessing, Features]:
+    """Fit the preprocessing and return it with the training split's features, reading each recording once.
+
+    Same as `fit_preprocessing` followed by `load(dataset.split("train"), ...)`, arguments and exceptions included.
+    """
+    front_end = FrontEnd.design(dataset.rate, steps=steps, window_s=window_s, bands=bands)
+    features = _log_mel(dataset.split("train"), front_end)
+    preprocessing = Preprocessing(front_end=front_end, normaliser=Normaliser.fit(features.values, features.steps))
+    return preprocessing, _normalise(features, preprocessing.normaliser)
+
+
+def load(items: Sequence[Item], preprocessing: Preprocessing) -> Features:
+    """Read recordings and turn them into network input.
+
+    Silent recordings are accepted, and longer ones than the window are cut to their loudest stretch; one logged warning
+    for each of the two kinds says how many there were.
+
+    Args:
+        items: Which, in this order.
+        preprocessing: From `fit_preprocessing` or a checkpoint.
+
+    Raises:
+        DataError: A recording cannot be used.
+    """
+    return _normalise(_log_mel(items, preprocessing.front_end), preprocessing.normaliser)
+
+
+def _log_mel(items: Sequence[Item], front_end: FrontEnd) -> Features:
+    """Read recordings as log-mel spectrograms, not yet normalised, zeros in padded steps."""
+    values = np.zeros((len(items), front_end.window_steps, front_end.bands), dtype=np.float32)
+    steps = np.zeros(len(items), dtype=np.int64)
+    silent: list[str] = []
+    cut: list[tuple[float, str]] = []
+
+    for index, item in enumerate(track(items, "Reading recordings", len(items))):
+        waveform, rate = read_recording(item.path)
+        frames = front_end.log_mel(waveform, rate)
+        steps[index] = len(frames)
+        values[index, : len(frames)] = frames
+        if not waveform.any():
+            silent.append(item.name)
+        if len(waveform) > front_end.window_samples(rate):
+            cut.append((len(waveform) / rate, item.name))
+    if silent:
+        logger.warning("%d silent recording(s): %s", len(silent), _some(silent))
+    if cut:
+        logger.warning(
+            "%d recording(s) cut to their loudest %g s; the longest, %s, lasts %.2f s",
+            len(cut),
+            front_end.window_s,
+            max(cut)[1],
+            max(cut)[0],
+        )
+    labels = np.array([item.label for item in items], dtype=np.int64)
+    return Features(values, steps, labels, tuple(item.name for item in items))
+
+
+def _normalise(features: Features, normaliser: Normaliser) -> Features:
+    """Normalise the valid steps, in place: a large data set fits into memory once, not twice."""
+    for frames, length in zip(features.values, features.steps, strict=True):
+        frames[:length] = normaliser(frames[:length])
+    return features
+
+
+def _some(names: list[str]) -> str:
+    """Join the first few names."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,157 @@
+"""Data sets on disk in the layout of Google Speech Commands.
+
+A folder per word with WAV or FLAC files in it; `validation_list.txt` and `testing_list.txt` at the top name the
+recordings of these splits, one relative path per line; what they do not name is for training. Source of the layout:
+P. Warden, Speech Commands, arXiv 1804.03209.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spikescr.data.audio import is_recording
+from spikescr.data.dataset import SPLITS, DataSet, Item
+from spikescr.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}
+HELD_OUT = 0.1
+"""Share of the recordings that a split gets which no list names."""
+
+_SPEAKER = re.compile(r"(?P<speaker>.+)_nohash_\d+$")
+
+
+def open_folder(root: Path, spec: str, *, seed: int = 0, classes: Sequence[str] | None = None) -> DataSet:
+    """Open a folder of recordings; no recording is read.
+
+    A split without a list gets `HELD_OUT` of all recordings, drawn with `seed` from what the lists leave: whole
+    speakers where every name tells its speaker and they are enough for that, else files, word by word. The draw depends
+    on the names and the seed only.
+
+    Args:
+        root: The folder.
+        spec: What the user called it.
+        seed: Of the draw.
+        classes: Class folders in order; default: all, sorted, except those beginning with `_` or `.`.
+
+    Raises:
+        DataError: A folder is missing, unreadable or without recordings; a list names what is not there; a split is
+            empty.
+    """
+    try:
+        words = tuple(classes) if classes is not None else _class_folders(root)
+        items = [item for label, word in enumerate(words) for item in _recordings(root, word, label)]
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: cannot be read: {error.strerror}") from error
+    items.sort(key=lambda item: item.name)
+    splits = _split(root, items, np.random.default_rng(seed))
+    for name in SPLITS:
+        if not splits[name]:
+            source = root / LISTS[name] if name in LISTS and (root / LISTS[name]).exists() else root
+            raise DataError(f"{source}: leaves no recording for the split '{name}' ({len(items)} recordings in all)")
+    unheard = sorted(set(range(len(words))) - {item.label for item in splits["train"]})
+    if unheard:
+        logger.warning("%s: no training recording of: %s", root, ", ".join(words[label] for label in unheard))
+    return DataSet(spec=spec, classes=words, root=root, items=splits)
+
+
+def _class_folders(root: Path) -> tuple[str, ...]:
+    """Return the sorted names of the class folders in `root`."""
+    if not root.is_dir():
+        raise DataError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
+    words = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] not in "_.")
+    if not words:
+        raise DataError(f"{root}: no class folders in it (expected one folder per word)")
+    return tuple(words)
+
+
+def _recordings(root: Path, word: str, label: int) -> list[Item]:
+    """Return the recordings in one class folder."""
+    items = []
+    for path in (root / word).iterdir():
+        if is_recording(path) and path.is_file():
+            match = _SPEAKER.match(path.stem)
+            items.append(Item(path, f"{word}/{path.name}", label, match["speaker"] if match else None))
+    if not items:
+        raise DataError(f"{root / word}: no recordings (.wav or .flac) of this class")
+    return items
+
+
+def _split(root: Path, items: list[Item], rng: np.random.Generator) -> dict[str, tuple[Item, ...]]:
+    """Divide the sorted `items` by the lists in `root`; draw where there is no list."""
+    by_name = {item.name: item for item in items}
+    split_of: dict[str, str] = {}
+    drawn = []
+    for split, list_name in LISTS.items():
+        path = root / list_name
+        if not path.exists():
+            drawn.append(split)
+            continue
+        for number, name in _entries(path):
+            if name not in by_name:
+                there = "is not a recording in a class folder" if (root / name).exists() else "does not exist"
+                raise DataError(f"{path}: line {number}: {name} {there}")
+            if split_of.setdefault(name, split) != split:
+                raise DataError(f"{path}: line {number}: {name} is in {LISTS[split_of[name]]} too")
+    quota = round(HELD_OUT * len(items))
+    rest = [item for item in items if item.name not in split_of]
+    split_of |= _draw_speakers(rest, drawn, quota, rng) or _draw_files(rest, drawn, rng)
+    return {split: tuple(item for item in items if split_of.get(item.name, "train") == split) for split in SPLITS}
+
+
+def _entries(path: Path) -> Iterable[tuple[int, str]]:
+    """Yield line number and relative path of each entry of a list file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file in UTF-8: {error.reason} at byte {error.start}") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if name := line.strip():
+            yield number, name.replace("\\", "/").removeprefix("./")
+
+
+def _draw_speakers(items: list[Item], splits: list[str], quota: int, rng: np.random.Generator) -> dict[str, str]:
+    """Give each split whole speakers of at most `quota` recordings together.
+
+    Returns:
+        Name -> split of what was drawn; empty where a name tells no speaker or a split would stay empty.
+    """
+    by_speaker: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        if item.speaker is None:
+            return {}
+        by_speaker[item.speaker].append(item)
+    free = dict.fromkeys(splits, quota)
+    split_of: dict[str, str] = {}
+    speakers = sorted(by_speaker)
+    for index in rng.permutation(len(speakers)):
+        spoken = by_speaker[speakers[index]]
+        split = next((name for name in splits if len(spoken) <= free[name]), None)
+        if split is not None:
+            free[split] -= len(spoken)
+            split_of |= {item.name: split for item in spoken}
+    return split_of if set(split_of.values()) == set(splits) else {}
+
+
+def _draw_files(items: list[Item], splits: list[str], rng: np.random.Generator) -> dict[str, str]:
+    """Give each split `HELD_OUT` of each word's recordings, at least one of a word that leaves one for training."""
+    by_label: dict[int, list[Item]] = defaultdict(list)
+    for item in items:
+        by_label[item.label].append(item)
+    split_of: dict[str, str] = {}
+    for label in sorted(by_label):
+        spoken = by_label[label]
+        share = max(1, round(HELD_OUT * len(spoken))) if len(spoken) > len(splits) else 0
+        order = rng.permutation(len(spoken))
+        for rank, split in enumerate(splits):
+            split_of |= {spoken[index].name: split for index in order[rank * share : (rank + 1) * share]}
+    return split_of

@@ -1,0 +1,268 @@
+"""From a waveform to the network's input: log-mel spectrogram of exactly `steps` frames per second, normalised.
+
+Axes: T steps of the window, L <= T valid steps of a recording, C bands.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from functools import lru_cache
+from typing import Annotated, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
+
+from spikescr.data.audio import Waveform, loudest_stretch
+from spikescr.errors import UsageError
+
+Frames = npt.NDArray[np.float32]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+
+ANALYSIS_S = 0.025
+"""Shortest analysis window."""
+SMALLEST_STD_DB = 1.0
+"""A band that hardly varied in training must not blow up what it meets later."""
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class FrontEnd(BaseModel):
+    """Log-mel spectrogram with `steps` frames per second, for any whole number of steps.
+
+    The audio is resampled to `steps * hop` Hz, so that the hop is a whole number of samples. Frame t is the power
+    spectrum of `win_length` samples under a Hann window centred on the middle of step t (zeros outside the recording),
+    relative to full scale (a sine of amplitude a has a^2 / 4), summed under triangles of height 1, in dB:
+
+        frame[t, c] = 10 log10(max(sum_f mel[c, f] |STFT[t, f]|^2 / (sum of the window)^2, 10^(floor_db / 10)))
+
+    Mel scale: Slaney's (librosa's default).
+
+    Attributes:
+        sample_rate: Rate of the data in Hz; nothing is to be expected above half of it.
+        steps: Steps per second.
+        window_s: Length in seconds of what the network sees; longer recordings are cut to their loudest stretch.
+        bands: Mel bands C.
+        win_length: Analysis window, samples at `resampled_rate`.
+        n_fft: Length of the Fourier transform; so long that no mel filter falls between two of its frequencies.
+        fmin: Lower end of the lowest filter in Hz.
+        fmax: Upper end of the highest filter in Hz, at most half of either rate.
+        floor_db: Powers below are raised to it; above the noise of 16-bit samples.
+    """
+
+    model_config = _FROZEN
+
+    sample_rate: PositiveInt
+    steps: PositiveInt
+    window_s: Positive = 1.0
+    bands: PositiveInt = 140
+    win_length: PositiveInt
+    n_fft: PositiveInt
+    fmin: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    fmax: Positive
+    floor_db: FiniteFloat = -100.0
+
+    @classmethod
+    def design(cls, sample_rate: int, *, steps: int, window_s: float = 1.0, bands: int = 140) -> Self:
+        """Choose the analysis for data of `sample_rate` Hz: windows of 25 ms or 2 hops, whichever is longer.
+
+        Raises:
+            UsageError: A number is not positive.
+        """
+        for name, value in {"steps": steps, "window_s": window_s, "bands": bands}.items():
+            if not 0 < value < math.inf:
+                raise UsageError(f"{name} must be a positive number. Got {value}")
+        hop = _hop(sample_rate, steps)
+        win_length = max(round(ANALYSIS_S * steps * hop), 2 * hop)
+        fmax = min(sample_rate, steps * hop) / 2
+        shortest = max(win_length, steps * hop / _narrowest_interval_hz(bands, 0.0, fmax))
+        return cls(
+            sample_rate=sample_rate,
+            steps=steps,
+            window_s=window_s,
+            bands=bands,
+            win_length=win_length,
+            n_fft=2 ** math.ceil(math.log2(shortest)),
+            fmax=fmax,
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.hop <= self.win_length <= self.n_fft:
+            raise ValueError(f"expected hop <= win_length <= n_fft. Got {self.hop}, {self.win_length}, {self.n_fft}")
+        nyquist = min(self.sample_rate, self.resampled_rate) / 2
+        if not self.fmin < self.fmax <= nyquist:
+            raise ValueError(f"expected fmin < fmax <= {nyquist} Hz. Got {self.fmin}, {self.fmax}")
+        if self.resampled_rate > self.n_fft * _narrowest_interval_hz(self.bands, self.fmin, self.fmax):
+            raise ValueError(f"n_fft={self.n_fft} is too short for {self.bands} mel bands: filters would be empty")
+        return self
+
+    @property
+    def hop(self) -> int:
+        """Samples per step at `resampled_rate`."""
+        return _hop(self.sample_rate, self.steps)
+
+    @property
+    def resampled_rate(self) -> int:
+        """Rate in Hz to which all audio is brought."""
+        return self.steps * self.hop
+
+    @property
+    def window_steps(self) -> int:
+        """T, the steps of the window: window_s * steps, rounded up."""
+        return math.ceil(_exact(self.window_s) * self.steps)
+
+    def window_samples(self, rate: int) -> int:
+        """Return the number of samples at `rate` Hz that fit the window, at least 1."""
+        return max(1, math.floor(_exact(self.window_s) * rate))
+
+    def valid_steps(self, samples: int, rate: int) -> int:
+        """Return the number of steps that `samples` samples at `rate` Hz last: rounded up, at least 1, at most T."""
+        return max(1, min(self.window_steps, -(-samples * self.steps // rate)))
+
+    def log_mel(self, waveform: Waveform, rate: int) -> Frames:
+        """Compute the log-mel spectrogram of a recording.
+
+        Args:
+            waveform: Shape (n,), full scale = 1.
+            rate: Its rate in Hz, any.
+
+        Returns:
+            Shape (L, bands), dB relative to full scale.
+        """
+        import librosa
+
+        waveform = loudest_stretch(np.asarray(waveform, dtype=np.float64), self.window_samples(rate))
+        length = self.valid_steps(len(waveform), rate)
+        if rate != self.resampled_rate:
+            waveform = librosa.resample(waveform, orig_sr=rate, target_sr=self.resampled_rate)
+        padded = np.zeros((length - 1) * self.hop + self.n_fft)
+        begin = self.n_fft // 2 - self.hop // 2  # puts the middle of step 0 into the middle of frame 0
+        waveform = waveform[: len(padded) - begin]
+        padded[begin : begin + len(waveform)] = waveform
+        spectrum = librosa.stft(
+            padded, n_fft=self.n_fft, hop_length=self.hop, win_length=self.win_length, window="hann", center=False
+        )
+        power = mel_filters(self) @ (spectrum.real**2 + spectrum.imag**2) / (self.win_length / 2) ** 2
+        frames: Frames = (10 * np.log10(np.maximum(power, 10 ** (self.floor_db / 10)))).T.astype(np.float32)
+        return frames
+
+
+@lru_cache(maxsize=16)
+def mel_filters(front_end: FrontEnd) -> npt.NDArray[np.float64]:
+    """Return the mel filters, shape (bands, n_fft // 2 + 1): triangles of height 1; read-only."""
+    from librosa.filters import mel
+
+    filters: npt.NDArray[np.float64] = mel(
+        sr=front_end.resampled_rate,
+        n_fft=front_end.n_fft,
+        n_mels=front_end.bands,
+        fmin=front_end.fmin,
+        fmax=front_end.fmax,
+        norm=None,
+        dtype=np.float64,
+    )
+    assert filters.any(axis=1).all(), "FrontEnd admits only n_fft that leaves no filter empty"
+    filters.setflags(write=False)
+    return filters
+
+
+class Normaliser(BaseModel):
+    """Per-band shift and scale: (x - mean) / std, from the valid frames of training recordings.
+
+    Attributes:
+        mean: Per band, dB.
+        std: Per band, dB, at least `SMALLEST_STD_DB` when fitted.
+    """
+
+    model_config = _FROZEN
+
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[Positive, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean and std must have the same length. Got {len(self.mean)} and {len(self.std)}")
+        return self
+
+    @classmethod
+    def fit(cls, values: Frames, steps: npt.NDArray[np.int64]) -> Self:
+        """Measure mean and standard deviation per band.
+
+        Args:
+            values: Frames of n recordings, shape (n, T, C); what lies beyond the valid steps is ignored.
+            steps: Valid steps of each, shape (n,), at least 1 in all.
+        """
+        count = int(steps.sum())
+        # Recording by recording: values may fill the memory.
+        mean = sum(frames[:length].sum(axis=0, dtype=np.float64) for frames, length in zip(values, steps, strict=True))
+        mean /= count
+        variance = sum(
+            ((frames[:length] - mean) ** 2).sum(axis=0) for frames, length in zip(values, steps, strict=True)
+        )
+        variance /= count
+        std = np.maximum(np.sqrt(variance), SMALLEST_STD_DB)
+        return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+    def __call__(self, frames: Frames) -> Frames:
+        """Normalise frames of shape (..., C)."""
+        normalised: Frames = ((frames - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+        return normalised
+
+
+class Preprocessing(BaseModel):
+    """All that turns a recording into the network's input; a checkpoint carries it as JSON."""
+
+    model_config = _FROZEN
+
+    front_end: FrontEnd
+    normaliser: Normaliser
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.normaliser.mean) != self.front_end.bands:
+            raise ValueError(f"the normaliser must have {self.front_end.bands} bands. Got {len(self.normaliser.mean)}")
+        return self
+
+    def __call__(self, waveform: Waveform, rate: int) -> tuple[Frames, int]:
+        """Turn a recording into the network's input.
+
+        Args:
+            waveform: Shape (n,), full scale = 1.
+            rate: Its rate in Hz, any.
+
+        Returns:
+            Normalised frames, shape (T, C), exact zeros from the first invalid step on; and the number of valid steps.
+        """
+        frames = self.front_end.log_mel(waveform, rate)
+        padded = np.zeros((self.front_end.window_steps, self.front_end.bands), dtype=np.float32)
+        padded[: len(frames)] = self.normaliser(frames)
+        return padded, len(frames)
+
+
+def _exact(seconds: float) -> Fraction:
+    """Return what the decimal notation of a number says: 0.1 s at 30 steps/s are 3 steps, not 3.0000000000000004."""
+    return Fraction(repr(float(seconds)))
+
+
+def _hop(sample_rate: int, steps: int) -> int:
+    """Return the whole number of samples per step, at least 1, that is closest to the data's rate."""
+    return max(1, round(sample_rate / steps))
+
+
+def _narrowest_interval_hz(bands: int, fmin: float, fmax: float) -> float:
+    """Return the distance between the first two of the `bands + 2` corners of the mel filters, the closest of all.
+
+    With Fourier frequencies no further apart, each triangle has one at which it is at least half its height.
+    Slaney's mel scale: linear up to 1000 Hz (200 / 3 Hz per mel), logarithmic above (27 mel for a factor 6.4).
+    """
+
+    def mel(hertz: float) -> float:
+        return 3 * hertz / 200 if hertz < 1000 else 15 + 27 * math.log(hertz / 1000) / math.log(6.4)
+
+    def hertz(mel: float) -> float:
+        return 200 * mel / 3 if mel < 15 else 1000 * 6.4 ** ((mel - 15) / 27)
+
+    return hertz(mel(fmin) + (mel(fmax) - mel(fmin)) / (bands + 1)) - fmin

@@ -1,0 +1,197 @@
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from spikescr.data import Item, open_data
+from spikescr.data.dataset import SPLITS, DataSet
+from spikescr.errors import DataError, UsageError
+
+from .conftest import Maker
+
+SPEAKERS = [f"s{n:02}" for n in range(12)]
+SPOKEN = [f"{word}/{speaker}_nohash_{n}.wav" for word in ("no", "yes") for speaker in SPEAKERS for n in range(2)]
+UNNAMED = [f"{word}/{n}.wav" for word in ("no", "yes") for n in range(20)]
+LISTS = {"validation_list.txt": ["no/s00_nohash_0.wav"], "testing_list.txt": ["yes/s01_nohash_1.wav"]}
+
+
+def names(dataset: DataSet) -> dict[str, list[str]]:
+    return {split: [item.name for item in dataset.split(split)] for split in SPLITS}
+
+
+def speakers(dataset: DataSet, split: str) -> set[str | None]:
+    return {item.speaker for item in dataset.split(split)}
+
+
+def test_lists_decide(make_folder: Maker) -> None:
+    root = make_folder(SPOKEN, lists=LISTS)
+    dataset = open_data(f"folder:{root}")
+    assert dataset.classes == ("no", "yes")
+    assert dataset.root == root
+    listed = ("no/s00_nohash_0.wav", "yes/s01_nohash_1.wav")
+    assert names(dataset) == {
+        "train": sorted(set(SPOKEN) - set(listed)),
+        "valid": [listed[0]],
+        "test": [listed[1]],
+    }
+    assert dataset.split("test") == (Item(root / listed[1], listed[1], label=1, speaker="s01"),)
+
+
+def test_only_recordings_in_class_folders_count(make_folder: Maker) -> None:
+    root = make_folder(
+        [*SPOKEN, "_background_noise_/hum.wav", ".hidden/x.wav", "loose.wav", "no/.x.wav", "no/deep/y.wav"]
+    )
+    (root / "no" / "notes.txt").write_text("not a recording")
+    (root / "no" / "s00_nohash_0.wav").rename(root / "no" / "s00_nohash_0.WAV")
+    dataset = open_data(f"folder:{root}")
+    assert dataset.classes == ("no", "yes")
+    found = {name for split in names(dataset).values() for name in split}
+    assert found == set(SPOKEN) - {"no/s00_nohash_0.wav"} | {"no/s00_nohash_0.WAV"}
+
+
+def test_flac_counts(make_folder: Maker) -> None:
+    dataset = open_data(f"folder:{make_folder([name.replace('.wav', '.FLAC') for name in SPOKEN])}")
+    assert sum(map(len, dataset.items.values())) == len(SPOKEN)
+
+
+def test_split_by_speaker_keeps_speakers_apart(make_folder: Maker) -> None:
+    dataset = open_data(f"folder:{make_folder(SPOKEN)}", seed=3)
+    heard = [speakers(dataset, split) for split in SPLITS]
+    assert sum(map(len, heard)) == len(set.union(*heard)) == 12
+    assert {split: len(dataset.split(split)) for split in SPLITS} == {"train": 40, "valid": 4, "test": 4}
+
+
+def test_split_by_file_takes_a_tenth_of_each_word(make_folder: Maker) -> None:
+    dataset = open_data(f"folder:{make_folder(UNNAMED)}")
+    for split, count in {"train": 16, "valid": 2, "test": 2}.items():
+        assert Counter(item.label for item in dataset.split(split)) == {0: count, 1: count}
+    assert dataset.split("train")[0].speaker is None
+
+
+def test_few_speakers_are_split_by_file(make_folder: Maker) -> None:
+    few = [f"{word}/s{s}_nohash_{n}.wav" for word in ("no", "yes") for s in range(3) for n in range(10)]
+    dataset = open_data(f"folder:{make_folder(few)}")
+    assert {split: len(dataset.split(split)) for split in SPLITS} == {"train": 48, "valid": 6, "test": 6}
+
+
+@pytest.mark.parametrize("files", [SPOKEN, UNNAMED])
+def test_split_depends_on_the_seed_and_not_on_the_file_system(
+    make_folder: Maker, monkeypatch: pytest.MonkeyPatch, files: list[str]
+) -> None:
+    spec = f"folder:{make_folder(files)}"
+    first = names(open_data(spec, seed=1))
+    assert names(open_data(spec, seed=2)) != first
+    listing = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: random.Random(5).sample(found := list(listing(path)), len(found)))
+    assert names(open_data(spec, seed=1)) == first
+
+
+def test_missing_list_is_drawn_from_what_the_other_leaves(make_folder: Maker) -> None:
+    entries = [name for name in SPOKEN if "/s00" in name or "/s01" in name]
+    root = make_folder(SPOKEN, lists={"testing_list.txt": entries})
+    dataset = open_data(f"folder:{root}")
+    assert names(dataset)["test"] == entries
+    assert len(dataset.split("valid")) == 4
+    assert not speakers(dataset, "valid") & (speakers(dataset, "train") | {"s00", "s01"})
+
+
+def test_list_may_have_blank_lines_backslashes_and_a_byte_order_mark(make_folder: Maker) -> None:
+    root = make_folder(SPOKEN, lists=LISTS)
+    (root / "testing_list.txt").write_bytes(b"\xef\xbb\xbf./no/s05_nohash_1.wav\r\n\r\n yes\\s01_nohash_1.wav \r\n")
+    assert names(open_data(f"folder:{root}"))["test"] == ["no/s05_nohash_1.wav", "yes/s01_nohash_1.wav"]
+
+
+def test_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone: no such folder$"):
+        open_data(f"folder:{tmp_path / 'gone'}")
+
+
+def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file: not a folder$"):
+        open_data(f"folder:{tmp_path / 'file'}")
+
+
+def test_folder_without_classes_is_refused(make_folder: Maker) -> None:
+    root = make_folder(["_background_noise_/hum.wav", "loose.wav"])
+    with pytest.raises(DataError, match=r"words: no class folders in it"):
+        open_data(f"folder:{root}")
+
+
+def test_empty_class_is_refused(make_folder: Maker) -> None:
+    root = make_folder(SPOKEN)
+    (root / "maybe").mkdir()
+    with pytest.raises(DataError, match=r"words/maybe: no recordings \(\.wav or \.flac\) of this class"):
+        open_data(f"folder:{root}")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("no/gone.wav", "no/gone.wav does not exist"),
+        ("_noise/hum.wav", "_noise/hum.wav is not a recording in a class folder"),
+        ("no/s00_nohash_0.wav", r"no/s00_nohash_0.wav is in validation_list.txt too"),
+    ],
+)
+def test_bad_list_entry_is_refused(make_folder: Maker, entry: str, message: str) -> None:
+    root = make_folder(
+        [*SPOKEN, "_noise/hum.wav"], lists=LISTS | {"testing_list.txt": ["yes/s01_nohash_1.wav", "", entry]}
+    )
+    with pytest.raises(DataError, match=rf"words/testing_list\.txt: line 3: {message}$"):
+        open_data(f"folder:{root}")
+
+
+def test_list_that_is_no_text_is_refused(make_folder: Maker) -> None:
+    root = make_folder(SPOKEN, lists=LISTS)
+    (root / "testing_list.txt").write_bytes(b"no/\xff\xfe")
+    with pytest.raises(DataError, match=r"testing_list\.txt: not a text file in UTF-8: .* at byte 3"):
+        open_data(f"folder:{root}")
+
+
+def test_split_that_stays_empty_is_refused(make_folder: Maker) -> None:
+    root = make_folder(SPOKEN, lists=LISTS | {"testing_list.txt": []})
+    with pytest.raises(DataError, match=r"testing_list\.txt: leaves no recording for the split 'test' \(48 rec"):
+        open_data(f"folder:{root}")
+
+
+def test_too_few_recordings_to_split_are_refused(make_folder: Maker) -> None:
+    root = make_folder(["no/1.wav", "no/2.wav", "yes/1.wav"])
+    with pytest.raises(DataError, match=r"words: leaves no recording for the split 'valid' \(3 recordings in all\)"):
+        open_data(f"folder:{root}")
+
+
+def test_three_recordings_of_a_word_can_be_split(make_folder: Maker) -> None:
+    dataset = open_data(f"folder:{make_folder(['no/1.wav', 'no/2.wav', 'no/3.wav'])}")
+    assert [len(dataset.split(split)) for split in SPLITS] == [1, 1, 1]
+
+
+def test_word_without_training_recordings_is_reported(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_folder(
+        [*SPOKEN, "zero/s01_nohash_0.wav"], lists=LISTS | {"testing_list.txt": ["zero/s01_nohash_0.wav"]}
+    )
+    open_data(f"folder:{root}")
+    assert [record.getMessage() for record in caplog.records] == [f"{root}: no training recording of: zero"]
+
+
+def test_rate_is_that_of_most_training_recordings(make_folder: Maker) -> None:
+    make_folder(SPOKEN[:20], rate=8000)
+    root = make_folder(SPOKEN[20:], rate=16000, lists=LISTS)
+    assert open_data(f"folder:{root}").rate == 16000
+
+
+def test_unknown_split_is_refused(make_folder: Maker) -> None:
+    dataset = open_data(f"folder:{make_folder(SPOKEN)}")
+    with pytest.raises(UsageError, match="unknown split 'dev': choose from train, valid, test"):
+        dataset.split("dev")
+
+
+@pytest.mark.parametrize("spec", ["", "digit", "folder", "folder:", "digits:", "shd:x.h5"])
+def test_unknown_data_set_is_refused(spec: str) -> None:
+    with pytest.raises(UsageError, match=f"unknown data set '{spec}': choose 'digits' or 'folder:PATH'$"):
+        open_data(spec)
+
+
+def test_bare_path_is_answered_with_the_right_spelling(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"did you mean 'folder:{tmp_path}'"):
+        open_data(str(tmp_path))
