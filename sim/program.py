@@ -126,7 +126,8 @@ class Neuron(Operation):
         v = v * decay + gain * x + drive;  s = v > threshold;  v = v_reset where s
 
     decay = 1 - dt/tau, gain = r dt/tau, drive = v_leak dt/tau. Counts: fired, spikes put out; neuron, the width for
-    every step of the sample's window at this latency (every step where the latency is None).
+    every step of the sample's window at this latency (every step where the latency is None). A membrane that is not
+    finite is an error: NaN would pass for a quiet neuron.
     """
 
     x: Port
@@ -180,7 +181,7 @@ class Attention(Operation):
 class Gate(Operation):
     """y = value where spike is 1, 0 where it is 0; a one-wide spike gates all channels.
 
-    Counts: spikes, the sum of `spike` unless it is a clock.
+    A `spike` other than 0 or 1 is an error. Counts: spikes, the sum of `spike` unless it is a clock.
     """
 
     value: Port
@@ -192,7 +193,8 @@ class Program:
     """Operations in topological order, the window and the step.
 
     steps: T, the window of a sample in steps. dt: seconds. period: steps until all is quiet again after a sample's
-    first step, the longest path through delays included. metadata: the graph's own, as read.
+    first step, the longest path through delays included. At most one Source is a clock. metadata: the graph's own, as
+    read.
     """
 
     operations: tuple[Operation, ...]
