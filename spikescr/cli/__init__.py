@@ -1,1 +1,98 @@
+"""The command line. Commands are imported when they run: help needs neither torch nor Lava."""
 
+from __future__ import annotations
+
+import errno
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from spikescr import __version__
+from spikescr.cli.console import report_error, reporting
+from spikescr.errors import SpikescrError, UsageError
+
+# name -> module with its `command`, what it does
+COMMANDS = {
+    "train": ("spikescr.cli.train", "Train SpikeSCR on recordings of words."),
+    "export": ("spikescr.cli.export", "Write the trained network as a NIR graph."),
+    "simulate": ("spikescr.cli.simulate", "Execute the graph on recordings and count its operations."),
+    "verify": ("spikescr.cli.verify", "Compare every spike of the graph with the trained network's."),
+}
+
+EPILOG = """
+\b
+A whole session:
+  spikescr train
+  spikescr export --to nir
+  spikescr simulate --steps 40
+  spikescr verify
+"""
+
+
+class CommandTable(click.Group):
+    """A group whose commands are in COMMANDS; turns exceptions into one line and an exit status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order in which one uses them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        try:
+            command = import_module(module).command
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise UsageError(f"this version of spikescr has no command '{cmd_name}' yet") from error
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; what goes wrong is told in one line."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            report_error("interrupted")
+            ctx.exit(130)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # click ends quietly when the reader of a pipe has gone
+            if ctx.params["debug"]:
+                traceback.print_exception(error)
+            else:
+                report_error(_one_line(error, ctx))
+            ctx.exit(error.exit_status if isinstance(error, SpikescrError) else 1)
+
+
+def _one_line(error: Exception, ctx: click.Context) -> str:
+    if isinstance(error, SpikescrError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    again = f"spikescr --debug {ctx.invoked_subcommand}"
+    return f"{type(error).__name__}: {error}; run again with --debug for the whole story: {again} ..."
+
+
+@click.group(cls=CommandTable, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback when something goes wrong.")
+@click.version_option(__version__, prog_name="spikescr")
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
+    """Neuromorphic speech-command recognition: train, export to NIR, execute, count.
+
+    Each command works on a run folder, runs/latest unless --run names another, and finds there what the commands
+    before it have made.
+    """
+    ctx.with_resource(reporting(debug))

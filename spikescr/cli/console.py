@@ -1,0 +1,84 @@
+"""What the command line says: results on standard output, the rest on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 160  # of output that no terminal shows; a log is not to be wrapped at 80
+
+
+def output() -> Console:
+    """Where results go: standard output."""
+    return _console(sys.stdout)
+
+
+def notices() -> Console:
+    """Where everything else goes: standard error."""
+    return _console(sys.stderr)
+
+
+def report_error(message: str) -> None:
+    """Prints `error: …` in one line."""
+    _say("error", "bold red", message)
+
+
+def notify(message: str) -> None:
+    """Prints a notice in one line."""
+    _say("note", "cyan", message)
+
+
+@contextmanager
+def reporting(debug: bool) -> Iterator[None]:
+    """Shows logged warnings in one line each while the block lasts; with `debug`, everything that spikescr logs."""
+    root, own, handler = logging.getLogger(), logging.getLogger("spikescr"), _LineHandler()
+    level = own.level
+    root.addHandler(handler)
+    own.setLevel(logging.DEBUG if debug else logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.showwarning = _log_warning
+        # Of interest to those who write these libraries' next version, not to those who run this one.
+        for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"(torch|spikingjelly|librosa|nir|lava)\b")
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+            own.setLevel(level)
+
+
+class _LineHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else "dim"
+        _say(record.levelname.lower(), style, record.getMessage())
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    logging.getLogger("spikescr").warning("%s: %s (%s:%d)", category.__name__, message, filename, lineno)
+
+
+def _say(kind: str, style: str, message: str) -> None:
+    from rich.text import Text
+
+    one_line = " ".join(message.split())
+    notices().print(Text.assemble((f"{kind}: ", style), one_line), soft_wrap=True)
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, width=None if stream.isatty() else WIDE, highlight=False)

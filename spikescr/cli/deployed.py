@@ -1,0 +1,108 @@
+"""What `simulate` and `verify` share: a deployed graph, and recordings prepared as its metadata says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from spikescr.errors import GraphError, UsageError
+
+if TYPE_CHECKING:
+    from spikescr.data import Features, Preprocessing
+    from spikescr.sim.program import Program
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A NIR file with all that it takes to run it on recordings."""
+
+    path: Path
+    program: Program
+    classes: tuple[str, ...]
+    data: str
+    seed: int
+    preprocessing: Preprocessing
+
+    @property
+    def steps_per_second(self) -> int:
+        """Steps per second of the recordings."""
+        return self.preprocessing.front_end.steps
+
+
+def open_deployed(path: Path) -> Deployed:
+    """Reads and lowers a graph that `spikescr export` made.
+
+    Raises:
+        GraphError: the file cannot be read or run, or does not say how to prepare recordings.
+    """
+    from spikescr.data import Preprocessing
+    from spikescr.export import dialect
+    from spikescr.sim.graph_file import read_graph
+    from spikescr.sim.lower import lower
+
+    graph = read_graph(path)
+    missing = [key for key in (dialect.DATA, dialect.CLASSES) if key not in graph.metadata]
+    if missing:
+        raise GraphError(f"{path}: metadata lacks {', '.join(missing)}; it was not made by: spikescr export --to nir")
+    try:
+        data: dict[str, Any] = json.loads(graph.metadata[dialect.DATA])
+        classes = tuple(json.loads(graph.metadata[dialect.CLASSES]))
+        preprocessing = Preprocessing.model_validate(data["preprocessing"])
+        return Deployed(path, lower(graph), classes, str(data["spec"]), int(data["seed"]), preprocessing)
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise GraphError(f"{path}: metadata {dialect.DATA} cannot be used ({error}); export again") from error
+    except GraphError as error:
+        raise GraphError(f"{path}: {error}") from error
+
+
+def load_recordings(
+    deployed: Deployed, *, data: str | None, split: str, limit: int | None, recording: str | None
+) -> Features:
+    """Recordings of a split, prepared for the graph.
+
+    Args:
+        deployed: The graph.
+        data: Data set to use instead of the one that the network was trained on; it must have the same classes.
+        split: train, valid or test.
+        limit: The first so many only.
+        recording: The one of this name only, in whichever split it is.
+
+    Raises:
+        UsageError: The classes differ, or there is no such recording.
+        DataError: A recording cannot be used.
+    """
+    from spikescr.data import SPLITS, load, open_data
+
+    dataset = open_data(data or deployed.data, seed=deployed.seed)
+    if dataset.classes != deployed.classes:
+        raise UsageError(
+            f"{dataset.spec} has the classes {_few(dataset.classes)}, {deployed.path} was trained on "
+            f"{_few(deployed.classes)}; choose a data set with the same classes"
+        )
+    items = dataset.split(split)
+    if recording is not None:
+        items = tuple(i for name in SPLITS for i in dataset.split(name) if i.name == recording)
+        if not items:
+            example = dataset.split(split)[0].name if dataset.split(split) else "none"
+            raise UsageError(f"{dataset.spec} has no recording {recording!r}; they are named like {example!r}")
+    if not items:
+        raise UsageError(f"{dataset.spec}: its split {split} is empty")
+    return load(items[:limit], deployed.preprocessing)
+
+
+def predictions(outputs: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Predicted class of each sample from its outputs (T, B, K)."""
+    from spikescr.sim.readout import softmax_sum
+
+    found: np.ndarray = softmax_sum(outputs, valid).argmax(axis=1)
+    return found
+
+
+def _few(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:4])
+    return f"{shown}, ... ({len(classes)})" if len(classes) > 4 else shown
