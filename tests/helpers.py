@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import soundfile
 import torch
 from torch import Tensor, nn
 
@@ -115,6 +119,30 @@ def calibrated_model(
             _shift(model, name, 0.15 if rate <= 0.08 else -0.15 if rate >= 0.5 else 0.0)
     assert_every_layer_fires(rates)
     return model.to(dtype), x.to(dtype), steps
+
+
+def write_tones(root: Path, *, takes: int = 5) -> Path:
+    """A folder in the layout of Google Speech Commands: two words, a low and a high tone; 6 speakers, 8 kHz.
+
+    Two speakers are listed for validation, one for test; recordings last 0.3 to 0.6 s.
+    """
+    rng = np.random.default_rng(0)
+    names: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
+    for word, hertz in (("high", 2000), ("low", 300)):
+        (root / word).mkdir(parents=True)
+        for speaker in range(6):
+            for take in range(takes):
+                time = np.arange(rng.integers(2400, 4801)) / 8000
+                wave = 0.5 * np.sin(2 * np.pi * hertz * rng.uniform(0.9, 1.1) * time) + 0.01 * rng.normal(
+                    size=len(time)
+                )
+                name = f"{word}/{speaker:08x}_nohash_{take}.wav"
+                soundfile.write(root / name, wave, 8000)
+                if speaker < 3:
+                    names["testing_list.txt" if speaker == 0 else "validation_list.txt"].append(name)
+    for name, lines in names.items():
+        (root / name).write_text("\n".join(lines) + "\n")
+    return root
 
 
 def _take_statistics(model: SpikeSCR, norms: dict[str, SequenceBatchNorm], x: Tensor, steps: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -52,6 +52,17 @@ def reporting(debug: bool) -> Iterator[None]:
         finally:
             root.removeHandler(handler)
             own.setLevel(level)
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, quiet where that is no terminal; gives a function that adds what was done."""
+    from rich.progress import Progress
+
+    console = notices()
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.advance(task, done)
 
 
 class _LineHandler(logging.Handler):

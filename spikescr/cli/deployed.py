@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from spikescr.errors import GraphError, UsageError
 
 if TYPE_CHECKING:
-    from spikescr.data import Features, Preprocessing
+    from spikescr.data import Item, Preprocessing
     from spikescr.sim.program import Program
 
 
@@ -60,10 +60,10 @@ def open_deployed(path: Path) -> Deployed:
         raise GraphError(f"{path}: {error}") from error
 
 
-def load_recordings(
+def choose_recordings(
     deployed: Deployed, *, data: str | None, split: str, limit: int | None, recording: str | None
-) -> Features:
-    """Recordings of a split, prepared for the graph.
+) -> tuple[Item, ...]:
+    """Recordings of a split.
 
     Args:
         deployed: The graph.
@@ -74,9 +74,8 @@ def load_recordings(
 
     Raises:
         UsageError: The classes differ, or there is no such recording.
-        DataError: A recording cannot be used.
     """
-    from spikescr.data import SPLITS, load, open_data
+    from spikescr.data import SPLITS, open_data
 
     dataset = open_data(data or deployed.data, seed=deployed.seed)
     if dataset.classes != deployed.classes:
@@ -92,7 +91,7 @@ def load_recordings(
             raise UsageError(f"{dataset.spec} has no recording {recording!r}; they are named like {example!r}")
     if not items:
         raise UsageError(f"{dataset.spec}: its split {split} is empty")
-    return load(items[:limit], deployed.preprocessing)
+    return tuple(replace(item, path=item.path.resolve()) for item in items[:limit])  # workers have folders of their own
 
 
 def predictions(outputs: np.ndarray, valid: np.ndarray) -> np.ndarray:

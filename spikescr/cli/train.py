@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from spikescr.cli.console import notices, notify, output
 from spikescr.errors import UsageError
@@ -59,7 +59,7 @@ OPTIONS: tuple[tuple[str, str, type, str], ...] = (
     ("--shift", "augmentation.shift", int, "Mel bands by which training input is shifted at most; the paper: 0."),
     ("--threads", "threads", int, "Threads of torch. Default: as torch chooses."),
 )
-OWNERS = {"": TrainConfig, "model": ModelConfig, "augmentation": Augmentation}
+OWNERS: dict[str, type[BaseModel]] = {"": TrainConfig, "model": ModelConfig, "augmentation": Augmentation}
 
 
 def _configured(function: Callable[..., Any]) -> Callable[..., Any]:

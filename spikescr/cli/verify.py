@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from spikescr.cli.deployed import Deployed, load_recordings, open_deployed, predictions
+from spikescr.cli.deployed import Deployed, choose_recordings, open_deployed, predictions
 from spikescr.cli.text import percent, wide_console
 from spikescr.errors import ExportError, SpikescrError
 from spikescr.runs import DEFAULT_RUN, RunFolder
@@ -51,10 +51,13 @@ def command(
     stall_seconds: float,
 ) -> None:
     """Compare every spike of Lava's execution with the folded PyTorch model in float64."""
+    from spikescr.data import load
+
     run = RunFolder(folder)
     deployed = open_deployed(run.require(run.graph))
     model = _folded_model(run, deployed)
-    features = load_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
+    items = choose_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
+    features = load(items, deployed.preprocessing)
     verification = _Verification(deployed, model, features, min(batch_size, len(features)), stall_seconds)
     verification.write(run, {"data": data or deployed.data, "split": split, "recording": recording})
     verification.show(wide_console(), run)

@@ -71,9 +71,7 @@ class SpikingGatedConvolution(nn.Module):
         super().__init__()
         width = config.width
         self.pointwise = SpikingLayer(nn.Linear(width, width), config.dropout)
-        self.depthwise = SpikingLayer(
-            TimeConv(width, width, config.kernel, groups=width, bias=False), config.dropout
-        )
+        self.depthwise = SpikingLayer(TimeConv(width, width, config.kernel, groups=width, bias=False), config.dropout)
         self.split = Current(nn.Linear(width, 2 * width))
         self.gate_in = Spiking(config.dropout)
         self.gate = SpikingLayer(nn.Linear(width, width), config.dropout)
@@ -81,7 +79,9 @@ class SpikingGatedConvolution(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, N) for integer sums of spikes x (T, B, N)."""
-        local = self.depthwise(self.pointwise(x, valid), valid)
+        # Silent on padded steps already; the product keeps surrogate gradients from coming back through them.
+        pointwise = self.pointwise(x, valid) * valid
+        local = self.depthwise(pointwise, valid)
         value, gate = self.split(local, valid).chunk(2, dim=-1)
         spikes: Tensor = self.gated(value * self.gate(self.gate_in(gate), valid))
         return spikes

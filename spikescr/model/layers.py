@@ -42,12 +42,14 @@ class SequenceBatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
         """Normalises x (T, B, N) with the statistics of the steps where valid (T, B, 1) is 1."""
+        flat = rearrange(x, "t b n -> (t b) n")
         if not self.training:
-            return rearrange(super().forward(rearrange(x, "t b n -> (t b) n")), "(t b) n -> t b n", t=x.shape[0]) * valid
-        chosen = valid.squeeze(-1).bool()
-        out = torch.zeros_like(x)
-        out[chosen] = super().forward(x[chosen])
-        return out
+            return super().forward(flat).view_as(x) * valid
+        chosen = valid.flatten().nonzero().squeeze(-1)
+        if len(chosen) == len(flat):
+            return super().forward(flat).view_as(x)
+        normalised = super().forward(flat.index_select(0, chosen))
+        return torch.zeros_like(flat).index_copy(0, chosen, normalised).view_as(x)
 
 
 class TimeConv(nn.Conv1d):

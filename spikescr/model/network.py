@@ -41,7 +41,7 @@ class SpikeSCR(nn.Module):
 
 
 def readout(logits: Tensor, steps: Tensor) -> Tensor:
-    """y = sum over valid steps of softmax(logits); the prediction is its largest entry.
+    """Sum over valid steps, y = sum softmax(logits); the prediction is its largest entry.
 
     Args:
         logits: (T, B, K).

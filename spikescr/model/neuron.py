@@ -24,28 +24,28 @@ class _WindowLIF(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         h = torch.empty_like(x)
-        spikes = torch.empty_like(x)
         decay = 1.0 - 1.0 / TAU
-        for t in range(x.shape[0]):
-            torch.add(x[t], v, alpha=decay, out=h[t])
-            torch.ge(h[t], THRESHOLD, out=spikes[t])
-            v = h[t].masked_fill(spikes[t].bool(), 0.0)
-        ctx.save_for_backward(h, spikes)
+        for x_t, h_t in zip(x.unbind(0), h.unbind(0), strict=True):
+            torch.add(x_t, v, alpha=decay, out=h_t)
+            v = h_t.masked_fill(h_t >= THRESHOLD, 0.0)
+        fired = h >= THRESHOLD
+        ctx.save_for_backward(h, fired)
         ctx.mark_non_differentiable(v)
-        return spikes, v
+        return fired.to(x.dtype), v
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        h, spikes = ctx.saved_tensors
+        h, fired = ctx.saved_tensors
         slope = (h - THRESHOLD).mul_(math.pi / 2 * ALPHA).square_().add_(1.0).reciprocal_().mul_(ALPHA / 2)
         gradient = slope.mul_(gradients[0])
-        keep = (1.0 - spikes).mul_(1.0 - 1.0 / TAU)
-        for t in range(h.shape[0] - 2, -1, -1):
-            gradient[t].addcmul_(keep[t], gradient[t + 1])
+        keep = torch.full_like(h, 1.0 - 1.0 / TAU).masked_fill_(fired, 0.0)
+        by_step = gradient.unbind(0)
+        for earlier, later, kept in zip(by_step[-2::-1], by_step[:0:-1], keep.unbind(0)[-2::-1], strict=True):
+            earlier.addcmul_(kept, later)
         return gradient, None
 
 
-class LIF(neuron.LIFNode):  # type: ignore[misc]
+class LIF(neuron.LIFNode):
     """Multi-step LIF, hard reset: tau 2, no input decay, threshold 1, ATan(5) surrogate, reset detached.
 
     The same neuron as SpikingJelly's LIFNode with these arguments (spikes identical, gradients equal up to rounding),

@@ -1,0 +1,97 @@
+"""The run folder: where each command finds what the ones before it made."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from spikescr.errors import SpikescrError
+
+DEFAULT_RUN = Path("runs/latest")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder of one training run and of what is derived from it.
+
+    config.json      train     the training's configuration
+    metrics.csv      train     one row per epoch
+    model.safetensors train    best weights, with all that it takes to use them
+    model.nir        export    the graph
+    simulation/      simulate  what an execution of the graph gave
+    verify.json      verify    comparison of spikes
+    """
+
+    path: Path = DEFAULT_RUN
+
+    @property
+    def config(self) -> Path:
+        """Configuration of the training, JSON."""
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One row per epoch, CSV."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Best weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def graph(self) -> Path:
+        """The exported graph."""
+        return self.path / "model.nir"
+
+    @property
+    def simulation(self) -> Path:
+        """Folder of what `simulate` writes."""
+        return self.path / "simulation"
+
+    @property
+    def verification(self) -> Path:
+        """What `verify` writes, JSON."""
+        return self.path / "verify.json"
+
+    def make_command(self, path: Path) -> str:
+        """The command that makes one of this folder's files, or what lies in its folder of simulations."""
+        commands = {
+            self.config: "train",
+            self.metrics: "train",
+            self.checkpoint: "train",
+            self.graph: "export --to nir",
+            self.simulation: "simulate",
+            self.verification: "verify",
+        }
+        command = commands[self.simulation if self.simulation in path.parents else path]
+        return f"spikescr {command}" + ("" if self.path == DEFAULT_RUN else f" --run {self.path}")
+
+    def require(self, path: Path) -> Path:
+        """Returns one of this folder's files, or its folder of simulations, if it is there.
+
+        Raises:
+            SpikescrError: it is not; the message has the command that makes it.
+        """
+        if not path.exists():
+            raise SpikescrError(f"{path} does not exist; make it with: {self.make_command(path)}")
+        return path
+
+    def create(self) -> None:
+        """Makes the folder where it is not there yet.
+
+        Raises:
+            SpikescrError: it cannot be made; the message says why.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SpikescrError(f"{self.path} cannot be made a run folder: {error.strerror}") from error
+
+    def discard_derived(self) -> None:
+        """Removes what was made from the checkpoint, so that nothing of an old network stands beside a new one."""
+        self.graph.unlink(missing_ok=True)
+        self.verification.unlink(missing_ok=True)
+        if self.simulation.exists():
+            shutil.rmtree(self.simulation)

@@ -1,0 +1,43 @@
+"""What is measured in each epoch, and the table of it on disk."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from spikescr.files import write_text
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One row of metrics.csv.
+
+    epoch: from 1. seconds: since the training began. lr: at the epoch's end. train_*: mean over the epoch, with dropout
+    and augmentation. valid_*: after it. firing_rate: spikes per neuron and valid step on the validation split.
+    """
+
+    epoch: int
+    seconds: float
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float
+    valid_accuracy: float
+    firing_rate: float
+
+    def better_than(self, other: EpochMetrics) -> bool:
+        """By validation accuracy; of equal ones, by validation loss."""
+        return (self.valid_accuracy, -self.valid_loss) > (other.valid_accuracy, -other.valid_loss)
+
+
+def write_metrics(path: Path, rows: Sequence[EpochMetrics]) -> None:
+    """Writes all rows as CSV; numbers with six significant digits."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(field.name for field in fields(EpochMetrics))
+    for row in rows:
+        writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in asdict(row).values())
+    write_text(path, table.getvalue())

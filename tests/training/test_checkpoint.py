@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from helpers import SMALL, calibrated_model
+
+from spikescr.checkpoint import METADATA_KEY, CheckpointInfo, load_checkpoint, save_checkpoint
+from spikescr.data import FrontEnd, Normaliser, Preprocessing
+from spikescr.errors import CheckpointError
+from spikescr.model import SpikeSCR
+from spikescr.training import TrainConfig
+
+CLASSES = ("yes", "no", "grün", "up", "down")
+
+
+def info() -> CheckpointInfo:
+    front_end = FrontEnd.design(8000, steps=40, bands=SMALL.inputs)
+    normaliser = Normaliser(mean=(-40.1,) * SMALL.inputs, std=(1 / 3,) * SMALL.inputs)
+    return CheckpointInfo(
+        model=SMALL,
+        classes=CLASSES,
+        preprocessing=Preprocessing(front_end=front_end, normaliser=normaliser),
+        training=TrainConfig(seed=7),
+        epoch=3,
+        valid_loss=0.1 + 0.2,
+        valid_accuracy=2 / 3,
+    )
+
+
+@pytest.fixture
+def model() -> SpikeSCR:
+    """Running statistics and counters other than the initial ones."""
+    model, x, steps = calibrated_model(SMALL, 4, dtype=torch.float32)
+    model.train()
+    model(x, steps)
+    return model
+
+
+@pytest.fixture
+def path(tmp_path: Path, model: SpikeSCR) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, model, info())
+    return path
+
+
+def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], object]) -> None:
+    """Loads tensors and description, lets `change` alter them, writes them again."""
+    with safetensors.safe_open(path, "pt") as file:
+        content = json.loads(file.metadata()[METADATA_KEY])
+    tensors = safetensors.torch.load_file(path)
+    change(tensors, content)
+    safetensors.torch.save_file(tensors, path, {METADATA_KEY: json.dumps(content)})
+
+
+def test_everything_comes_back(path: Path, model: SpikeSCR) -> None:
+    loaded, found = load_checkpoint(path)
+    assert found == info()
+    assert found.versions.keys() >= {"python", "spikescr", "torch", "spikingjelly"}
+    assert not loaded.training
+    expected = model.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+        assert tensor.dtype == (torch.int64 if name.endswith("num_batches_tracked") else torch.float32), name
+    assert int(loaded.sem.current.norm.num_batches_tracked) > 0
+    assert float(loaded.sem.current.norm.running_mean.abs().max()) > 0.1
+
+
+def test_equal_content_gives_equal_bytes(path: Path, tmp_path: Path) -> None:
+    loaded, found = load_checkpoint(path)
+    save_checkpoint(tmp_path / "again", loaded, found)
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_a_failing_write_leaves_the_old_file(path: Path, model: SpikeSCR, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = path.read_bytes()
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, model, info())
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes() == before
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none.safetensors does not exist; make it with: spikescr train$"):
+        load_checkpoint(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: content + b"\0",
+        lambda content: struct.pack("<Q", 2**62) + content[8:],
+        lambda content: content.replace(b'"F32"', b'"F64"', 1),
+        lambda content: b"PK\x03\x04 a zip, as torch.save writes it",
+    ],
+    ids=["empty", "half", "one byte short", "one byte more", "header length", "type", "zip"],
+)
+def test_damaged_file(path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        CheckpointError, match=r"model.safetensors is damaged or no safetensors file \(.*\); train again"
+    ):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {METADATA_KEY: "not json"}, {METADATA_KEY: "[1]"}])
+def test_foreign_file(path: Path, metadata: dict[str, str] | None) -> None:
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, path, metadata)
+    with pytest.raises(CheckpointError, match=r"model.safetensors was not written by spikescr .*: spikescr train$"):
+        load_checkpoint(path)
+
+
+def test_other_format(path: Path) -> None:
+    rewrite(path, lambda _tensors, content: content.update(format=2, something="new"))
+    with pytest.raises(CheckpointError, match=r"has checkpoint format 2, this version of spikescr reads 1; use"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, c: c.pop("classes"), "classes: Field required"),
+        (lambda t, c: c["model"].update(n_heads=3), "model.n_heads: Extra inputs are not permitted"),
+        (lambda t, c: c["model"].update(width=15), "model: width 15 must be an even number"),
+        (lambda t, c: c["classes"].pop(), "the model has 5 classes, the file names 4"),
+        (lambda t, c: c["model"].update(inputs=13), "the model has 13 bands, the file names 12"),
+        (lambda t, c: c["model"].update(width=20), r"blocks.0.*must have shape \(20,\), has \(16,\)"),
+        (lambda t, c: c["model"].update(layers=2), "blocks.1.*is missing"),
+        (lambda t, c: t.update(extra=torch.zeros(1)), "extra does not belong to the model"),
+        (lambda t, c: t.update({"head.weight": t["head.weight"].half()}), "head.weight must be torch.float32, is"),
+        (lambda t, c: t["head.weight"].fill_(torch.nan), "head.weight holds values that are no numbers"),
+    ],
+)
+def test_content_that_does_not_fit(path: Path, change: Callable[..., object], message: str) -> None:
+    rewrite(path, change)
+    with pytest.raises(CheckpointError, match=f"model.safetensors: {message}.*; train again"):
+        load_checkpoint(path)
