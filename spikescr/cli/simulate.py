@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +16,22 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from spikescr.cli.deployed import Deployed, load_recordings, open_deployed, predictions
+from spikescr.cli.console import notify, progress
+from spikescr.cli.deployed import Deployed, choose_recordings, open_deployed
+from spikescr.cli.jobs import BACKENDS, ChunkStore, Job, run_chunks
 from spikescr.cli.text import percent, si, wide_console
-from spikescr.errors import UsageError
+from spikescr.errors import SpikescrError, UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
-    from spikescr.data import Features
+    from spikescr.data import Item
     from spikescr.sim.account import Account
     from spikescr.sim.energy import EnergyCost
 
 EPILOG = """\b
-Example: run the test recordings in Lava, then one of them step by step.
+Example: run the test recordings, in Lava, then one of them step by step.
   spikescr simulate --steps 40
+  spikescr simulate --steps 40 --backend lava
   spikescr simulate --recording de_acht/belinda-0_nohash_0.wav --per-step
 Writes, in the run folder: simulation/counts.csv (operation, step: counts), simulation/predictions.csv (recording),
 simulation/summary.json (totals, energy in joules, causes of the difference, seed, versions, hashes).
@@ -48,25 +53,45 @@ _COLUMNS = {
 @click.command(epilog=EPILOG)
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True)
 @click.option("--steps", type=click.IntRange(1), help="Steps per second; must be those that the graph was made for.")
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    default="fast",
+    show_default=True,
+    help="Compiled and fast; Lava, process by process; or both, compared.",
+)
 @click.option("--data", help="Data set instead of the one trained on: digits or folder:PATH.")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many recordings.")
 @click.option("--recording", help="Only the recording of this name (see predictions.csv).")
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--stall-seconds", type=click.FloatRange(1), default=60, show_default=True, help="Watchdog.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Samples at once.")
+@click.option("--chunk-size", type=click.IntRange(1), default=256, show_default=True, help="Recordings kept as one.")
+@click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
+@click.option("--scheduler", help="Address of a Dask scheduler; its workers read the same files.")
+@click.option("--record", type=click.Choice(["spikes"]), help="Keep every spike, in NIR's data format.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted simulation.")
+@click.option("--stall-seconds", type=click.FloatRange(1), default=60, show_default=True, help="Watchdog of Lava.")
 @click.option("--per-step", is_flag=True, help="Also print a line for each executed step.")
 def command(
     folder: Path,
     steps: int | None,
+    backend: str,
     data: str | None,
     split: str,
     limit: int | None,
     recording: str | None,
     batch_size: int,
+    chunk_size: int,
+    precision: str,
+    workers: int,
+    scheduler: str | None,
+    record: str | None,
+    resume: bool,
     stall_seconds: float,
     per_step: bool,
 ) -> None:
-    """Execute the exported network event by event in Lava and count what it does."""
+    """Execute the exported network event by event and count what it does."""
     run = RunFolder(folder)
     deployed = open_deployed(run.require(run.graph))
     if steps is not None and steps != deployed.steps_per_second:
@@ -74,41 +99,75 @@ def command(
             f"{deployed.path} was made for {deployed.steps_per_second} steps per second, not {steps}; "
             f"train with --steps {steps} and export again, or simulate --steps {deployed.steps_per_second}"
         )
-    features = load_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
-    execution = _Execution(deployed, features, batch_size, stall_seconds)
+    if backend == "lava" and precision != "float64":
+        raise UsageError(f"--precision {precision}: Lava runs in float64; use --backend fast, or both to compare")
+    items = choose_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
+    spikes = run.simulation / "spikes" if record else None
+    job = Job(run.graph.resolve(), backend, min(batch_size, len(items)), precision, stall_seconds, _absolute(spikes))
+    chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
+    store = ChunkStore(run.simulation / "chunks", job, chunks, resume=resume, command=run.make_command(run.simulation))
+    if spikes is not None:
+        _empty(spikes, keep=resume)
+    begin = time.perf_counter()
+    with progress("Simulating", len(items)) as advance:
+        try:
+            for done in run_chunks(job, chunks, store, workers=workers, scheduler=scheduler):
+                advance(done)
+        except KeyboardInterrupt:
+            kept = sum(index in store for index in range(len(chunks)))
+            notify(f"{kept} of {len(chunks)} chunks are kept; continue with the same command and --resume")
+            raise
+    execution = _Execution(deployed, items, job, store, len(chunks), time.perf_counter() - begin)
     which = {"data": data or deployed.data, "split": split if recording is None else None, "recording": recording}
-    execution.write(run, which)
+    execution.write(run, which | {"workers": workers, "scheduler": scheduler})
+    store.clear()
     execution.show(wide_console(), run, per_step)
+    if execution.differing.any():
+        raise SpikescrError(f"{run.graph}: fast and Lava differ in {execution.differing.tolist()} spikes and counts")
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.resolve()
+
+
+def _empty(folder: Path, *, keep: bool) -> None:
+    if folder.exists() and not keep:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 class _Execution:
-    """One run of a graph in Lava over some recordings, and what it gave."""
+    """One run of a graph over some recordings, and what it gave."""
 
-    def __init__(self, deployed: Deployed, features: Features, batch_size: int, stall_seconds: float) -> None:
-        from spikescr.data.progress import track
+    def __init__(
+        self, deployed: Deployed, items: Sequence[Item], job: Job, store: ChunkStore, chunks: int, seconds: float
+    ) -> None:
+        import numpy as np
+
         from spikescr.sim.account import Account
         from spikescr.sim.energy import HOROWITZ_45NM
-        from spikescr.sim.lava.backend import LavaBackend
-        from spikescr.sim.run import run_batches
 
-        self.deployed, self.features = deployed, features
+        self.deployed, self.items, self.job, self.elapsed = deployed, items, job, seconds
         self.cost: EnergyCost = HOROWITZ_45NM
         self.account: Account = Account(deployed.program)
         self.predicted: list[int] = []
-        self.batch_size = min(batch_size, len(features))
-        with LavaBackend(deployed.program, self.batch_size, stall_seconds=stall_seconds) as backend:
-            self.build_seconds = backend.build_seconds
-            begin = time.perf_counter()
-            batches = run_batches(deployed.program, backend, features.values, features.steps)
-            for batch in track(batches, "Simulating in Lava", -(-len(features) // self.batch_size)):
-                self.account.add(batch.recording.counts, batch.valid)
-                self.predicted += predictions(batch.outputs, batch.valid).tolist()
-            self.seconds = time.perf_counter() - begin
+        self.valid: list[int] = []
+        self.seconds = self.build_seconds = 0.0
+        self.compared, self.differing = np.zeros(2, np.int64), np.zeros(2, np.int64)
+        for index in range(chunks):
+            result = store.get(index)
+            result.add_to(self.account)
+            self.predicted += result.answers.argmax(axis=1).tolist()
+            self.valid += result.valid.tolist()
+            self.seconds += result.seconds
+            self.build_seconds = max(self.build_seconds, result.build_seconds)
+            self.compared += result.compared
+            self.differing += result.differing
 
     @property
     def accuracy(self) -> float:
         """Share of recordings whose class was predicted."""
-        right = sum(int(p == label) for p, label in zip(self.predicted, self.features.labels, strict=True))
+        right = sum(predicted == item.label for predicted, item in zip(self.predicted, self.items, strict=True))
         return right / len(self.predicted)
 
     def summary(self, run: RunFolder, which: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +182,7 @@ class _Execution:
             "samples": len(self.predicted),
             "steps": self.deployed.steps_per_second,
             "window": program.steps,
-            "valid_steps": int(self.features.steps.sum()),
+            "valid_steps": sum(self.valid),
             "executed_steps": program.period,
             "accuracy": self.accuracy,
             "totals": totals(self.account),
@@ -131,11 +190,14 @@ class _Execution:
             "layers": layers(self.account, self.cost),
             "seed": self.deployed.seed,
             **which,
-            "backend": "lava",
-            "batch_size": self.batch_size,
+            "backend": self.job.backend,
+            "precision": self.job.precision,
+            "batch_size": self.job.batch_size,
+            "compared": dict(zip(("spikes", "counts"), self.compared.tolist(), strict=True)),
+            "differing": dict(zip(("spikes", "counts"), self.differing.tolist(), strict=True)),
             "build_seconds": self.build_seconds,
-            "seconds": self.seconds,
-            "samples_per_second": len(self.predicted) / self.seconds,
+            "backend_seconds": self.seconds,
+            "elapsed_seconds": self.elapsed,
             "versions": versions("spikescr", "lava-nc", "nir", "numpy", "librosa"),
             "files": hashes,
         }
@@ -145,18 +207,17 @@ class _Execution:
         from spikescr.files import write_text
         from spikescr.sim.results import COUNT_FIELDS, count_rows
 
-        run.simulation.mkdir(exist_ok=True)
         write_text(run.simulation / "counts.csv", _csv(COUNT_FIELDS, count_rows(self.account)))
         write_text(run.simulation / "predictions.csv", _csv(*self._prediction_rows()))
         write_text(run.simulation / "summary.json", json.dumps(self.summary(run, which), indent=1) + "\n")
 
     def _prediction_rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        classes, features = self.deployed.classes, self.features
+        classes = self.deployed.classes
         fields = ("recording", "label", "predicted", "steps", "ac", "mac", "formula_ac", "formula_mac", "events_j")
         rows = [
-            (name, classes[label], classes[predicted], steps, *counts, self.cost.joules(counts[0], counts[1]))
-            for name, label, predicted, steps, counts in zip(
-                features.names, features.labels, self.predicted, features.steps, self.account.samples, strict=True
+            (item.name, classes[item.label], classes[predicted], steps, *counts, self.cost.joules(*counts[:2]))
+            for item, predicted, steps, counts in zip(
+                self.items, self.predicted, self.valid, self.account.samples, strict=True
             )
         ]
         return fields, rows
@@ -171,15 +232,20 @@ class _Execution:
         events, _ = self.account.energy(self.cost)
         console.print(
             f"{samples} recordings, accuracy {percent(self.accuracy, 2)}, {si(events / samples, 'J')} per recording "
-            f"executed; {samples / self.seconds:.1f} samples/s after {self.build_seconds:.1f} s of building"
+            f"executed; {samples / self.seconds:.1f} samples/s in the backend ({self.job.backend})"
         )
+        if self.job.backend == "both":
+            console.print(
+                f"fast and Lava: {self.differing[0]:,} of {self.compared[0]:,} spikes and {self.differing[1]:,} of "
+                f"{self.compared[1]:,} counts differ"
+            )
         console.print(f"wrote {run.simulation}/counts.csv, predictions.csv, summary.json")
 
     def _layer_table(self, samples: int) -> Table:
         from spikescr.sim.results import layers, totals
 
         table = Table(
-            title=f"Executed in Lava: mean of {samples} recordings",
+            title=f"Executed ({self.job.backend}): mean of {samples} recordings",
             caption=f"energy: {self.cost.name}",
             box=SIMPLE_HEAD,
         )

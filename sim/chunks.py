@@ -1,0 +1,123 @@
+"""A chunk of a run: some samples simulated, what they gave, small enough to keep and to send."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+from spikescr.sim.account import Account
+from spikescr.sim.compare import CrossCheck
+from spikescr.sim.program import FloatArray, IntArray, Neuron, Program
+from spikescr.sim.run import Backend, Batch, run_batches
+
+Readout = Callable[[FloatArray, IntArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """Sums and answers of one chunk.
+
+    table, causes: as in Account. samples: rows of ac, mac, formula_ac, formula_mac (n, 4). answers: readout (n, K).
+    valid: valid steps (n,). compared: neuron-steps and counts compared between two backends, differing: those that
+    differ, (2,) each; zeros where one backend ran.
+    seconds: time in the backend. build_seconds: of the backend, 0 where one was there already.
+    """
+
+    table: IntArray
+    causes: IntArray
+    samples: IntArray
+    answers: FloatArray
+    valid: IntArray
+    compared: IntArray
+    differing: IntArray
+    seconds: float
+    build_seconds: float
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz archive without pickled objects."""
+        with path.open("wb") as file:
+            np.savez(file, **vars(self))
+
+    @staticmethod
+    def load(path: Path) -> ChunkResult:
+        """Reads what `save` wrote.
+
+        Raises:
+            OSError, ValueError, KeyError: the file is not such an archive.
+        """
+        with np.load(path, allow_pickle=False) as archive:
+            fields = {f.name: archive[f.name] for f in dataclasses.fields(ChunkResult)}
+        return ChunkResult(**fields | {name: float(fields[name]) for name in ("seconds", "build_seconds")})
+
+    def add_to(self, account: Account) -> None:
+        """Adds the chunk's counts to an account of its program."""
+        account.table += self.table
+        account.causes += self.causes
+        account.samples += [tuple(row) for row in self.samples.tolist()]
+
+
+class SpikeRecorder:
+    """Collects the spikes of a chunk, for NIR's own data format."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._spikes: dict[str, list[NDArray[np.bool_]]] = {o.name: [] for o in program.of_type(Neuron)}
+
+    def __call__(self, batch: Batch) -> None:
+        """Keeps the spikes of a batch."""
+        for name, kept in self._spikes.items():
+            kept.append(batch.recording.spikes[name].transpose(1, 0, 2))
+
+    def write(self, path: Path) -> None:
+        """Writes NIRGraphData: per neuron node `spikes`, bool (samples, executed steps, neurons); see nir.read_data."""
+        nodes = {
+            name: nir.NIRNodeData({"spikes": nir.TimeGriddedData(np.concatenate(kept), self.program.dt)})
+            for name, kept in self._spikes.items()
+        }
+        nir.write_data(path, nir.NIRGraphData(nodes))
+
+
+def run_chunk(
+    program: Program,
+    backend: Backend,
+    values: NDArray[np.floating],
+    valid: IntArray,
+    readout: Readout,
+    observe: Callable[[Batch], None] | None = None,
+) -> ChunkResult:
+    """Simulates some samples and accounts for them.
+
+    Args:
+        program: what the backend runs.
+        backend: built for it; a CrossCheck is asked for what it found.
+        values: (samples, T, C).
+        valid: valid steps (samples,).
+        readout: from outputs (T, B, K) and valid steps to one answer per sample (B, K).
+        observe: sees every batch.
+    """
+    account, answers = Account(program), []
+    begin = time.perf_counter()
+    for batch in run_batches(program, backend, values, valid):
+        account.add(batch.recording.counts, batch.valid)
+        answers.append(readout(batch.outputs, batch.valid))
+        if observe is not None:
+            observe(batch)
+    compared, differing = backend.take() if isinstance(backend, CrossCheck) else (np.zeros(2, np.int64),) * 2
+    return ChunkResult(
+        table=account.table,
+        causes=account.causes,
+        samples=np.array(account.samples, np.int64),
+        answers=np.concatenate(answers),
+        valid=valid,
+        compared=compared,
+        differing=differing,
+        seconds=time.perf_counter() - begin,
+        build_seconds=0.0,
+    )

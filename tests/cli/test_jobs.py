@@ -1,0 +1,187 @@
+"""Simulation in chunks: the same totals wherever they run, and whatever interrupts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+from helpers import write_tones
+
+SCRIPT = Path(sys.executable).with_name("spikescr")
+TRAIN = ["--steps", "20", "--heads", "2", "--width", "16", "--batch-size", "16", "--threads", "1", "--epochs", "3"]
+VARIES = {"build_seconds", "backend_seconds", "elapsed_seconds", "workers", "scheduler", "backend"}
+
+
+def spikescr(*arguments: str, cwd: Path) -> str:
+    """Runs a command that must succeed; its standard output."""
+    run = subprocess.run([SCRIPT, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def summary(root: Path) -> dict[str, Any]:
+    """What the last simulation reported, without what may vary."""
+    found = json.loads((root / "runs/latest/simulation/summary.json").read_text())
+    return {key: value for key, value in found.items() if key not in VARIES}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an exported network and 20 test recordings."""
+    root = tmp_path_factory.mktemp("work")
+    write_tones(root / "tones", takes=10)
+    spikescr("train", "--data", "folder:tones", *TRAIN, cwd=root)
+    spikescr("export", "--to", "nir", cwd=root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path) -> tuple[dict[str, Any], str, str]:
+    """Summary, counts and predictions of a run in one process and one chunk."""
+    spikescr("simulate", cwd=root)
+    folder = root / "runs/latest/simulation"
+    return summary(root), (folder / "counts.csv").read_text(), (folder / "predictions.csv").read_text()
+
+
+def assert_same(root: Path, undisturbed: tuple[dict[str, Any], str, str]) -> None:
+    folder = root / "runs/latest/simulation"
+    assert summary(root) == undisturbed[0]
+    assert (folder / "counts.csv").read_text() == undisturbed[1]
+    assert (folder / "predictions.csv").read_text() == undisturbed[2]
+    assert not (folder / "chunks").exists()
+
+
+@pytest.mark.lava
+def test_lava_gives_the_files_of_fast(root: Path, undisturbed: tuple) -> None:
+    spikescr("simulate", "--backend", "lava", cwd=root)
+    assert_same(root, undisturbed)
+
+
+@pytest.mark.parametrize("arguments", [["--chunk-size", "3"], ["--chunk-size", "3", "--workers", "2"]])
+def test_totals_do_not_depend_on_chunks_or_workers(root: Path, undisturbed: tuple, arguments: list[str]) -> None:
+    spikescr("simulate", *arguments, cwd=root)
+    assert_same(root, undisturbed)
+
+
+@pytest.mark.lava
+def test_both_backends_are_compared(root: Path, undisturbed: tuple) -> None:
+    out = spikescr("simulate", "--backend", "both", cwd=root)
+    found = json.loads((root / "runs/latest/simulation/summary.json").read_text())
+    assert found["differing"] == {"spikes": 0, "counts": 0}
+    assert found["compared"]["spikes"] > 20 * 17 * 16  # samples x layers x neurons, and that for every step
+    assert found["totals"] == undisturbed[0]["totals"]
+    assert "0 of" in out
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_interrupted_run_continues_where_it_was(root: Path, undisturbed: tuple, blow: signal.Signals) -> None:
+    """Lava takes a moment for each chunk of two: the blow falls when some are finished and most are not."""
+    chunks = root / "runs/latest/simulation/chunks"
+    process = subprocess.Popen(
+        [SCRIPT, "simulate", "--backend", "lava", "--chunk-size", "2"],
+        cwd=root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(list(chunks.glob("[0-9]*.npz"))) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.01)
+    process.send_signal(blow)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (130 if blow is signal.SIGINT else -signal.SIGKILL)
+    kept = {path.name: path.stat().st_mtime_ns for path in chunks.glob("[0-9]*.npz")}
+    assert 2 <= len(kept) < 10
+    if blow is signal.SIGINT:
+        assert f"{len(kept)} of 10 chunks are kept" in err
+        assert "--resume" in err
+
+    resumed = subprocess.Popen(
+        [SCRIPT, "simulate", "--backend", "lava", "--chunk-size", "2", "--resume"], cwd=root, stdout=subprocess.DEVNULL
+    )
+    while resumed.poll() is None:  # what was finished stays as it was until the end, when the folder goes
+        for name, written in kept.items():
+            path = chunks / name
+            try:
+                assert path.stat().st_mtime_ns == written, f"{name} was simulated again"
+            except FileNotFoundError:
+                assert (root / "runs/latest/simulation/summary.json").exists()
+        time.sleep(0.01)
+    assert resumed.returncode == 0
+    assert_same(root, undisturbed)
+
+
+def test_chunks_of_another_simulation_are_not_mixed_in(root: Path) -> None:
+    folder = root / "runs/latest/simulation/chunks"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "key.json").write_text("{}\n")
+    run = subprocess.run([SCRIPT, "simulate", "--resume"], cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "holds chunks of another simulation; start this one anew with: spikescr simulate" in run.stderr
+
+
+def test_recorded_spikes_are_nirs_own_data_and_those_that_were_counted(root: Path) -> None:
+    spikescr("simulate", "--record", "spikes", "--chunk-size", "8", cwd=root)
+    files = sorted((root / "runs/latest/simulation/spikes").iterdir())
+    assert [file.name for file in files] == ["000000.h5", "000001.h5", "000002.h5"]
+    fired: dict[str, int] = {}
+    for file, samples in zip(files, (8, 8, 4), strict=True):
+        for name, node in nir.read_data(file).nodes.items():
+            data = node.observables["spikes"]
+            assert data.data.dtype == np.bool_
+            assert data.data.shape[0] == samples
+            assert data.dt == pytest.approx(1 / 20)
+            fired[name] = fired.get(name, 0) + int(data.data.sum())
+    assert len(fired) == 17
+    assert sum(fired.values()) == summary(root)["totals"]["fired"]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A Dask cluster on this machine: a scheduler and two workers, processes of their own."""
+    distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as local:
+        yield local
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # distributed closes sockets late when a worker is killed
+def test_cluster_that_loses_a_worker_gives_the_same_totals(root: Path, undisturbed: tuple, cluster: Any) -> None:
+    process = subprocess.Popen(
+        [SCRIPT, "simulate", "--chunk-size", "1", "--scheduler", cluster.scheduler_address],
+        cwd=root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    chunks = root / "runs/latest/simulation/chunks"
+    deadline = time.monotonic() + 120
+    while len(list(chunks.glob("[0-9]*.npz"))) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    os.kill(cluster.workers[0].pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert_same(root, undisturbed)
+
+
+def test_absent_scheduler_is_named(root: Path) -> None:
+    run = subprocess.run(
+        [SCRIPT, "simulate", "--scheduler", "tcp://127.0.0.1:9"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in run.stderr
