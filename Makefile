@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 demo: setup
 	$(BIN)/spikescr train --run runs/demo
 	$(BIN)/spikescr export --to nir --run runs/demo
-	$(BIN)/spikescr simulate --steps 40 --run runs/demo
+	$(BIN)/spikescr simulate --steps 40 --backend lava --run runs/demo
 	$(BIN)/spikescr verify --run runs/demo
 
 test: setup

@@ -124,7 +124,12 @@ class ChunkStore:
         """
         self.folder = folder
         names = hashlib.sha256(json.dumps([[item.name for item in chunk] for chunk in chunks]).encode()).hexdigest()
-        key = {"graph": sha256(job.graph), "recordings": names, "backend": job.backend, "precision": job.precision}
+        key: dict[str, str | int] = {
+            "graph": sha256(job.graph),
+            "recordings": names,
+            "backend": job.backend,
+            "precision": job.precision,
+        }
         key |= {"batch_size": job.batch_size, "spikes": job.spikes is not None}
         text, path = json.dumps(key, indent=1) + "\n", folder / "key.json"
         if resume and path.exists() and path.read_text() != text:

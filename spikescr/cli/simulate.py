@@ -49,6 +49,8 @@ _COLUMNS = {
     "neuron": "neuron",
 }
 
+_APART = {"bias": "bias additions", "neuron": "membrane updates"}
+
 
 @click.command(epilog=EPILOG)
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True)
@@ -227,6 +229,8 @@ class _Execution:
         samples = len(self.predicted)
         console.print(self._layer_table(samples))
         console.print(self._cause_table(samples))
+        apart = (f"{si(self.account.total(kind) / samples)} {what}" for kind, what in _APART.items())
+        console.print(f"apart, in neither figure: {', '.join(apart)}")
         if per_step:
             console.print(self._step_table(samples))
         events, _ = self.account.energy(self.cost)
@@ -283,11 +287,6 @@ class _Execution:
             if name == "executed":
                 table.add_section()
             table.add_row(name, si(ac / samples), si(mac / samples), si(joules / samples, "J"))
-        apart = found["apart"]
-        table.caption = (
-            f"apart, in neither figure: {si(apart['bias'] / samples)} bias additions, "
-            f"{si(apart['neuron'] / samples)} membrane updates"
-        )
         return table
 
     def _step_table(self, samples: int) -> Table:
