@@ -5,13 +5,16 @@
    one temporal synapse; a Linear from the clock that shares the destination is its bias.
 3. Resolve wires into the operands of the packed operations.
 4. Derive what every output carries, hence whether its synapses accumulate or multiply.
-5. Sort topologically and find the longest path through delays, the period.
+5. Break cycles: a Delay of a step or more does it; where a cycle has none, an edge that leaves a neuron and leads back
+   to it carries the spikes of the step before, through a DelayLine of one step that is put in.
+6. Sort topologically and find the longest path through delays, the period; edges that lead back are left out.
 """
 
 from __future__ import annotations
 
 import graphlib
 import itertools
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -38,6 +41,8 @@ from spikescr.sim.program import (
     Tap,
 )
 from spikescr.sim.topology import Topology
+
+_log = logging.getLogger(__name__)
 
 WHOLE_STEPS = 1e-6  # how far, in steps, a delay may be from a whole number
 
@@ -68,6 +73,7 @@ class _Lowering:
         self.top = Topology(graph)
         self.owner: dict[str, str] = {}  # node -> operation that puts out its signal
         self.operations: dict[str, Operation] = {}
+        self.returning = self._find_returning()  # edges out of a neuron that carry the spikes of the step before
         self.taps = self._find_taps()
 
     def run(self) -> Program:
@@ -81,6 +87,26 @@ class _Lowering:
             period=self.steps + self._longest_delay(),
             metadata=dict(self.graph.metadata),
         )
+
+    def _find_returning(self) -> dict[tuple[str, str], str]:
+        """Edges that leave a neuron on a cycle without a step of delay, and the DelayLine put in for each."""
+        waiting = {n for n in self.top.cyclic if self._waits(n)}
+        into = {edge for edge in self.graph.edges if edge[1] in waiting}
+        found: dict[tuple[str, str], str] = {}
+        for name in sorted(self.top.cyclic):
+            if not isinstance(self.graph.nodes[name], nir.LIF):
+                continue
+            for after in self.top.after[name]:
+                if after not in waiting and self.top.leads([after], name, into):
+                    line = f"{name}.step_before"
+                    if line in self.graph.nodes:
+                        raise GraphError(f"{line}: this name is needed for the DelayLine behind {name}")
+                    _log.info("%s -> %s closes a cycle: it carries the spikes of the step before", name, after)
+                    found[name, after] = line
+        return found
+
+    def _waits(self, name: str) -> bool:
+        return isinstance(self.graph.nodes[name], nir.Delay) and self._delay_steps(name) >= 1
 
     def _find_taps(self) -> dict[str, tuple[str, ...]]:
         """Groups of Linear and Scale nodes, fused; key: the operation's name. Biases stand in their synapse's group."""
@@ -108,11 +134,16 @@ class _Lowering:
         return self.top.before[name] if delay is None else self.top.before[delay]
 
     def _own_delay(self, name: str) -> str | None:
-        """The Delay that feeds this node alone and is its only input, unless it carries the clock (shared wiring)."""
+        """The Delay that feeds this node alone and is its only input.
+
+        Not one that carries the clock (shared wiring) and not one on a cycle, which only a DelayLine can break.
+        """
         before = self.top.before[name]
         if len(before) != 1 or not isinstance(self.graph.nodes[before[0]], nir.Delay):
             return None
         delay = before[0]
+        if delay in self.top.cyclic:
+            return None
         alone = self.top.after[delay] == (name,) and self.top.signal[delay] is not Signal.CLOCK
         return delay if alone else None
 
@@ -128,18 +159,24 @@ class _Lowering:
         members: dict[str, list[str]] = {}
         for node, owner in self.owner.items():
             members.setdefault(owner, []).append(node)
-        needs = {owner: {s for n in nodes for s in self._feeding(n)} for owner, nodes in members.items()}
+        # Ordered, not a set: the order of a Program must not depend on how Python hashes strings.
+        needs = {owner: dict.fromkeys(s for n in nodes for s in self._feeding(n)) for owner, nodes in members.items()}
         try:
             return list(graphlib.TopologicalSorter(needs).static_order())
         except graphlib.CycleError as error:
             raise GraphError(
-                f"the nodes {' -> '.join(error.args[1])} form a cycle; recurrent graphs cannot be run yet"
+                f"the nodes {' -> '.join(error.args[1])} form a cycle that neither a Delay nor a neuron breaks"
             ) from error
 
     def _feeding(self, node: str) -> Iterable[str]:
-        """Operations whose output this node reads, through absorbed delays and wires."""
+        """Operations whose output of the same step this node needs, through absorbed delays and wires."""
+        waits = node in self.top.cyclic and self._waits(node)
         for before in self.top.before[node]:
-            if before in self.owner:
+            if waits and self.top.leads([node], before):
+                continue
+            if (before, node) in self.returning:
+                yield self.returning[before, node]
+            elif before in self.owner:
                 yield self.owner[before]
             else:
                 yield from self._feeding(before)
@@ -147,6 +184,9 @@ class _Lowering:
     def _lower_node(self, name: str) -> None:
         if name in self.taps:
             self._synapse(name, self.taps[name])
+            return
+        if name not in self.graph.nodes:
+            self._step_before(name)
             return
         node = self.graph.nodes[name]
         width = self.top.width[name]
@@ -176,6 +216,20 @@ class _Lowering:
         else:
             self._packed(name, node, common)
 
+    def _step_before(self, name: str) -> None:
+        neuron = next(a for (a, _), line in self.returning.items() if line == name)
+        latency = self.top.latency(neuron)
+        self._add(
+            DelayLine(
+                name=name,
+                width=self.top.width[neuron],
+                signal=Signal.SPIKES,
+                latency=None if latency is None else latency + 1,
+                x=Port((neuron,), self.top.width[neuron], Signal.SPIKES),
+                delay=1,
+            )
+        )
+
     def _synapse(self, name: str, members: tuple[str, ...]) -> None:
         weighted = [m for m in members if len(members) == 1 or not self._is_bias((m,))]
         biases = [m for m in members if m not in weighted]
@@ -194,7 +248,7 @@ class _Lowering:
                 width=self.top.width[members[0]],
                 signal=self.top.signal[members[0]],
                 latency=self.top.latency(members[0]),
-                x=self._sum(self._tap_source(weighted[0]), weighted[0]),
+                x=self._sum(self._tap_source(weighted[0]), self._own_delay(weighted[0]) or weighted[0]),
                 taps=tuple(taps),
                 bias=np.asarray(self.graph.nodes[biases[0]].weight, np.float64)[:, 0] if biases else None,
                 clock=gate_clock if clock is None else clock,
@@ -290,7 +344,7 @@ class _Lowering:
         return self._sum(self.top.before[name], name)
 
     def _sum(self, nodes: tuple[str, ...], reader: str) -> Port:
-        owners = dict.fromkeys(self.owner[node] for node in nodes)
+        owners = dict.fromkeys(self.returning.get((node, reader), self.owner[node]) for node in nodes)
         signal = self.top.joined(reader, [self.top.signal[node] for node in nodes])
         return Port(tuple(owners), self.top.width[nodes[0]], signal)
 
@@ -300,7 +354,7 @@ class _Lowering:
     def _longest_delay(self) -> int:
         reach: dict[str, int] = {}
         for operation in self.operations.values():
-            arrivals = {k: max(reach[s] for s in port.sources) for k, port in operation.ports.items()}
+            arrivals = {k: max(reach.get(s, 0) for s in port.sources) for k, port in operation.ports.items()}
             if isinstance(operation, Synapse):
                 arrivals["x"] += max(tap.delay for tap in operation.taps)
             reach[operation.name] = max(arrivals.values(), default=0)

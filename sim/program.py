@@ -1,8 +1,10 @@
 """The Program: what both backends execute, a list of operations in topological order.
 
 Every operation has one output of shape (B, width) per step and reads the outputs of earlier operations of the
-same step (delays and neurons keep state between steps). A *port* is the sum of the outputs of its sources, as edges
-that join in NIR are. Nothing here computes; `sim.lower` makes Programs, the backends run them.
+same step (delays and neurons keep state between steps). Cycles: only a DelayLine with a delay of at least one step may
+read operations that come after it in the list, since it puts out a step before it takes one in. A *port* is the sum
+of the outputs of its sources, as edges that join in NIR are. Nothing here computes; `sim.lower` makes Programs, the
+backends run them.
 
 Steps are counted from 0, the step in which the sources put out the first bin of a sample. An operation with latency
 d shows the sample's step t at executed step t + d. Before a sample all state is zero (membranes, delay lines,
@@ -208,6 +210,16 @@ class Program:
             if operation.name == name:
                 return operation
         raise KeyError(name)
+
+    @property
+    def cyclic(self) -> bool:
+        """Whether an operation reads one that comes after it."""
+        seen: set[str] = set()
+        for operation in self.operations:
+            seen.add(operation.name)
+            if any(source not in seen for port in operation.ports.values() for source in port.sources):
+                return True
+        return False
 
     def of_type(self, kind: type[AnyOperation]) -> tuple[AnyOperation, ...]:
         """The operations of one type, in order."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import graphlib
+from collections.abc import Container, Iterable, Sequence
 
 import nir
 import numpy as np
@@ -18,7 +19,8 @@ class Topology:
     """What lowering asks about a graph.
 
     before, after: sources and destinations of every node, sorted. width: of every node's output. signal: what it
-    carries. wires: Linear nodes that only route. synapses: Linear and Scale nodes that are not wires.
+    carries. wires: Linear nodes that only route. synapses: Linear and Scale nodes that are not wires. cyclic: nodes
+    that a path leads back to.
     """
 
     def __init__(self, graph: nir.NIRGraph) -> None:
@@ -40,18 +42,31 @@ class Topology:
         ]
         for name in graph.nodes:
             self._check_node(name)
-        self.signal: dict[str, Signal] = {}
-        for name in graph.nodes:
-            self._derive_signal(name, ())
+        self.cyclic = self._find_cyclic()
+        self.signal = self._derive_signals()
 
     def latency(self, name: str) -> int | None:
         """Latency of a node's output in steps where the graph states it."""
         value = self.graph.nodes[name].metadata.get(dialect.LATENCY)
         return None if value is None else int(value)
 
+    def leads(self, start: Iterable[str], end: str, without: Container[tuple[str, str]] = ()) -> bool:
+        """Whether a path leads from one of `start` to `end`, not through the edges `without`; `end` itself counts."""
+        seen, frontier = set(start), list(start)
+        while frontier:
+            name = frontier.pop()
+            if name == end:
+                return True
+            more = {b for b in self.after[name] if b not in seen and (name, b) not in without}
+            seen |= more
+            frontier += more
+        return False
+
     def joined(self, reader: str, signals: Sequence[Signal]) -> Signal:
         """What the sum of signals carries: spikes stay spikes; the clock does not mix with anything."""
         kinds = set(signals)
+        if not kinds:
+            raise GraphError(f"{reader}: nothing ever arrives there")
         if len(kinds) == 1:
             return kinds.pop()
         if Signal.CLOCK in kinds:
@@ -96,30 +111,39 @@ class Topology:
         if len(self.after[name]) != 1 or not isinstance(self.graph.nodes[self.after[name][0]], nir.NIRGraph):
             raise GraphError(f"{name}: a wire must lead into one packed operation")
 
-    def _derive_signal(self, name: str, path: tuple[str, ...]) -> Signal:
-        """Signal of a node's output, through the nodes that pass on what they get."""
-        if name in self.signal:
-            return self.signal[name]
-        if name in path:
-            cycle = " -> ".join((*path[path.index(name) :], name))
-            raise GraphError(f"the nodes {cycle} form a cycle; recurrent graphs cannot be run yet")
-        node = self.graph.nodes[name]
-        if isinstance(node, nir.Input):
-            self.signal[name] = self._input_signal(name, node)
-        elif isinstance(node, nir.LIF):
-            self.signal[name] = Signal.SPIKES
-        elif isinstance(node, (nir.Delay, nir.Output)) or name in self.wires:
-            self.signal[name] = self._joined_before(name, path)
-        elif isinstance(node, nir.NIRGraph) and node.metadata[dialect.OP] == "gate":
-            slots = dialect.PACKED_OPERATIONS["gate"].operands(node.metadata, self.width[name])[0]
-            wires = [w for w in self.before[name] if self.graph.nodes[w].weight[: slots.stop].any()]
-            self.signal[name] = self.joined(name, [self._derive_signal(w, (*path, name)) for w in wires])
-        else:
-            self.signal[name] = Signal.VALUES
-        return self.signal[name]
+    def _find_cyclic(self) -> frozenset[str]:
+        sorter = graphlib.TopologicalSorter({name: self.before[name] for name in self.graph.nodes})
+        try:
+            sorter.prepare()
+        except graphlib.CycleError:
+            return frozenset(name for name in self.graph.nodes if self.leads(self.after[name], name))
+        return frozenset()
 
-    def _joined_before(self, name: str, path: tuple[str, ...]) -> Signal:
-        return self.joined(name, [self._derive_signal(b, (*path, name)) for b in self.before[name]])
+    def _derive_signals(self) -> dict[str, Signal]:
+        """Signal of every node's output; those that pass on what they get may stand in a cycle of such nodes."""
+        kinds: dict[str, set[Signal]] = {}
+        feeding: dict[str, list[str]] = {}
+        for name, node in self.graph.nodes.items():
+            kinds[name] = set()
+            if isinstance(node, nir.Input):
+                kinds[name] = {self._input_signal(name, node)}
+            elif isinstance(node, nir.LIF):
+                kinds[name] = {Signal.SPIKES}
+            elif isinstance(node, (nir.Delay, nir.Output)) or name in self.wires:
+                feeding[name] = list(self.before[name])
+            elif isinstance(node, nir.NIRGraph) and node.metadata[dialect.OP] == "gate":
+                slots = dialect.PACKED_OPERATIONS["gate"].operands(node.metadata, self.width[name])[0]
+                feeding[name] = [w for w in self.before[name] if self.graph.nodes[w].weight[: slots.stop].any()]
+            else:
+                kinds[name] = {Signal.VALUES}
+        changed = True
+        while changed:
+            changed = False
+            for name, sources in feeding.items():
+                arriving = set().union(*(kinds[source] for source in sources))
+                changed = changed or arriving != kinds[name]
+                kinds[name] = arriving
+        return {name: self.joined(name, sorted(found, key=str)) for name, found in kinds.items()}
 
     def _input_signal(self, name: str, node: nir.Input) -> Signal:
         if node.metadata.get(dialect.OP) == dialect.CLOCK:

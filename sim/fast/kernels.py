@@ -5,7 +5,8 @@ An event list has for row r the channels idx[ptr[r]:ptr[r + 1]], and in cum, at 
 up to there (cum is ptr unless entries stand for several events; then `mult` says for how many). An absent operand is an
 array of size 0 or, for taps, a list of no delays.
 
-No kernel uses fastmath: the compiler must not reorder sums, or results would depend on the machine.
+No kernel uses fastmath: the compiler must not reorder sums, or results would depend on the machine. Sums of indices in
+inner loops are unsigned: a signed one could count from the end, and the check for that keeps loops from being vectorised.
 """
 
 from __future__ import annotations
@@ -14,70 +15,56 @@ import numpy as np
 from numba import njit
 
 KERNEL = {"cache": True, "nogil": True, "error_model": "numpy"}
+INLINE = {**KERNEL, "inline": "always"}
+
+# Of eight flags, gathered with the first one in the lowest bit: how many are set, and which, in order.
+BITS = np.array([mask.bit_count() for mask in range(256)], np.uint64)
+PLACES = np.zeros((256, 8), np.int32)
+for _mask in range(256):
+    _set = [k for k in range(8) if _mask >> k & 1]
+    PLACES[_mask, : len(_set)] = _set
 
 
-@njit(**KERNEL)
-def add_rows(current, weight, idx, start, stop):
-    """current += weight[i] for all i in idx[start:stop]; eight rows at once, so that `current` is loaded less often."""
+@njit(**INLINE)
+def add_rows(current, weight, first, idx, start, stop):
+    """Add the rows first + idx[start:stop] of weight; eight at once, so that `current` is loaded less often."""
     width = len(current)
     p = start
     while p + 8 <= stop:
-        a, b, c, d = weight[idx[p]], weight[idx[p + 1]], weight[idx[p + 2]], weight[idx[p + 3]]
-        e, f, g, h = weight[idx[p + 4]], weight[idx[p + 5]], weight[idx[p + 6]], weight[idx[p + 7]]
+        a, b, c, d = first + idx[p], first + idx[p + 1], first + idx[p + 2], first + idx[p + 3]
+        e, f, g, h = first + idx[p + 4], first + idx[p + 5], first + idx[p + 6], first + idx[p + 7]
         for j in range(width):
-            current[j] += ((a[j] + b[j]) + (c[j] + d[j])) + ((e[j] + f[j]) + (g[j] + h[j]))
+            current[j] += ((weight[a, j] + weight[b, j]) + (weight[c, j] + weight[d, j])) + (
+                (weight[e, j] + weight[f, j]) + (weight[g, j] + weight[h, j])
+            )
         p += 8
     if p + 4 <= stop:
-        a, b, c, d = weight[idx[p]], weight[idx[p + 1]], weight[idx[p + 2]], weight[idx[p + 3]]
+        a, b, c, d = first + idx[p], first + idx[p + 1], first + idx[p + 2], first + idx[p + 3]
         for j in range(width):
-            current[j] += (a[j] + b[j]) + (c[j] + d[j])
+            current[j] += (weight[a, j] + weight[b, j]) + (weight[c, j] + weight[d, j])
         p += 4
-    while p < stop:
-        a = weight[idx[p]]
+    if p + 2 <= stop:
+        a, b = first + idx[p], first + idx[p + 1]
         for j in range(width):
-            current[j] += a[j]
-        p += 1
+            current[j] += weight[a, j] + weight[b, j]
+        p += 2
+    if p < stop:
+        a = first + idx[p]
+        for j in range(width):
+            current[j] += weight[a, j]
 
 
 @njit(**KERNEL)
-def add_scaled_rows(current, weight, idx, mult, start, stop):
-    """current += mult[p] * weight[idx[p]] for p in [start, stop)."""
+def add_scaled_rows(current, weight, first, idx, mult, start, stop):
+    """Add mult[p] times the row first + idx[p] of weight, for p in [start, stop)."""
     for p in range(start, stop):
-        a = weight[idx[p]]
+        a = first + idx[p]
         m = current.dtype.type(mult[p])
         for j in range(len(current)):
-            current[j] += m * a[j]
+            current[j] += m * weight[a, j]
 
 
-@njit(**KERNEL)
-def arriving(current, b, n, dense, dense_rows, dense_delays, events, weight, event_delays):
-    """The current of sample b at step n, without bias: products already taken, and rows of weights for events.
-
-    dense: (rows, taps * N), the product with tap k in columns k N to (k + 1) N. dense_rows, and the first three of
-    events: lo, hi, base. events: (lo, hi, base, ptr, idx, mult). weight: (taps, in, N).
-    """
-    width = len(current)
-    current[:] = 0
-    lo, hi, base = dense_rows
-    for k in range(len(dense_delays)):
-        m = n - dense_delays[k]
-        if lo[b] <= m < hi[b]:
-            row = dense[base[b] + m - lo[b]]
-            first = k * width
-            for j in range(width):
-                current[j] += row[first + j]
-    lo, hi, base, ptr, idx, mult = events
-    for k in range(len(event_delays)):
-        m = n - event_delays[k]
-        if lo[b] <= m < hi[b]:
-            r = base[b] + m - lo[b]
-            if len(mult):
-                add_scaled_rows(current, weight[k], idx, mult, ptr[r], ptr[r + 1])
-            else:
-                add_rows(current, weight[k], idx, ptr[r], ptr[r + 1])
-
-
-@njit(**KERNEL)
+@njit(**INLINE)
 def ticks_at(clock, b, n):
     """Ticks of sample b at step n; clock: (lo, hi, base, ptr)."""
     lo, hi, base, ptr = clock
@@ -87,50 +74,99 @@ def ticks_at(clock, b, n):
     return 0
 
 
+@njit(**INLINE)
+def arriving(current, b, n, dense, dense_rows, dense_delays, events, weight, event_delays):
+    """The current of sample b at step n, without bias: products already taken, and rows of weights for events.
+
+    dense: (rows, taps * N), the product with tap k in columns k N to (k + 1) N. dense_rows, and the first three of
+    events: lo, hi, base. events: (lo, hi, base, ptr, idx, mult). weight: (taps * in, N).
+    """
+    width = len(current)
+    lo, hi, base = dense_rows
+    fresh = True
+    for k in range(len(dense_delays)):
+        m = n - dense_delays[k]
+        if lo[b] <= m < hi[b]:
+            r = base[b] + m - lo[b]
+            first = np.uint64(k * width)
+            if fresh:
+                for j in range(np.uint64(width)):
+                    current[j] = dense[r, first + j]
+                fresh = False
+            else:
+                for j in range(np.uint64(width)):
+                    current[j] += dense[r, first + j]
+    if fresh:
+        for j in range(width):
+            current[j] = 0
+    taps = len(event_delays)
+    if taps:
+        lo, hi, base, ptr, idx, mult = events
+        inputs = len(weight) // taps
+        for k in range(taps):
+            m = n - event_delays[k]
+            if lo[b] <= m < hi[b]:
+                r = base[b] + m - lo[b]
+                if len(mult):
+                    add_scaled_rows(current, weight, k * inputs, idx, mult, ptr[r], ptr[r + 1])
+                else:
+                    add_rows(current, weight, k * inputs, idx, ptr[r], ptr[r + 1])
+
+
 @njit(**KERNEL)
 def currents(out, rows, dense, dense_rows, dense_delays, events, weight, event_delays, bias, clock):
     """A synapse: out[row of (b, n)] = sum of the arriving currents + bias * clock."""
     lo, hi, base = rows
+    width = out.shape[1]
+    current = np.empty(width, out.dtype)
     for b in range(len(lo)):
         for n in range(lo[b], hi[b]):
-            current = out[base[b] + n - lo[b]]
             arriving(current, b, n, dense, dense_rows, dense_delays, events, weight, event_delays)
-            if len(bias):
-                ticks = ticks_at(clock, b, n)
-                if ticks:
-                    ticks = current.dtype.type(ticks)
-                    for j in range(len(current)):
-                        current[j] += ticks * bias[j]
+            ticks = out.dtype.type(ticks_at(clock, b, n))
+            r = base[b] + n - lo[b]
+            for j in range(width):
+                out[r, j] = current[j] + ticks * bias[j]
 
 
-@njit(**KERNEL)
-def update_same(v, current, bias, ticks, lif, flags):
-    """One step of neurons that share their parameters: `current` becomes v before the reset; true if one is not finite."""
-    decay, gain, drive, threshold, reset = lif[0, 0], lif[1, 0], lif[2, 0], lif[3, 0], lif[4, 0]
+@njit(**INLINE)
+def update(v, current, bias, ticks, lif, flags):
+    """One step of all neurons: `current` becomes v before the reset; returns whether a membrane is not finite."""
     bad = False
-    for j in range(len(v)):
-        u = v[j] * decay + gain * (current[j] + ticks * bias[j]) + drive
-        fired = u > threshold
-        flags[j] = fired
-        current[j] = u
-        v[j] = reset if fired else u
-        bad |= not (u - u == 0)
+    if lif.shape[1] == 1:
+        decay, gain, drive, threshold, reset = lif[0, 0], lif[1, 0], lif[2, 0], lif[3, 0], lif[4, 0]
+        for j in range(len(v)):
+            u = v[j] * decay + gain * (current[j] + ticks * bias[j]) + drive
+            fired = u > threshold
+            flags[j] = fired
+            current[j] = u
+            v[j] = reset if fired else u
+            bad |= u - u != 0
+    else:
+        for j in range(len(v)):
+            u = v[j] * lif[0, j] + lif[1, j] * (current[j] + ticks * bias[j]) + lif[2, j]
+            fired = u > lif[3, j]
+            flags[j] = fired
+            current[j] = u
+            v[j] = lif[4, j] if fired else u
+            bad |= u - u != 0
     return bad
 
 
-@njit(**KERNEL)
-def update_each(v, current, bias, ticks, lif, flags):
-    """One step of neurons with parameters of their own: `current` becomes v before the reset; true if one is not finite."""
-    decay, gain, drive, threshold, reset = lif[0], lif[1], lif[2], lif[3], lif[4]
-    bad = False
-    for j in range(len(v)):
-        u = v[j] * decay[j] + gain[j] * (current[j] + ticks * bias[j]) + drive[j]
-        fired = u > threshold[j]
-        flags[j] = fired
-        current[j] = u
-        v[j] = reset[j] if fired else u
-        bad |= not (u - u == 0)
-    return bad
+@njit(**INLINE)
+def list_fired(eights, idx, start):
+    """Write the channels that fired to idx from `start` on, eight flags at a time; returns where the list ends.
+
+    The factor gathers eight bytes of 0 or 1 into the top byte. No branch: mispredictions would cost more than the
+    stores of up to 8 entries too many that this makes. 25 ns for 128 channels; one channel at a time took 70.
+    """
+    p = np.uint64(start)  # unsigned, or every store would first check for an index from the end
+    for w in range(len(eights)):
+        mask = (eights[w] * np.uint64(0x0102040810204080)) >> np.uint64(56)
+        first = np.int32(8 * w)
+        for k in range(np.uint64(8)):
+            idx[p + k] = first + PLACES[mask, k]
+        p += BITS[mask]
+    return np.int64(p)
 
 
 @njit(**KERNEL)
@@ -140,42 +176,40 @@ def neurons(
 ):  # fmt: skip
     """LIF over time, with the synapse before it, its gate, the event list and the count of what fires.
 
-    Args:
-        ptr, idx: event list to fill, of the rows `rows`.
-        fired: counts (P, B) to fill.
-        bias: (N,), zeros where there is none. gated: the current passes only while the clock ticks.
-        lif: decay, gain, drive, threshold, reset: (5, N), or (5, 1) where all neurons share them.
-        spikes, membranes: (P, B, N) to fill, or of size 0.
+    ptr, idx: event list to fill, of the rows `rows`; idx with 8 entries to spare. fired: counts (P, B) to fill. bias: (N,), zeros where there is
+    none. gated: the current passes only while the clock ticks. lif: decay, gain, drive, threshold, reset: (5, N), or
+    (5, 1) where all neurons share them. spikes, membranes: (P, B, N) to fill, or of size 0.
 
     Returns:
         (sample, step) of a membrane that is not finite, or (-1, -1).
     """
     lo, hi, base = rows
     width = len(bias)
-    v, current, flags = np.empty(width, bias.dtype), np.empty(width, bias.dtype), np.empty(width, np.bool_)
+    v, current = np.empty(width, bias.dtype), np.empty(width, bias.dtype)
+    eights = np.zeros((width + 7) // 8, np.uint64)
+    flags = eights.view(np.bool_)
     p = 0
     ptr[0] = 0
     for b in range(len(lo)):
-        v[:] = 0
+        for j in range(width):
+            v[j] = 0
         for n in range(lo[b], hi[b]):
             ticks = bias.dtype.type(ticks_at(clock, b, n))
             if gated and ticks == 0:
-                current[:] = 0
+                for j in range(width):
+                    current[j] = 0
             else:
                 arriving(current, b, n, dense, dense_rows, dense_delays, events, weight, event_delays)
-            bad = update_same(v, current, bias, ticks, lif, flags) if lif.shape[1] == 1 else update_each(
-                v, current, bias, ticks, lif, flags
-            )
-            if bad:
+            if update(v, current, bias, ticks, lif, flags):
                 return b, n
             first = p
-            for j in range(width):  # without a branch: a misprediction costs more than a store
-                idx[p] = j
-                p += flags[j]
+            p = list_fired(eights, idx, p)
             ptr[base[b] + n - lo[b] + 1] = p
             fired[n, b] = p - first
             if spikes.size:
-                spikes[n, b] = flags
+                for j in range(width):
+                    spikes[n, b, j] = flags[j]
             if membranes.size:
-                membranes[n, b] = current
+                for j in range(width):
+                    membranes[n, b, j] = current[j]
     return -1, -1

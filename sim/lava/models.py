@@ -105,7 +105,10 @@ class SynapseModel(OperationModel):
 @implements(proc=processes.DelayLineProcess, protocol=LoihiProtocol)
 @requires(CPU)
 class DelayLineModel(OperationModel):
-    """y[t] = x[t - delay]; `line` holds the last `delay` + 1 inputs."""
+    """y[t] = x[t - delay]; `line` holds the last `delay` + 1 inputs.
+
+    With a delay it sends before it receives: on a cycle its input comes from those who wait for its output.
+    """
 
     x: PyInPort = LavaPyType(StepInPort, float)
     y: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
@@ -116,9 +119,12 @@ class DelayLineModel(OperationModel):
         self.line = np.zeros((self.operation.delay + 1, self.batch, self.operation.width))
 
     def _step(self, n: int) -> None:
-        depth = len(self.line)
+        depth, delay = len(self.line), self.operation.delay
+        if delay:
+            self.y.send(self.line[(n - delay) % depth])
         self.line[n % depth] = self.x.recv()
-        self.y.send(self.line[(n - self.operation.delay) % depth])
+        if not delay:
+            self.y.send(self.line[n % depth])
 
 
 @implements(proc=processes.SelectProcess, protocol=LoihiProtocol)

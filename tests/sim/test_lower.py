@@ -190,8 +190,8 @@ def _weighing_wire() -> nir.NIRGraph:
     return graph
 
 
-def _recurrent() -> nir.NIRGraph:
-    graph = chain(lif(3))
+def _unbroken_cycle() -> nir.NIRGraph:
+    graph = chain(nir.Linear(np.eye(3)))
     nodes = {**graph.nodes, "back": nir.Linear(np.eye(3))}
     edges = [*graph.edges, ("node0", "back"), ("back", "node0")]
     return nir.NIRGraph(nodes, edges, metadata=GRAPH)
@@ -227,7 +227,10 @@ REFUSED = {
         lambda: chain(wire(Operand("x", 0, 3), 3, 0), lif(3)),
         r"node0: a wire must lead into one packed operation",
     ),
-    "recurrence": (_recurrent, r"form a cycle; recurrent graphs cannot be run yet"),
+    "unbroken cycle": (
+        _unbroken_cycle,
+        r"the nodes (back -> node0 -> back|node0 -> back -> node0) form a cycle that neither a Delay nor a neuron",
+    ),
     "odd input signal": (_odd_signal, r"input: metadata spikescr\.signal must be values or spikes, not 'x'"),
 }
 

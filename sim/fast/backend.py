@@ -1,0 +1,137 @@
+"""The fast backend: whole windows at once, or step by step where a Program has cycles."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from spikescr.errors import BackendError
+from spikescr.sim.fast.plan import Plan
+from spikescr.sim.fast.stepwise import Stepwise
+from spikescr.sim.fast.window import Buffers, Window
+from spikescr.sim.program import FloatArray, Program, Signal, Source
+from spikescr.sim.recording import Recording
+
+_log = logging.getLogger(__name__)
+
+
+class FastBackend:
+    """Runs a Program in this process and thread, on batches of up to `batch` samples.
+
+    The same spikes, outputs and counts as the Lava backend in float64, but for membranes within rounding of the
+    threshold: sums are taken in another order. Kernels do not start threads; BLAS does unless it is told otherwise,
+    and one thread per worker is best (`threadpoolctl.threadpool_limits(1)`).
+
+    Attributes:
+        batch: most samples of one run.
+        build_seconds: time that preparing took, once.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        batch: int,
+        *,
+        record_membranes: bool = False,
+        record_spikes: bool = True,
+        dtype: DTypeLike = np.float64,
+    ) -> None:
+        """Prepare weights and decide what runs together.
+
+        Args:
+            program: what to run.
+            batch: most samples of one run.
+            record_membranes: keep every membrane before its reset.
+            record_spikes: keep the spikes; without, `Recording.spikes` is empty. Counts are always kept.
+            dtype: precision of currents and membranes, float64 or float32.
+
+        Raises:
+            ValueError: `batch` is not positive, or `dtype` is neither.
+            BackendError: the program has what this backend cannot run.
+        """
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, got {batch}")
+        if np.dtype(dtype) not in (np.float64, np.float32):
+            raise ValueError(f"dtype must be float64 or float32, got {np.dtype(dtype)}")
+        _check(program)
+        begin = time.perf_counter()
+        self.batch = batch
+        self._program = program
+        self._plan = Plan(program, dtype)
+        self._cyclic = program.cyclic
+        self._buffers: Buffers | None = Buffers()
+        self._spikes, self._membranes = record_spikes, record_membranes
+        self.build_seconds = time.perf_counter() - begin
+        mode = "step by step" if self._cyclic else "whole windows"
+        _log.info("fast: %d operations, %s, %s", len(program.operations), np.dtype(dtype), mode)
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> Recording:
+        """Run one batch from a silent state.
+
+        Args:
+            inputs: for every Source its values, (T, B, width) with T = program.steps and 1 <= B <= batch.
+
+        Returns:
+            Everything over `program.period` steps; after T steps the inputs are zero.
+
+        Raises:
+            ValueError: an input is missing, unknown, of the wrong shape or not what its signal says.
+            BackendError: the run failed, or the backend is closed.
+        """
+        if self._buffers is None:
+            raise BackendError("fast: the backend is closed")
+        samples = self._check_inputs(inputs)
+        if self._cyclic:
+            return Stepwise(self._plan, samples, spikes=self._spikes, membranes=self._membranes).run(inputs)
+        window = Window(self._plan, self._buffers, samples, spikes=self._spikes, membranes=self._membranes)
+        return window.run(inputs)
+
+    def close(self) -> None:
+        """Let go of the buffers; a second call does nothing."""
+        self._buffers = None
+
+    def __enter__(self) -> FastBackend:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_inputs(self, inputs: Mapping[str, FloatArray]) -> int:
+        """The number of samples of a batch, once it is found to fit the program."""
+        sources = self._program.of_type(Source)
+        if set(inputs) != {source.name for source in sources}:
+            raise ValueError(f"inputs must be {sorted(s.name for s in sources)}, got {sorted(inputs)}")
+        samples = {array.shape[1] for array in inputs.values() if array.ndim == 3}
+        count = max(samples, default=0)
+        if len(samples) != 1 or not 1 <= count <= self.batch:
+            raise ValueError(f"inputs must have the same 1 to {self.batch} samples, got {sorted(samples)}")
+        for source in sources:
+            array, expected = inputs[source.name], (self._program.steps, count, source.width)
+            if array.shape != expected:
+                raise ValueError(f"input {source.name!r} must have shape (T, B, N) = {expected}, got {array.shape}")
+            if (
+                source.signal is Signal.SPIKES
+                and not ((array >= 0) & (array == np.floor(array)) & (array < np.inf)).all()
+            ):
+                raise ValueError(f"input {source.name!r} carries spikes: its values must be integers >= 0")
+            if source.signal is Signal.CLOCK and not ((array == 0) | (array == 1)).all():
+                raise ValueError(f"input {source.name!r} is a clock: its values must be 0 or 1")
+        return count
+
+
+def _check(program: Program) -> None:
+    names = Counter(operation.name for operation in program.operations)
+    for operation in program.operations:
+        if names[operation.name] > 1:
+            raise BackendError(f"fast: two operations are called {operation.name!r}")
+        for name, port in operation.ports.items():
+            if len(set(port.sources)) < len(port.sources):
+                raise BackendError(f"fast: {operation.name}: port {name!r} reads one source twice: {port.sources}")

@@ -1,0 +1,123 @@
+"""What is known before the first batch: which operations run as one, weights as the kernels want them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from spikescr.sim.program import Gate, IntArray, Neuron, Operation, Program, Signal, Synapse
+from spikescr.sim.recording import KINDS
+
+KIND = {name: row for row, name in enumerate(KINDS)}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A synapse's numbers in the precision of the run.
+
+    delays, fan_outs: of the taps. rows: (taps * in, out), one row for each event, None for depthwise taps. channels:
+    (N, longest delay + 1), None for dense ones. columns: (in, taps * out), the factor of one product for all taps.
+    """
+
+    delays: IntArray
+    fan_outs: IntArray
+    rows: NDArray[Any] | None
+    channels: NDArray[Any] | None
+    columns: NDArray[Any] | None
+    bias: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What feeds a neuron and runs with it: a synapse, and the gate of the synapse's own clock if there is one."""
+
+    synapse: Synapse
+    gated: bool
+
+
+class Plan:
+    """A Program prepared for whole windows.
+
+    drives: neuron -> what runs with it. absorbed: operations that do. weights: synapse -> Weights. lif: neuron ->
+    (5, N) or (5, 1). quiet: neurons that cannot fire but in the steps in which something arrives.
+    """
+
+    def __init__(self, program: Program, dtype: DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        self.program = program
+        self.readers: dict[str, list[str]] = {o.name: [] for o in program.operations}
+        for operation in program.operations:
+            for port in operation.ports.values():
+                for source in port.sources:
+                    self.readers[source].append(operation.name)
+        by_name = {o.name: o for o in program.operations}
+        self.drives: dict[str, Drive] = {}
+        for neuron in program.of_type(Neuron):
+            drive = self._drive(by_name, neuron)
+            if drive is not None:
+                self.drives[neuron.name] = drive
+        self.absorbed = {d.synapse.name for d in self.drives.values()}
+        self.absorbed |= {n.x.sources[0] for n in program.of_type(Neuron) if n.name in self.drives}
+        self.weights = {s.name: self._weights(s) for s in program.of_type(Synapse)}
+        self.lif = {n.name: self._lif(n) for n in program.of_type(Neuron)}
+        self.quiet = {n.name for n in program.of_type(Neuron) if _is_quiet(n)}
+
+    def _drive(self, by_name: dict[str, Operation], neuron: Neuron) -> Drive | None:
+        gated = False
+        feeding = self._only(by_name, neuron.x.sources)
+        if isinstance(feeding, Gate) and feeding.spike.signal is Signal.CLOCK and feeding.value.signal is Signal.VALUES:
+            clock, gated = feeding.spike, True
+            feeding = self._only(by_name, feeding.value.sources)
+            if not isinstance(feeding, Synapse) or feeding.clock != clock:
+                return None
+        return Drive(feeding, gated) if isinstance(feeding, Synapse) else None
+
+    def _only(self, by_name: dict[str, Operation], sources: tuple[str, ...]) -> Operation | None:
+        """The one source, if nothing else reads it."""
+        return by_name[sources[0]] if len(sources) == 1 and len(self.readers[sources[0]]) == 1 else None
+
+    def _weights(self, synapse: Synapse) -> Weights:
+        delays = np.array([tap.delay for tap in synapse.taps], np.int64)
+        fan_outs = np.array([tap.fan_out for tap in synapse.taps], np.int64)
+        bias = np.zeros(synapse.width) if synapse.bias is None else synapse.bias
+        rows = channels = columns = None
+        if all(tap.weight.ndim == 1 for tap in synapse.taps):
+            channels = np.zeros((synapse.width, int(delays.max()) + 1))
+            for tap in synapse.taps:
+                channels[:, tap.delay] += tap.weight
+        else:
+            full = [np.diag(tap.weight) if tap.weight.ndim == 1 else tap.weight for tap in synapse.taps]
+            rows = self._array(np.concatenate([weight.T for weight in full]))
+            columns = self._array(np.concatenate([weight.T for weight in full], axis=1))
+        return Weights(
+            delays, fan_outs, rows, None if channels is None else self._array(channels), columns, self._array(bias)
+        )
+
+    def _lif(self, neuron: Neuron) -> NDArray[Any]:
+        threshold = np.asarray(neuron.threshold).astype(self.dtype)
+        # v > threshold in float64; a threshold that is rounded up would swallow the spikes of v between the two.
+        threshold = np.where(threshold > neuron.threshold, np.nextafter(threshold, self.dtype.type(-np.inf)), threshold)
+        stacked = np.stack(
+            [np.broadcast_to(p, (neuron.width,)) for p in (neuron.decay, neuron.gain, neuron.drive)]
+            + [threshold, np.broadcast_to(neuron.v_reset, (neuron.width,))]
+        )
+        same = (stacked == stacked[:, :1]).all()
+        return self._array(stacked[:, :1] if same else stacked)
+
+    def _array(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A copy of its own: every kernel is compiled for contiguous, writable arrays alone."""
+        return np.array(values, dtype=self.dtype, order="C")
+
+
+def _is_quiet(neuron: Neuron) -> bool:
+    """Whether nothing arriving means no spike, whatever came before: v then only moves towards 0 from below."""
+    return bool(
+        np.all(neuron.decay >= 0)
+        and np.all(neuron.decay <= 1)
+        and np.all(neuron.drive == 0)
+        and np.all(neuron.threshold >= 0)
+        and np.all(neuron.v_reset <= neuron.threshold)
+    )

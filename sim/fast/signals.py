@@ -1,0 +1,113 @@
+"""The forms that signals have between operations of the fast backend: packed rows, event lists, values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from spikescr.sim.program import IntArray
+
+ABSENT: Any = np.empty(0)
+NO_INTS: IntArray = np.empty(0, np.int64)
+Allocate = Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Where packed rows stand: sample b has steps lo[b] to hi[b], step n in row base[b] + n - lo[b].
+
+    base has one entry more than there are samples, the number of rows. cut: rows of steps after the period are there
+    but do not count, so that the rows of two samples do not follow each other.
+    """
+
+    lo: IntArray
+    hi: IntArray
+    base: IntArray
+    cut: bool = False
+
+    @staticmethod
+    def between(lo: IntArray, hi: IntArray) -> Rows:
+        """Rows for the steps lo[b] to hi[b]."""
+        base = np.zeros(len(lo) + 1, np.int64)
+        np.cumsum(hi - lo, out=base[1:])
+        return Rows(lo, hi, base)
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return int(self.base[-1])
+
+    @property
+    def arrays(self) -> tuple[IntArray, IntArray, IntArray]:
+        """What kernels take."""
+        return self.lo, self.hi, self.base
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Event lists of packed rows, as `kernels` describes them; unique: no channel stands twice in a row."""
+
+    rows: Rows
+    ptr: IntArray
+    idx: NDArray[np.int32]
+    cum: IntArray
+    mult: IntArray
+    unique: bool
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """What kernels take."""
+        return (*self.rows.arrays, self.ptr, self.idx, self.mult)
+
+    @property
+    def clock(self) -> tuple[IntArray, ...]:
+        """What kernels take of a clock."""
+        return (*self.rows.arrays, self.cum)
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Real numbers of packed rows, (rows, N)."""
+
+    rows: Rows
+    packed: NDArray[Any]
+
+
+class Geometry:
+    """Makes rows, each combination once per batch: most operations of a layer share theirs."""
+
+    def __init__(self, samples: int, period: int) -> None:
+        self.samples = samples
+        self.period = period
+        self.all = Rows.between(np.zeros(samples, np.int64), np.full(samples, period, np.int64))
+        self.none = Rows.between(np.zeros(samples, np.int64), np.zeros(samples, np.int64))
+        self._known: dict[tuple[Any, ...], Rows] = {}
+
+    def late(self, rows: Rows, delay: int) -> Rows:
+        """The same rows, `delay` steps later; steps after the period are cut off."""
+        if delay == 0:
+            return rows
+        key = (rows, delay)
+        if key not in self._known:
+            hi = np.minimum(rows.hi + delay, self.period)
+            self._known[key] = Rows(rows.lo + delay, hi, rows.base, rows.cut or bool((hi < rows.hi + delay).any()))
+        return self._known[key]
+
+    def spanning(self, parts: Sequence[tuple[Rows, int, int]]) -> Rows:
+        """Rows for all steps at which one of the parts is not quiet; a part: rows, shortest and longest delay; never cut."""
+        if len(parts) == 1 and parts[0][1] == parts[0][2] == 0 and not parts[0][0].cut:
+            return parts[0][0]
+        key = tuple(parts)
+        if key not in self._known:
+            lo, hi = np.full(self.samples, self.period), np.zeros(self.samples, np.int64)
+            for rows, shortest, longest in parts:
+                some = rows.hi > rows.lo
+                lo = np.where(some, np.minimum(lo, rows.lo + shortest), lo)
+                hi = np.where(some, np.maximum(hi, rows.hi + longest), hi)
+            hi = np.minimum(hi, self.period)
+            self._known[key] = Rows.between(np.minimum(lo, hi), hi)
+        return self._known[key]

@@ -1,0 +1,245 @@
+"""Step-by-step evaluation, for Programs with cycles: every operation at one step, all samples at once, then the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikescr.errors import BackendError
+from spikescr.sim.fast.plan import KIND, Plan
+from spikescr.sim.program import (
+    Attention,
+    DelayLine,
+    FloatArray,
+    Gate,
+    IntArray,
+    Neuron,
+    Operation,
+    Port,
+    Program,
+    Rotary,
+    Select,
+    Signal,
+    Sink,
+    Source,
+    Synapse,
+)
+from spikescr.sim.recording import KINDS, Ledger, Recording
+
+Array = NDArray[Any]
+Step = Callable[[int], Array]
+
+
+class Stepwise:
+    """One batch in evaluation; `outputs` holds what every operation put out in the step that runs, (B, N)."""
+
+    def __init__(self, plan: Plan, samples: int, *, spikes: bool, membranes: bool) -> None:
+        self.plan = plan
+        self.program: Program = plan.program
+        self.dtype = plan.dtype
+        self.samples = samples
+        names = tuple(o.name for o in self.program.operations)
+        self.ledger = Ledger(names, np.zeros((len(names), len(KINDS), self.program.period, samples), np.int64))
+        self.counts = dict(zip(names, self.ledger.table, strict=True))
+        self.now: dict[str, Array] = {}
+        self.valid: IntArray = np.full(samples, self.program.steps)
+        self.spikes = {o.name: self._record(o, np.bool_) for o in self.program.of_type(Neuron)} if spikes else {}
+        self.membranes = (
+            {o.name: self._record(o, np.float64) for o in self.program.of_type(Neuron)} if membranes else {}
+        )
+        self.sinks = {o.name: self._record(o, np.float64) for o in self.program.of_type(Sink)}
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> Recording:
+        """Everything over the period; inputs: source -> (T, B, N)."""
+        for source in self.program.of_type(Source):
+            if source.signal is Signal.CLOCK:
+                self.valid = np.count_nonzero(inputs[source.name][..., 0], axis=0)
+        steps = {o.name: self._operation(o, inputs) for o in self.program.operations}
+        before = [line for line in self.program.of_type(DelayLine) if line.delay]
+        lines = {line.name: self._zeros(line.width, depth=line.delay) for line in before}
+        for n in range(self.program.period):
+            for line in before:
+                self.now[line.name] = lines[line.name][n % line.delay].copy()
+            for name, step in steps.items():
+                if name not in lines:
+                    self.now[name] = step(n)
+            for line in before:
+                lines[line.name][n % line.delay] = self._port(line.x)
+        return Recording(self.spikes, self.membranes, self.sinks, self.ledger)
+
+    def _record(self, operation: Operation, dtype: Any) -> Array:
+        return np.zeros((self.program.period, self.samples, operation.width), dtype)
+
+    def _zeros(self, *shape: int, depth: int | None = None) -> Array:
+        return np.zeros((self.samples, *shape) if depth is None else (depth, self.samples, *shape), self.dtype)
+
+    def _port(self, port: Port) -> Array:
+        first, *others = port.sources
+        total = self.now[first]
+        for name in others:
+            total = total + self.now[name]
+        return total
+
+    def _ticks(self, port: Port) -> IntArray:
+        return self._port(port)[:, 0].astype(np.int64)
+
+    def _operation(self, operation: Operation, inputs: Mapping[str, FloatArray]) -> Step:
+        match operation:
+            case Source():
+                return self._source(operation, inputs[operation.name])
+            case Synapse():
+                return self._synapse(operation)
+            case DelayLine():
+                return lambda n: self._port(operation.x)
+            case Neuron():
+                return self._neuron(operation)
+            case Gate():
+                return self._gate(operation)
+            case Rotary():
+                return self._rotary(operation)
+            case Attention():
+                return self._attention(operation)
+            case Select():
+                index, zero = operation.index, self.dtype.type(0)
+                return lambda n: np.where(index >= 0, self._port(operation.x)[:, index], zero)
+            case Sink():
+                return self._sink(operation)
+            case _:
+                raise BackendError(f"fast: {operation.name}: cannot run a {type(operation).__name__}")
+
+    def _source(self, source: Source, x: FloatArray) -> Step:
+        x, quiet = x.astype(self.dtype), self._zeros(source.width)
+        return lambda n: x[n] if n < len(x) else quiet
+
+    def _sink(self, sink: Sink) -> Step:
+        def step(n: int) -> Array:
+            self.sinks[sink.name][n] = self._port(sink.x)
+            return self.now[sink.x.sources[0]]
+
+        return step
+
+    def _synapse(self, synapse: Synapse) -> Step:
+        counts, weights = self.counts[synapse.name], self.plan.weights[synapse.name]
+        depth = int(weights.delays.max()) + 1
+        history = self._zeros(synapse.x.width, depth=depth)
+        arrived = np.zeros((depth, self.samples), np.int64)
+        kernels = [np.ascontiguousarray(tap.weight.T, self.dtype) for tap in synapse.taps]
+        kind = KIND[{Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[synapse.x.signal]]
+
+        def step(n: int) -> Array:
+            x = history[n % depth] = self._port(synapse.x)
+            arrived[n % depth] = counts[KIND["spikes"], n] = _events(x, synapse.x.signal)
+            y = self._zeros(synapse.width)
+            for tap, kernel in zip(synapse.taps, kernels, strict=True):
+                past = (n - tap.delay) % depth
+                y += history[past] * kernel if kernel.ndim == 1 else history[past] @ kernel
+                counts[kind, n] += tap.fan_out * arrived[past]
+            if synapse.clock is not None:
+                ticks = self._ticks(synapse.clock)
+                if synapse.bias is not None:
+                    y += weights.bias * ticks[:, None].astype(self.dtype)
+                    counts[KIND["bias"], n] += synapse.width * ticks
+                if synapse.gated and synapse.x.signal is Signal.SPIKES:
+                    counts[KIND["discarded"], n] = np.where(ticks == 0, counts[kind, n], 0)
+            return y
+
+        return step
+
+    def _neuron(self, neuron: Neuron) -> Step:
+        counts, v = self.counts[neuron.name], self._zeros(neuron.width)
+        decay, gain, drive, threshold, reset = self.plan.lif[neuron.name]
+        first = neuron.latency
+
+        def step(n: int) -> Array:
+            u = v * decay + gain * self._port(neuron.x) + drive
+            if not np.isfinite(u).all():
+                sample, channel = np.argwhere(~np.isfinite(u))[0]
+                raise BackendError(
+                    f"fast: {neuron.name} at step {n}: membrane of channel {channel}, sample {sample} is"
+                    f" {u[sample, channel]}"
+                )
+            fired = u > threshold
+            v[:] = np.where(fired, reset, u)
+            if neuron.name in self.membranes:
+                self.membranes[neuron.name][n] = u
+            if neuron.name in self.spikes:
+                self.spikes[neuron.name][n] = fired
+            counts[KIND["fired"], n] = fired.sum(axis=1)
+            inside = True if first is None else (first <= n) & (n < first + self.valid)
+            counts[KIND["neuron"], n] = np.where(inside, neuron.width, 0)
+            return fired.astype(self.dtype)
+
+        return step
+
+    def _gate(self, gate: Gate) -> Step:
+        def step(n: int) -> Array:
+            value, spike = self._port(gate.value), self._port(gate.spike)
+            strange = spike[(spike != 0) & (spike != 1)]
+            if strange.size:
+                raise BackendError(
+                    f"fast: {gate.name} at step {n}: a gate opens on 1 and closes on 0, got {strange[0]:g}"
+                )
+            if gate.spike.signal is not Signal.CLOCK:
+                self.counts[gate.name][KIND["spikes"], n] = spike.sum(axis=1).astype(np.int64)
+            return np.where(spike == 1, value, self.dtype.type(0))
+
+        return step
+
+    def _rotary(self, rotary: Rotary) -> Step:
+        counts, position = self.counts[rotary.name], np.zeros(self.samples, np.int64)
+        tables = rotary.cos.astype(self.dtype), rotary.sin.astype(self.dtype)
+
+        def step(n: int) -> Array:
+            x, ticking = self._port(rotary.x), np.flatnonzero(self._ticks(rotary.clock))
+            if (position[ticking] >= len(tables[0])).any():
+                raise BackendError(
+                    f"fast: {rotary.name} at step {n}: more ticks than the {len(tables[0])} positions of its tables"
+                )
+            cos, sin = (np.tile(table[position[ticking]], rotary.heads) for table in tables)
+            even, odd = x[ticking, 0::2], x[ticking, 1::2]
+            y = self._zeros(rotary.width)
+            y[ticking, 0::2] = even * cos - odd * sin
+            y[ticking, 1::2] = even * sin + odd * cos
+            position[ticking] += 1
+            counts[KIND["spikes"], n] = _events(x, rotary.x.signal)
+            counts[KIND["ac"], n] = 2 * counts[KIND["spikes"], n]
+            return y
+
+        return step
+
+    def _attention(self, attention: Attention) -> Step:
+        counts, heads, window = self.counts[attention.name], attention.heads, attention.steps
+        depth = attention.width // heads
+        state, keys = self._zeros(heads, depth, depth), self._zeros(heads, depth)
+        queries, ticked = self._zeros(heads, depth, depth=window), np.zeros((window, self.samples), np.bool_)
+        values = np.zeros(self.samples, np.int64)
+
+        def step(n: int) -> Array:
+            q, k, v = (self._port(port) for port in (attention.q, attention.k, attention.v))
+            ticks = self._ticks(attention.clock) != 0
+            counts[KIND["spikes"], n] = sum(_events(x, Signal.SPIKES) for x in (q, k, v))
+            q, k, v = (np.where(ticks[:, None], x, 0).reshape(-1, heads, depth) for x in (q, k, v))
+            past, read = queries[n % window].copy(), ticked[n % window].copy()
+            queries[n % window], ticked[n % window] = q, ticks
+            state[:] += k[..., :, None] * v[..., None, :]
+            keys[:] += k != 0
+            values[:] += np.count_nonzero(v, axis=(1, 2))
+            live = past != 0
+            written = (np.count_nonzero(k, axis=2) * np.count_nonzero(v, axis=2)).sum(axis=1)
+            counts[KIND["ac"], n] = written + depth * live.sum(axis=(1, 2))
+            met = (live * keys).sum(axis=(1, 2)).astype(np.int64)
+            counts[KIND["ac_quadratic"], n] = read * (met + values)
+            y = np.matmul(past[:, :, None, :], state)[:, :, 0] * self.dtype.type(attention.scale)
+            return y.reshape(self.samples, attention.width)
+
+        return step
+
+
+def _events(x: Array, signal: Signal) -> IntArray:
+    """Events of each sample: the sum of x (B, N), an integer n being n events; non-zero entries of VALUES."""
+    if signal is Signal.VALUES:
+        return np.count_nonzero(x, axis=1)
+    return x.sum(axis=1).astype(np.int64)

@@ -1,0 +1,391 @@
+"""Whole-window evaluation: every operation over all steps and samples at once, in topological order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from spikescr.errors import BackendError
+from spikescr.sim.fast import kernels, operations, routing
+from spikescr.sim.fast.plan import KIND, Plan, Weights
+from spikescr.sim.fast.signals import NO_INTS, Events, Geometry, Rows, Values
+from spikescr.sim.program import (
+    Attention,
+    DelayLine,
+    FloatArray,
+    Gate,
+    IntArray,
+    Neuron,
+    Operation,
+    Port,
+    Rotary,
+    Select,
+    Signal,
+    Sink,
+    Source,
+    Synapse,
+)
+from spikescr.sim.recording import KINDS, Ledger, Recording
+
+DENSE_FROM = {np.dtype(np.float64): 0.5, np.dtype(np.float32): 0.5}
+
+
+class Buffers:
+    """Memory that lives as long as the backend, by name; grows where a batch needs more."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray[Any]] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array with any contents; the one of the same name is overwritten."""
+        size = int(np.prod(shape))
+        held = self._held.get(name)
+        if held is None or len(held) < size or held.dtype != dtype:
+            held = self._held[name] = np.empty(size, dtype)
+        return held[:size].reshape(shape)
+
+
+class Window:
+    """One batch in evaluation."""
+
+    def __init__(self, plan: Plan, buffers: Buffers, samples: int, *, spikes: bool, membranes: bool) -> None:
+        self.plan = plan
+        self.program = plan.program
+        self.dtype = plan.dtype
+        self.buffers = buffers
+        self.geometry = Geometry(samples, self.program.period)
+        self.shape = (self.program.period, samples)
+        self.record_spikes = spikes
+        self.record_membranes = membranes
+        self.signals: dict[str, Events | Values] = {}
+        self.ports: dict[tuple[Any, ...], Any] = {}
+        self.spikes: dict[str, NDArray[np.bool_]] = {}
+        self.membranes: dict[str, FloatArray] = {}
+        self.outputs: dict[str, FloatArray] = {}
+        names = tuple(o.name for o in self.program.operations)
+        self.ledger = Ledger(names, np.zeros((len(names), len(KINDS), *self.shape), np.int64))
+        self.counts = dict(zip(names, self.ledger.table, strict=True))
+        self.valid: IntArray = np.full(samples, self.program.steps)
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> Recording:
+        """Everything over the period; inputs: source -> (T, B, N)."""
+        for operation in self.program.operations:
+            if isinstance(operation, Source):
+                self._source(operation, inputs[operation.name])
+            elif operation.name not in self.plan.absorbed:
+                self._evaluate(operation)
+        return Recording(self.spikes, self.membranes, self.outputs, self.ledger)
+
+    def _evaluate(self, operation: Operation) -> None:
+        match operation:
+            case Neuron():
+                self._neuron(operation)
+            case Synapse():
+                self._synapse(operation)
+            case DelayLine():
+                self._delay(operation)
+            case Gate():
+                self._gate(operation)
+            case Rotary():
+                self._rotary(operation)
+            case Attention():
+                self._attention(operation)
+            case Select():
+                self._select(operation)
+            case Sink():
+                self._sink(operation)
+            case _:
+                raise BackendError(f"fast: {operation.name}: cannot run a {type(operation).__name__}")
+
+    def _source(self, source: Source, x: FloatArray) -> None:
+        name = source.name
+        lo, hi = np.empty(x.shape[1], np.int64), np.empty(x.shape[1], np.int64)
+        x = np.ascontiguousarray(x, np.float64)
+        routing.nonzero_span(x, lo, hi)
+        rows = Rows.between(lo, hi)
+        cum = self.buffers(f"{name} cum", (rows.count + 1,), np.int64)
+        dtype = self.dtype if source.signal is Signal.VALUES else np.dtype(np.float64)
+        packed = self.buffers(f"{name} rows", (rows.count, source.width), dtype)
+        routing.pack(x, rows.arrays, packed, cum)
+        if source.signal is Signal.VALUES:
+            self.signals[name] = Values(rows, packed)
+            self.ports[(name,), "cum"] = cum
+        else:
+            self.signals[name] = self._listed(name, Values(rows, packed))
+        if source.signal is Signal.CLOCK:
+            self.valid = np.count_nonzero(x[..., 0], axis=0)
+
+    def _listed(self, name: str, x: Values) -> Events:
+        """The event list of packed integers."""
+        entries = int(np.count_nonzero(x.packed))
+        ptr = self.buffers(f"{name} ptr", (x.rows.count + 1,), np.int64)
+        idx = self.buffers(f"{name} idx", (entries + 1,), np.int32)
+        cum, mult = ptr, NO_INTS
+        if entries and x.packed.max() > 1:
+            mult = self.buffers(f"{name} mult", (entries,), np.int64)
+            cum = self.buffers(f"{name} cum", (x.rows.count + 1,), np.int64)
+            cum[0] = 0
+        routing.list_events(x.packed, ptr, idx, cum, mult)
+        return Events(x.rows, ptr, idx, cum, mult, unique=True)
+
+    def _events(self, port: Port, *, unique: bool = False) -> Events:
+        """The event list of a port of spikes or of a clock."""
+        key = (port.sources, "events", unique)
+        if key not in self.ports:
+            self.ports[key] = self._join_events(port, unique)
+        return self.ports[key]  # type: ignore[no-any-return]
+
+    def _join_events(self, port: Port, unique: bool) -> Events:
+        name = "+".join(port.sources)
+        if unique and len(port.sources) > 1:
+            return self._listed(f"{name} unique", self._values(port, np.dtype(np.float64)))
+        parts = [self.signals[source] for source in port.sources]
+        total: Events | None = None
+        for i, part in enumerate(parts):
+            events = part if isinstance(part, Events) else self._listed(f"{port.sources[i]} list", part)
+            total = events if total is None else self._merged(f"{name} {i}", total, events)
+        assert total is not None
+        return total
+
+    def _merged(self, name: str, a: Events, b: Events) -> Events:
+        rows = self.geometry.spanning([(a.rows, 0, 0), (b.rows, 0, 0)])
+        entries = len(a.idx) + len(b.idx)
+        ptr = self.buffers(f"{name} ptr", (rows.count + 1,), np.int64)
+        idx = self.buffers(f"{name} idx", (entries,), np.int32)
+        cum, mult = ptr, NO_INTS
+        if len(a.mult) or len(b.mult):
+            cum = self.buffers(f"{name} cum", (rows.count + 1,), np.int64)
+            mult = self.buffers(f"{name} mult", (entries,), np.int64)
+        routing.merge_events(rows.arrays, a.arrays, b.arrays, ptr, idx, cum, mult)
+        return Events(rows, ptr, idx, cum, mult, unique=False)
+
+    def _values(self, port: Port, dtype: np.dtype[Any] | None = None) -> Values:
+        """The packed rows of a port, whatever its sources carry."""
+        dtype = self.dtype if dtype is None else dtype
+        key = (port.sources, dtype)
+        if key not in self.ports:
+            parts = [self.signals[source] for source in port.sources]
+            if len(parts) == 1 and isinstance(parts[0], Values):
+                return parts[0]
+            rows = self.geometry.spanning([(part.rows, 0, 0) for part in parts])
+            packed = self.buffers(f"{'+'.join(port.sources)} {dtype}", (rows.count, port.width), dtype)
+            packed[:] = 0
+            for part in parts:
+                if isinstance(part, Values):
+                    routing.add_packed(packed, rows.arrays, part.packed, part.rows.arrays)
+                else:
+                    routing.add_events(packed, rows.arrays, part.arrays)
+            self.ports[key] = Values(rows, packed)
+        return self.ports[key]  # type: ignore[no-any-return]
+
+    def _nonzero(self, port: Port) -> IntArray:
+        """Non-zero entries of a port of values up to each row."""
+        key = (port.sources, "cum")
+        if key not in self.ports:
+            values = self._values(port)
+            cum = self.buffers(f"{'+'.join(port.sources)} nonzero", (values.rows.count + 1,), np.int64)
+            routing.count_nonzero(values.packed, cum)
+            self.ports[key] = cum
+        return self.ports[key]  # type: ignore[no-any-return]
+
+    def _clock(self, port: Port | None) -> tuple[Rows, tuple[IntArray, ...]]:
+        if port is None:
+            rows = self.geometry.none
+            return rows, (*rows.arrays, np.zeros(1, np.int64))
+        events = self._events(port)
+        return events.rows, events.clock
+
+    def _count(self, synapse: Synapse) -> None:
+        weights = self.plan.weights[synapse.name]
+        counts = self.counts[synapse.name]
+        signal = synapse.x.signal
+        if signal is Signal.VALUES:
+            rows, cum = self._values(synapse.x).rows, self._nonzero(synapse.x)
+        else:
+            events = self._events(synapse.x)
+            rows, cum = events.rows, events.cum
+        kind = {Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[signal]
+        _, clock = self._clock(synapse.clock)
+        operations.count_synapse(
+            counts[KIND["spikes"]], counts[KIND[kind]], counts[KIND["discarded"]], counts[KIND["bias"]],
+            rows.arrays, cum, weights.delays, weights.fan_outs, clock, synapse.width,
+            synapse.bias is not None, synapse.gated and kind == "ac",
+        )  # fmt: skip
+
+    def _currents(self, synapse: Synapse) -> tuple[tuple[Any, ...], list[tuple[Rows, int, int]]]:
+        """What the kernels take for the arriving currents, and the rows in which some arrive."""
+        weights = self.plan.weights[synapse.name]
+        first, last = int(weights.delays.min()), int(weights.delays.max())
+        if weights.channels is not None and synapse.x.signal is not Signal.VALUES:
+            values = self._depthwise(synapse, weights)
+            return self._dense(values), [(values.rows, 0, 0)]
+        if synapse.x.signal is not Signal.VALUES:
+            events = self._events(synapse.x)
+            limit = DENSE_FROM[self.dtype] * events.rows.count * synapse.x.width
+            if int(events.ptr[events.rows.count]) < limit or synapse.x.signal is Signal.CLOCK:
+                none = np.empty((0, 0), self.dtype)
+                return (
+                    (none, self.geometry.none.arrays, NO_INTS, events.arrays, weights.rows, weights.delays),
+                    [(events.rows, first, last)],
+                )
+        x = self._values(synapse.x)
+        product = self.buffers(
+            f"{synapse.name} product", (x.rows.count, len(weights.delays) * synapse.width), self.dtype
+        )
+        if weights.columns is not None:
+            np.matmul(x.packed, weights.columns, out=product)
+        else:
+            for k, tap in enumerate(synapse.taps):
+                np.multiply(
+                    x.packed, tap.weight.astype(self.dtype), out=product[:, k * synapse.width : (k + 1) * synapse.width]
+                )
+        return self._dense(Values(x.rows, product), weights.delays), [(x.rows, first, last)]
+
+    def _dense(self, values: Values, delays: IntArray | None = None) -> tuple[Any, ...]:
+        """Kernel arguments for packed currents without events."""
+        none = (*self.geometry.none.arrays, NO_INTS, np.empty(0, np.int32), NO_INTS)
+        delays = np.zeros(1, np.int64) if delays is None else delays
+        return values.packed, values.rows.arrays, delays, none, np.empty((0, 0), self.dtype), NO_INTS
+
+    def _depthwise(self, synapse: Synapse, weights: Weights) -> Values:
+        events = self._events(synapse.x)
+        assert weights.channels is not None
+        taps = weights.channels.shape[1]
+        parts = [(events.rows, int(weights.delays.min()), int(weights.delays.max()))]
+        if synapse.gated:
+            parts = [(self._clock(synapse.clock)[0], 0, 0)]
+        rows = self.geometry.spanning(parts)
+        packed = self.buffers(f"{synapse.name} rows", (rows.count, synapse.width), self.dtype)
+        longest = int((events.rows.hi - events.rows.lo).max())
+        scratch = self.buffers("taps", (synapse.width, longest + taps), self.dtype)
+        operations.depthwise(packed, rows.arrays, events.arrays, weights.channels, scratch)
+        return Values(rows, packed)
+
+    def _synapse(self, synapse: Synapse) -> None:
+        self._count(synapse)
+        arguments, parts = self._currents(synapse)
+        clock_rows, clock = self._clock(synapse.clock)
+        bias = self.plan.weights[synapse.name].bias
+        if synapse.bias is not None:
+            parts.append((clock_rows, 0, 0))
+        rows = self.geometry.spanning(parts)
+        packed = self.buffers(f"{synapse.name} out", (rows.count, synapse.width), self.dtype)
+        if synapse.bias is None:
+            clock = self._clock(None)[1]
+        kernels.currents(packed, rows.arrays, *arguments, bias, clock)
+        self.signals[synapse.name] = Values(rows, packed)
+
+    def _neuron(self, neuron: Neuron) -> None:
+        name, width = neuron.name, neuron.width
+        drive = self.plan.drives.get(name)
+        if drive is None:
+            x = self._values(neuron.x)
+            arguments, parts = self._dense(x), [(x.rows, 0, 0)]
+            bias, clock, gated = np.zeros(width, self.dtype), self._clock(None)[1], False
+        else:
+            synapse, gated = drive.synapse, drive.gated
+            self._count(synapse)
+            arguments, parts = self._currents(synapse)
+            clock_rows, clock = self._clock(synapse.clock)
+            bias = self.plan.weights[synapse.name].bias
+            if gated:
+                parts = [(clock_rows, 0, 0)]
+            elif synapse.bias is not None:
+                parts.append((clock_rows, 0, 0))
+        whole = self.record_membranes or name not in self.plan.quiet
+        rows = self.geometry.all if whole else self.geometry.spanning(parts)
+        ptr = self.buffers(f"{name} ptr", (rows.count + 1,), np.int64)
+        idx = self.buffers(f"{name} idx", (rows.count * width + 8,), np.int32)
+        spikes, membranes = np.empty((0, 0, 0), np.bool_), np.empty((0, 0, 0), np.float64)
+        if self.record_spikes:
+            spikes = self.spikes[name] = np.zeros((*self.shape, width), np.bool_)
+        if self.record_membranes:
+            membranes = self.membranes[name] = np.zeros((*self.shape, width))
+        counts = self.counts[name]
+        sample, step = kernels.neurons(
+            ptr, idx, rows.arrays, counts[KIND["fired"]], *arguments, bias, clock, gated, self.plan.lif[name],
+            spikes, membranes,
+        )  # fmt: skip
+        if sample >= 0:
+            raise BackendError(f"fast: {name} at step {step}: a membrane of sample {sample} is not finite")
+        self.signals[name] = Events(rows, ptr, idx[: int(ptr[-1])], ptr, NO_INTS, unique=True)
+        first = neuron.latency
+        steps = np.arange(self.shape[0])[:, None]
+        inside = True if first is None else (first <= steps) & (steps < first + self.valid)
+        counts[KIND["neuron"]] = np.where(inside, width, 0)
+
+    def _delay(self, line: DelayLine) -> None:
+        signals = [self.signals[source] for source in line.x.sources]
+        if line.signal is Signal.VALUES:
+            values = self._values(line.x)
+            self.signals[line.name] = Values(self.geometry.late(values.rows, line.delay), values.packed)
+            return
+        events = self._events(line.x) if len(signals) > 1 or isinstance(signals[0], Values) else signals[0]
+        assert isinstance(events, Events)
+        rows = self.geometry.late(events.rows, line.delay)
+        self.signals[line.name] = Events(rows, events.ptr, events.idx, events.cum, events.mult, events.unique)
+
+    def _gate(self, operation: Gate) -> None:
+        spikes, value = self._events(operation.spike), self._values(operation.value)
+        if operation.spike.signal is not Signal.CLOCK:
+            out = self.counts[operation.name][KIND["spikes"]]
+            operations.count_arrivals(out, spikes.rows.arrays, spikes.cum, 1)
+        rows = self.geometry.spanning([(spikes.rows, 0, 0)])
+        packed = self.buffers(f"{operation.name} out", (rows.count, operation.width), value.packed.dtype)
+        whole = operation.spike.width == 1
+        strange = routing.gate(packed, rows.arrays, value.packed, value.rows.arrays, spikes.arrays, whole)
+        if strange != 1:
+            raise BackendError(f"fast: {operation.name}: a gate opens on 1 and closes on 0, got {strange}")
+        self.signals[operation.name] = Values(rows, packed)
+
+    def _rotary(self, operation: Rotary) -> None:
+        head = operation.width // operation.heads
+        cos, sin = operation.cos.astype(self.dtype), operation.sin.astype(self.dtype)
+        clock_rows, clock = self._clock(operation.clock)
+        rows = self.geometry.spanning([(clock_rows, 0, 0)])
+        packed = self.buffers(f"{operation.name} out", (rows.count, operation.width), self.dtype)
+        if operation.x.signal is Signal.SPIKES:
+            events = self._events(operation.x, unique=True)
+            arrived, cum = events.rows, events.cum
+            enough = operations.rotary_events(packed, rows.arrays, events.arrays, clock, cos, sin, head)
+        else:
+            x = self._values(operation.x)
+            arrived, cum = x.rows, self._nonzero(operation.x)
+            enough = operations.rotary_values(packed, rows.arrays, x.packed, x.rows.arrays, clock, cos, sin, head)
+        if not enough:
+            raise BackendError(f"fast: {operation.name}: more ticks than the {len(cos)} positions of its tables")
+        counts = self.counts[operation.name]
+        operations.count_arrivals(counts[KIND["spikes"]], arrived.arrays, cum, 1)
+        operations.count_arrivals(counts[KIND["ac"]], arrived.arrays, cum, 2)
+        self.signals[operation.name] = Values(rows, packed)
+
+    def _attention(self, operation: Attention) -> None:
+        q, k, v = (self._events(p, unique=True) for p in (operation.q, operation.k, operation.v))
+        clock_rows, clock = self._clock(operation.clock)
+        late = self.geometry.spanning([(clock_rows, operation.steps, operation.steps)])
+        packed = self.buffers(f"{operation.name} out", (late.count, operation.width), self.dtype)
+        counts = self.counts[operation.name]
+        for events in (q, k, v):
+            operations.count_arrivals(counts[KIND["spikes"]], events.rows.arrays, events.cum, 1)
+        operations.attention(
+            packed, late.arrays, q.arrays, k.arrays, v.arrays, clock, operation.heads,
+            self.dtype.type(operation.scale), operation.steps, counts[KIND["ac"]], counts[KIND["ac_quadratic"]],
+        )  # fmt: skip
+        self.signals[operation.name] = Values(late, packed)
+
+    def _select(self, operation: Select) -> None:
+        x = self._values(operation.x)
+        packed = np.where(operation.index >= 0, x.packed[:, operation.index], x.packed.dtype.type(0))
+        values = Values(x.rows, np.ascontiguousarray(packed))
+        self.signals[operation.name] = (
+            values if operation.signal is Signal.VALUES else self._listed(operation.name, values)
+        )
+
+    def _sink(self, sink: Sink) -> None:
+        x = self._values(sink.x)
+        out = self.outputs[sink.name] = np.empty((*self.shape, sink.width))
+        routing.unpack(out, x.packed, x.rows.arrays)
+        self.signals[sink.name] = x

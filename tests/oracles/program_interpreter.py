@@ -1,0 +1,201 @@
+"""Step-by-step interpreter of Programs, one sample, float64: the readable meaning of `sim.program`.
+
+Written from the docstrings of `spikescr.sim.program` alone, with none of the backends' code. Every operation keeps all
+that it ever received, so that its output at step n can be read off the definition; nothing is updated in place but
+membranes and attention's matrix. Operations are evaluated in the order of the Program; a DelayLine with a delay reads
+only earlier steps and may stand before what it reads.
+
+Axes: P executed steps, B samples, N channels.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from spikescr.sim.program import (
+    Attention,
+    DelayLine,
+    Gate,
+    Neuron,
+    Operation,
+    Port,
+    Program,
+    Rotary,
+    Select,
+    Signal,
+    Sink,
+    Source,
+    Synapse,
+)
+from spikescr.sim.recording import KINDS, Ledger, Recording
+
+
+class InterpreterBackend:
+    """The interpreter behind the protocol of the backends."""
+
+    def __init__(self, program: Program, batch: int, *, record_membranes: bool = False) -> None:
+        self.program = program
+        self.batch = batch
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Recording:
+        """One sample after the other; inputs: source -> (T, B, width)."""
+        samples = next(iter(inputs.values())).shape[1]
+        parts = [_Sample(self.program, {k: x[:, b] for k, x in inputs.items()}) for b in range(samples)]
+
+        def stacked(of: Callable[["_Sample"], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+            return {name: np.stack([of(part)[name] for part in parts], axis=1) for name in of(parts[0])}
+
+        table = np.stack([part.counts for part in parts], axis=-1)
+        return Recording(
+            spikes=stacked(lambda p: {o.name: p.y[o.name] == 1 for o in self.program.of_type(Neuron)}),
+            membranes=stacked(lambda p: p.membranes),
+            outputs=stacked(lambda p: {o.name: p.y[o.name] for o in self.program.of_type(Sink)}),
+            counts=Ledger(tuple(o.name for o in self.program.operations), table),
+        )
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def __enter__(self) -> "InterpreterBackend":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Sample:
+    """y: operation -> (P, N). counts: (operations, kinds, P)."""
+
+    def __init__(self, program: Program, inputs: Mapping[str, np.ndarray]) -> None:
+        self.program = program
+        self.inputs = inputs
+        P = program.period
+        clocks = [inputs[o.name] for o in program.of_type(Source) if o.signal is Signal.CLOCK]
+        self.valid = int(clocks[-1].sum()) if clocks else program.steps
+        self.y = {o.name: np.zeros((P, o.width)) for o in program.operations}
+        self.membranes = {o.name: np.zeros((P, o.width)) for o in program.of_type(Neuron)}
+        self.counts = np.zeros((len(program.operations), len(KINDS), P), np.int64)
+        for n in range(P):
+            for row, operation in enumerate(program.operations):
+                rule: Any = RULES[type(operation)]
+                self.y[operation.name][n], counted = rule(self, operation, n)
+                for kind, amount in counted.items():
+                    assert amount == int(amount)
+                    self.counts[row, KINDS.index(kind), n] = amount
+
+    def x(self, port: Port, n: int) -> np.ndarray:
+        """What arrived at a port at step n; nothing did before step 0."""
+        if n < 0:
+            return np.zeros(port.width)
+        return sum((self.y[source][n] for source in port.sources), start=np.zeros(port.width))
+
+    def ticks(self, port: Port, n: int) -> int:
+        return int(self.x(port, n)[0])
+
+
+def events(x: np.ndarray, signal: Signal) -> int:
+    """An integer n is n events; a real number is one unless it is 0."""
+    return int((x != 0).sum()) if signal is Signal.VALUES else int(x.sum())
+
+
+def source(s: _Sample, o: Source, n: int) -> tuple[np.ndarray, dict]:
+    return (s.inputs[o.name][n] if n < s.program.steps else np.zeros(o.width)), {}
+
+
+def sink(s: _Sample, o: Sink, n: int) -> tuple[np.ndarray, dict]:
+    return s.x(o.x, n), {}
+
+
+def delay_line(s: _Sample, o: DelayLine, n: int) -> tuple[np.ndarray, dict]:
+    return s.x(o.x, n - o.delay), {}
+
+
+def select(s: _Sample, o: Select, n: int) -> tuple[np.ndarray, dict]:
+    x = s.x(o.x, n)
+    return np.array([0.0 if i == -1 else x[i] for i in o.index]), {}
+
+
+def synapse(s: _Sample, o: Synapse, n: int) -> tuple[np.ndarray, dict]:
+    y, cost = np.zeros(o.width), 0
+    for tap in o.taps:
+        x = s.x(o.x, n - tap.delay)
+        y = y + (tap.weight * x if tap.weight.ndim == 1 else tap.weight @ x)
+        cost += events(x, o.x.signal) * (1 if tap.weight.ndim == 1 else len(tap.weight))
+    kind = {Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[o.x.signal]
+    counted = {"spikes": events(s.x(o.x, n), o.x.signal), kind: cost}
+    if o.clock is not None:
+        ticks = s.ticks(o.clock, n)
+        if o.bias is not None:
+            y = y + o.bias * ticks
+            counted["bias"] = counted.get("bias", 0) + o.width * ticks
+        if o.gated and kind == "ac" and not ticks:
+            counted["discarded"] = cost
+    return y, counted
+
+
+def neuron(s: _Sample, o: Neuron, n: int) -> tuple[np.ndarray, dict]:
+    before = s.membranes[o.name][n - 1] if n else np.zeros(o.width)
+    fired_before = s.y[o.name][n - 1] == 1 if n else np.zeros(o.width, bool)
+    v = np.where(fired_before, o.v_reset, before) * o.decay + o.gain * s.x(o.x, n) + o.drive
+    s.membranes[o.name][n] = v
+    fired = v > o.threshold
+    inside = o.latency is None or o.latency <= n < o.latency + s.valid
+    return fired.astype(float), {"fired": fired.sum(), "neuron": o.width if inside else 0}
+
+
+def rotary(s: _Sample, o: Rotary, n: int) -> tuple[np.ndarray, dict]:
+    x, y = s.x(o.x, n), np.zeros(o.width)
+    if s.ticks(o.clock, n):
+        p = sum(s.ticks(o.clock, m) for m in range(n))
+        D = o.width // o.heads
+        for h in range(o.heads):
+            for i in range(D // 2):
+                even, odd = h * D + 2 * i, h * D + 2 * i + 1
+                y[even] = x[even] * o.cos[p, i] - x[odd] * o.sin[p, i]
+                y[odd] = x[even] * o.sin[p, i] + x[odd] * o.cos[p, i]
+    arrived = events(x, o.x.signal)
+    return y, {"spikes": arrived, "ac": 2 * arrived}
+
+
+def attention(s: _Sample, o: Attention, n: int) -> tuple[np.ndarray, dict]:
+    """Anew at every step from all that was written until then."""
+    D = o.width // o.heads
+    written = [m for m in range(n + 1) if s.ticks(o.clock, m)]
+    reading = n - o.steps if n >= o.steps and s.ticks(o.clock, n - o.steps) else None
+    y, ac, quadratic = np.zeros(o.width), 0, 0
+    for h in range(o.heads):
+        head = slice(h * D, (h + 1) * D)
+        if n in written:
+            ac += np.count_nonzero(s.x(o.k, n)[head]) * np.count_nonzero(s.x(o.v, n)[head])
+        if reading is not None:
+            q = s.x(o.q, reading)[head]
+            A = np.zeros((D, D))
+            for m in written:
+                k, v = s.x(o.k, m)[head], s.x(o.v, m)[head]
+                A += np.outer(k, v)
+                quadratic += np.count_nonzero(q * k) + np.count_nonzero(v)
+            y[head] = o.scale * (q @ A)
+            ac += np.count_nonzero(q) * D
+    arrived = sum(int(s.x(port, n).sum()) for port in (o.q, o.k, o.v))
+    return y, {"spikes": arrived, "ac": ac, "ac_quadratic": quadratic}
+
+
+def gate(s: _Sample, o: Gate, n: int) -> tuple[np.ndarray, dict]:
+    value, spike = s.x(o.value, n), s.x(o.spike, n)
+    assert np.isin(spike, (0, 1)).all()
+    counted = {} if o.spike.signal is Signal.CLOCK else {"spikes": int(spike.sum())}
+    return np.where(spike == 1, value, 0.0), counted
+
+
+RULES: dict[type[Operation], object] = {
+    Source: source,
+    Sink: sink,
+    DelayLine: delay_line,
+    Select: select,
+    Synapse: synapse,
+    Neuron: neuron,
+    Rotary: rotary,
+    Attention: attention,
+    Gate: gate,
+}
