@@ -28,13 +28,14 @@ def _import_var_model() -> None:
 def _import_infrastructure() -> None:
     """Import Lava's message infrastructure, which sets the start method of multiprocessing to `fork` and insists.
 
-    Where somebody set `fork` before, that is what Lava wants. Where somebody set another method, Lava cannot work.
+    Where somebody set `fork` before, that is what Lava wants. A worker of joblib has `loky` set, for workers of its own
+    that it never starts; it gets `fork`. Where somebody set another method, Lava cannot work.
 
     Raises:
         RuntimeError: the start method of this process is already another one than `fork`.
     """
     method = multiprocessing.get_start_method(allow_none=True)
-    if method not in (None, "fork"):
+    if method not in (None, "fork", "loky"):
         raise RuntimeError(f"Lava needs multiprocessing's start method 'fork', but it was already set to {method!r}")
     set_start_method = multiprocessing.set_start_method
     multiprocessing.set_start_method = functools.partial(set_start_method, force=True)

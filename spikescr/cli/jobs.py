@@ -7,9 +7,13 @@ can continue.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +38,7 @@ class Job:
 
     graph: the NIR file. backend: fast, lava, or both, compared. batch_size: samples at once. precision: of the fast
     backend. stall_seconds: watchdog of Lava. spikes: folder for the spikes of every chunk, None where not asked for.
+    client: process id of whom workers on this machine serve; None where they are a cluster's.
     """
 
     graph: Path
@@ -42,6 +47,7 @@ class Job:
     precision: str
     stall_seconds: float
     spikes: Path | None
+    client: int | None
 
 
 class _Engine:
@@ -100,6 +106,7 @@ def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, Ch
     from spikescr.sim.chunks import SpikeRecorder, run_chunk
     from spikescr.sim.readout import softmax_sum
 
+    _end_with(job.client)
     with threadpoolctl.threadpool_limits(1):
         fresh = _Engine.current is None or _Engine.current.job != job
         engine = _Engine.of(job)
@@ -111,6 +118,20 @@ def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, Ch
             with replacing(job.spikes / f"{index:06d}.h5") as temporary:
                 recorder.write(temporary)
     return index, dataclasses.replace(result, build_seconds=engine.build_seconds if fresh else 0.0)
+
+
+@functools.cache
+def _end_with(client: int | None) -> None:
+    """Ends this worker when its client is gone: joblib's own would wait five minutes for more work."""
+    if client is None or client == os.getpid():
+        return
+
+    def watch() -> None:
+        while os.getppid() == client:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class ChunkStore:

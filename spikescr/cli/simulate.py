@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -105,7 +106,15 @@ def command(
         raise UsageError(f"--precision {precision}: Lava runs in float64; use --backend fast, or both to compare")
     items = choose_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
     spikes = run.simulation / "spikes" if record else None
-    job = Job(run.graph.resolve(), backend, min(batch_size, len(items)), precision, stall_seconds, _absolute(spikes))
+    job = Job(
+        graph=run.graph.resolve(),
+        backend=backend,
+        batch_size=min(batch_size, len(items)),
+        precision=precision,
+        stall_seconds=stall_seconds,
+        spikes=None if spikes is None else spikes.resolve(),
+        client=None if scheduler else os.getpid(),
+    )
     chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
     store = ChunkStore(run.simulation / "chunks", job, chunks, resume=resume, command=run.make_command(run.simulation))
     if spikes is not None:
@@ -126,10 +135,6 @@ def command(
     execution.show(wide_console(), run, per_step)
     if execution.differing.any():
         raise SpikescrError(f"{run.graph}: fast and Lava differ in {execution.differing.tolist()} spikes and counts")
-
-
-def _absolute(path: Path | None) -> Path | None:
-    return None if path is None else path.resolve()
 
 
 def _empty(folder: Path, *, keep: bool) -> None:
@@ -236,7 +241,7 @@ class _Execution:
         events, _ = self.account.energy(self.cost)
         console.print(
             f"{samples} recordings, accuracy {percent(self.accuracy, 2)}, {si(events / samples, 'J')} per recording "
-            f"executed; {samples / self.seconds:.1f} samples/s in the backend ({self.job.backend})"
+            f"executed; {samples / self.elapsed:.1f} samples/s, reading and building included"
         )
         if self.job.backend == "both":
             console.print(

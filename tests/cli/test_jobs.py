@@ -124,6 +124,39 @@ def test_interrupted_run_continues_where_it_was(root: Path, undisturbed: tuple, 
     assert_same(root, undisturbed)
 
 
+def test_killed_run_leaves_no_worker_behind(root: Path) -> None:
+    def ours() -> set[str]:
+        found = set()
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (process / "cmdline").read_bytes()
+                if (process / "cwd").readlink() == root and b"python" in command:
+                    found.add(command.replace(b"\0", b" ").decode())
+            except (FileNotFoundError, PermissionError, ProcessLookupError):
+                continue  # it ended meanwhile
+        return found
+
+    process = subprocess.Popen(
+        [SCRIPT, "simulate", "--backend", "lava", "--chunk-size", "1", "--workers", "2"],
+        cwd=root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    chunks = root / "runs/latest/simulation/chunks"
+    deadline = time.monotonic() + 60
+    while not list(chunks.glob("[0-9]*.npz")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    assert any("loky" in command for command in ours())
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 15
+    while ours() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ours() == set()
+
+
 def test_chunks_of_another_simulation_are_not_mixed_in(root: Path) -> None:
     folder = root / "runs/latest/simulation/chunks"
     folder.mkdir(parents=True, exist_ok=True)
