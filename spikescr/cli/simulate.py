@@ -17,7 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from spikescr.cli.console import notify, progress
+from spikescr.cli.console import notify, output, progress
 from spikescr.cli.deployed import Deployed, choose_recordings, open_deployed
 from spikescr.cli.jobs import BACKENDS, ChunkStore, Job, run_chunks
 from spikescr.cli.text import percent, si, wide_console
@@ -119,6 +119,7 @@ def command(
     store = ChunkStore(run.simulation / "chunks", job, chunks, resume=resume, command=run.make_command(run.simulation))
     if spikes is not None:
         _empty(spikes, keep=resume)
+    fresh = sum(len(chunk) for index, chunk in enumerate(chunks) if index not in store)
     begin = time.perf_counter()
     with progress("Simulating", len(items)) as advance:
         try:
@@ -133,6 +134,8 @@ def command(
     execution.write(run, which | {"workers": workers, "scheduler": scheduler})
     store.clear()
     execution.show(wide_console(), run, per_step)
+    if fresh:
+        output().print(f"{fresh / execution.elapsed:.1f} samples/s, reading and building included")
     if execution.differing.any():
         raise SpikescrError(f"{run.graph}: fast and Lava differ in {execution.differing.tolist()} spikes and counts")
 
@@ -241,7 +244,7 @@ class _Execution:
         events, _ = self.account.energy(self.cost)
         console.print(
             f"{samples} recordings, accuracy {percent(self.accuracy, 2)}, {si(events / samples, 'J')} per recording "
-            f"executed; {samples / self.elapsed:.1f} samples/s, reading and building included"
+            f"executed ({self.job.backend})"
         )
         if self.job.backend == "both":
             console.print(
