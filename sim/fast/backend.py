@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from spikescr.errors import BackendError
+from spikescr.sim.fast.memory import Buffers, Tables
 from spikescr.sim.fast.plan import Plan
 from spikescr.sim.fast.stepwise import Stepwise
-from spikescr.sim.fast.window import Buffers, Window
+from spikescr.sim.fast.window import Window
 from spikescr.sim.program import FloatArray, Program, Signal, Source
-from spikescr.sim.recording import Recording
+from spikescr.sim.recording import KINDS, Recording
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class FastBackend:
         self._plan = Plan(program, dtype)
         self._cyclic = program.cyclic
         self._buffers: Buffers | None = Buffers()
+        self._tables = Tables(self._plan.counted)
         self._spikes, self._membranes = record_spikes, record_membranes
         self.build_seconds = time.perf_counter() - begin
         mode = "step by step" if self._cyclic else "whole windows"
@@ -89,12 +91,14 @@ class FastBackend:
         samples = self._check_inputs(inputs)
         if self._cyclic:
             return Stepwise(self._plan, samples, spikes=self._spikes, membranes=self._membranes).run(inputs)
-        window = Window(self._plan, self._buffers, samples, spikes=self._spikes, membranes=self._membranes)
+        table = self._tables((len(self._program.operations), len(KINDS), self._program.period, samples))
+        window = Window(self._plan, self._buffers, table, spikes=self._spikes, membranes=self._membranes)
         return window.run(inputs)
 
     def close(self) -> None:
         """Let go of the buffers; a second call does nothing."""
         self._buffers = None
+        self._tables = Tables(())
 
     def __enter__(self) -> FastBackend:
         return self

@@ -6,26 +6,33 @@ up to there (cum is ptr unless entries stand for several events; then `mult` say
 array of size 0 or, for taps, a list of no delays.
 
 No kernel uses fastmath: the compiler must not reorder sums, or results would depend on the machine. Sums of indices in
-inner loops are unsigned: a signed one could count from the end, and the check for that keeps loops from being vectorised.
+inner loops are unsigned: a signed one could count from the end, and the check for that keeps loops from being
+vectorised.
 """
 
+# Kernels take what numba infers: their docstrings state shapes and types.
+# mypy: allow-untyped-defs, allow-untyped-decorators, no-warn-unreachable
+
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-KERNEL = {"cache": True, "nogil": True, "error_model": "numpy"}
-INLINE = {**KERNEL, "inline": "always"}
+from spikescr.sim.fast.vectors import put_eight
+
+KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 # Of eight flags, gathered with the first one in the lowest bit: how many are set, and which, in order.
-BITS = np.array([mask.bit_count() for mask in range(256)], np.uint64)
+BITS = np.array([mask.bit_count() for mask in range(256)])
 PLACES = np.zeros((256, 8), np.int32)
 for _mask in range(256):
     _set = [k for k in range(8) if _mask >> k & 1]
     PLACES[_mask, : len(_set)] = _set
 
 
-@njit(**INLINE)
+@njit(**KERNEL)
 def add_rows(current, weight, first, idx, start, stop):
     """Add the rows first + idx[start:stop] of weight; eight at once, so that `current` is loaded less often."""
     width = len(current)
@@ -64,71 +71,16 @@ def add_scaled_rows(current, weight, first, idx, mult, start, stop):
             current[j] += m * weight[a, j]
 
 
-@njit(**INLINE)
-def ticks_at(clock, b, n):
-    """Ticks of sample b at step n; clock: (lo, hi, base, ptr)."""
-    lo, hi, base, ptr = clock
+@njit(**KERNEL)
+def ticks_at(lo, hi, base, ptr, b, n):
+    """Ticks of sample b at step n."""
     if lo[b] <= n < hi[b]:
         r = base[b] + n - lo[b]
         return ptr[r + 1] - ptr[r]
     return 0
 
 
-@njit(**INLINE)
-def arriving(current, b, n, dense, dense_rows, dense_delays, events, weight, event_delays):
-    """The current of sample b at step n, without bias: products already taken, and rows of weights for events.
-
-    dense: (rows, taps * N), the product with tap k in columns k N to (k + 1) N. dense_rows, and the first three of
-    events: lo, hi, base. events: (lo, hi, base, ptr, idx, mult). weight: (taps * in, N).
-    """
-    width = len(current)
-    lo, hi, base = dense_rows
-    fresh = True
-    for k in range(len(dense_delays)):
-        m = n - dense_delays[k]
-        if lo[b] <= m < hi[b]:
-            r = base[b] + m - lo[b]
-            first = np.uint64(k * width)
-            if fresh:
-                for j in range(np.uint64(width)):
-                    current[j] = dense[r, first + j]
-                fresh = False
-            else:
-                for j in range(np.uint64(width)):
-                    current[j] += dense[r, first + j]
-    if fresh:
-        for j in range(width):
-            current[j] = 0
-    taps = len(event_delays)
-    if taps:
-        lo, hi, base, ptr, idx, mult = events
-        inputs = len(weight) // taps
-        for k in range(taps):
-            m = n - event_delays[k]
-            if lo[b] <= m < hi[b]:
-                r = base[b] + m - lo[b]
-                if len(mult):
-                    add_scaled_rows(current, weight, k * inputs, idx, mult, ptr[r], ptr[r + 1])
-                else:
-                    add_rows(current, weight, k * inputs, idx, ptr[r], ptr[r + 1])
-
-
 @njit(**KERNEL)
-def currents(out, rows, dense, dense_rows, dense_delays, events, weight, event_delays, bias, clock):
-    """A synapse: out[row of (b, n)] = sum of the arriving currents + bias * clock."""
-    lo, hi, base = rows
-    width = out.shape[1]
-    current = np.empty(width, out.dtype)
-    for b in range(len(lo)):
-        for n in range(lo[b], hi[b]):
-            arriving(current, b, n, dense, dense_rows, dense_delays, events, weight, event_delays)
-            ticks = out.dtype.type(ticks_at(clock, b, n))
-            r = base[b] + n - lo[b]
-            for j in range(width):
-                out[r, j] = current[j] + ticks * bias[j]
-
-
-@njit(**INLINE)
 def update(v, current, bias, ticks, lif, flags):
     """One step of all neurons: `current` becomes v before the reset; returns whether a membrane is not finite."""
     bad = False
@@ -152,60 +104,96 @@ def update(v, current, bias, ticks, lif, flags):
     return bad
 
 
-@njit(**INLINE)
+@njit(**KERNEL)
 def list_fired(eights, idx, start):
     """Write the channels that fired to idx from `start` on, eight flags at a time; returns where the list ends.
 
     The factor gathers eight bytes of 0 or 1 into the top byte. No branch: mispredictions would cost more than the
     stores of up to 8 entries too many that this makes. 25 ns for 128 channels; one channel at a time took 70.
     """
-    p = np.uint64(start)  # unsigned, or every store would first check for an index from the end
+    p = start
     for w in range(len(eights)):
-        mask = (eights[w] * np.uint64(0x0102040810204080)) >> np.uint64(56)
-        first = np.int32(8 * w)
-        for k in range(np.uint64(8)):
-            idx[p + k] = first + PLACES[mask, k]
+        mask = np.int64((eights[w] * np.uint64(0x0102040810204080)) >> np.uint64(56))
+        put_eight(idx, p, PLACES, mask, np.int32(8 * w))  # type: ignore[call-arg]  # numba passes the first one
         p += BITS[mask]
-    return np.int64(p)
+    return p
 
 
 @njit(**KERNEL)
-def neurons(
-    ptr, idx, rows, fired, dense, dense_rows, dense_delays, events, weight, event_delays,
+def layer(  # noqa: PLR0912
+    out, ptr, idx, rows, fired, dense, dense_rows, dense_delays, events, weight, event_delays,
     bias, clock, gated, lif, spikes, membranes,
 ):  # fmt: skip
-    """LIF over time, with the synapse before it, its gate, the event list and the count of what fires.
+    """The current of a synapse, to `out`, or with `lif` the neurons behind it: event list and count of what fires.
 
-    ptr, idx: event list to fill, of the rows `rows`; idx with 8 entries to spare. fired: counts (P, B) to fill. bias: (N,), zeros where there is
-    none. gated: the current passes only while the clock ticks. lif: decay, gain, drive, threshold, reset: (5, N), or
-    (5, 1) where all neurons share them. spikes, membranes: (P, B, N) to fill, or of size 0.
+    It is one long loop on purpose: a function that is given all these arrays costs 60 ns a call, in references counted
+    and arguments copied, which is as much as the update of 128 neurons.
+
+    out: (rows, N) to fill, of the rows `rows`, where lif has size 0. ptr, idx: event list to fill, of the same rows,
+    else; idx with 8 entries to spare. fired: counts (P, B) to fill. dense: products already taken, (rows, taps * N),
+    that with tap k in columns k N to (k + 1) N. events: an event list, for which rows of weight (taps * in, N) are
+    added. bias: (N,), zeros where there is none. gated: the current passes only while the clock ticks. lif: decay,
+    gain, drive, threshold, reset: (5, N), or (5, 1) where all neurons share them. spikes, membranes: (P, B, N) to fill,
+    or of size 0.
 
     Returns:
         (sample, step) of a membrane that is not finite, or (-1, -1).
     """
     lo, hi, base = rows
+    dlo, dhi, dbase = dense_rows
+    elo, ehi, ebase, eptr, eidx, mult = events
+    clo, chi, cbase, cptr = clock
     width = len(bias)
+    taps = len(event_delays)
+    inputs = len(weight) // max(taps, 1)
     v, current = np.empty(width, bias.dtype), np.empty(width, bias.dtype)
     eights = np.zeros((width + 7) // 8, np.uint64)
     flags = eights.view(np.bool_)
     p = 0
-    ptr[0] = 0
+    if lif.size:
+        ptr[0] = 0
     for b in range(len(lo)):
         for j in range(width):
             v[j] = 0
         for n in range(lo[b], hi[b]):
-            ticks = bias.dtype.type(ticks_at(clock, b, n))
-            if gated and ticks == 0:
+            r = base[b] + n - lo[b]
+            ticks = bias.dtype.type(ticks_at(clo, chi, cbase, cptr, b, n))
+            fresh = True
+            if ticks != 0 or not gated:
+                for k in range(len(dense_delays)):
+                    m = n - dense_delays[k]
+                    if dlo[b] <= m < dhi[b]:
+                        d = dbase[b] + m - dlo[b]
+                        first = np.uint64(k * width)
+                        if fresh:
+                            for j in range(np.uint64(width)):
+                                current[j] = dense[d, first + j]
+                        else:
+                            for j in range(np.uint64(width)):
+                                current[j] += dense[d, first + j]
+                        fresh = False
+            if fresh:
                 for j in range(width):
                     current[j] = 0
-            else:
-                arriving(current, b, n, dense, dense_rows, dense_delays, events, weight, event_delays)
+            if ticks != 0 or not gated:
+                for k in range(taps):
+                    m = n - event_delays[k]
+                    if elo[b] <= m < ehi[b]:
+                        e = ebase[b] + m - elo[b]
+                        if len(mult):
+                            add_scaled_rows(current, weight, k * inputs, eidx, mult, eptr[e], eptr[e + 1])
+                        else:
+                            add_rows(current, weight, k * inputs, eidx, eptr[e], eptr[e + 1])
+            if lif.size == 0:
+                for j in range(width):
+                    out[r, j] = current[j] + ticks * bias[j]
+                continue
             if update(v, current, bias, ticks, lif, flags):
                 return b, n
-            first = p
+            first_event = p
             p = list_fired(eights, idx, p)
-            ptr[base[b] + n - lo[b] + 1] = p
-            fired[n, b] = p - first
+            ptr[r + 1] = p
+            fired[n, b] = p - first_event
             if spikes.size:
                 for j in range(width):
                     spikes[n, b, j] = flags[j]

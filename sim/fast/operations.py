@@ -1,7 +1,11 @@
 """Compiled inner loops of depthwise taps, rotary positions, attention and the counts of synapses.
 
-The forms of signals are those of `kernels`.
+The forms of signals are those of `kernels`; so are the reasons for tuples that are taken apart once and for unsigned
+indices.
 """
+
+# Kernels take what numba infers: their docstrings state shapes and types.
+# mypy: allow-untyped-defs, allow-untyped-decorators, disable-error-code="assignment"
 
 from __future__ import annotations
 
@@ -12,42 +16,41 @@ from spikescr.sim.fast.kernels import KERNEL, ticks_at
 
 
 @njit(**KERNEL)
-def depthwise(out, rows, events, weight, scratch):
+def depthwise(out, rows, events, weight, scratch):  # noqa: PLR0912
     """Taps that do not mix channels, delays 0, 1, ..., K - 1: every event adds its channel's K weights at once.
 
-    Args:
-        out: (rows, N) to fill.
-        rows: of out; they hold all steps that events reach, or fewer.
-        weight: (N, K).
-        scratch: (N, steps + K) with `steps` of the longest sample of the events.
+    out: (rows, N) to fill, of the rows `rows`. weight: (N, K). scratch: (N, longest + K), longest being the most steps
+    of a sample in the event list.
     """
     lo, hi, base = rows
     slo, shi, sbase, ptr, idx, mult = events
     width, taps = weight.shape
     for b in range(len(lo)):
         first, count = slo[b], shi[b] - slo[b] + taps
-        scratch[:, :count] = 0
+        for i in range(width):
+            for m in range(count):
+                scratch[i, m] = 0
         for n in range(slo[b], shi[b]):
             s = sbase[b] + n - slo[b]
-            m = n - first
+            m = np.uint64(n - first)
             for e in range(ptr[s], ptr[s + 1]):
-                line = scratch[idx[e]]
-                kernel = weight[idx[e]]
+                i = idx[e]
                 if len(mult):
                     times = weight.dtype.type(mult[e])
-                    for k in range(taps):
-                        line[m + k] += times * kernel[k]
+                    for k in range(np.uint64(taps)):
+                        scratch[i, m + k] += times * weight[i, k]
                 else:
-                    for k in range(taps):
-                        line[m + k] += kernel[k]
+                    for k in range(np.uint64(taps)):
+                        scratch[i, m + k] += weight[i, k]
         for n in range(lo[b], hi[b]):
-            row = out[base[b] + n - lo[b]]
+            r = base[b] + n - lo[b]
             m = n - first
             if 0 <= m < count:
                 for j in range(width):
-                    row[j] = scratch[j, m]
+                    out[r, j] = scratch[j, m]
             else:
-                row[:] = 0
+                for j in range(width):
+                    out[r, j] = 0
 
 
 @njit(**KERNEL)
@@ -55,13 +58,18 @@ def rotary_events(out, rows, events, clock, cos, sin, head):
     """Rotary positions of an event list; cos, sin: (positions, head / 2). Returns whether positions sufficed."""
     lo, hi, base = rows
     slo, shi, sbase, ptr, idx, mult = events
+    clo, chi, cbase, cptr = clock
+    width = out.shape[1]
+    pairs = np.empty(width, np.int64)
+    for i in range(width):
+        pairs[i] = i % head // 2
     for b in range(len(lo)):
         position = 0
         for n in range(lo[b], hi[b]):
-            row = out[base[b] + n - lo[b]]
-            row[:] = 0
-            ticks = ticks_at(clock, b, n)
-            if ticks == 0:
+            r = base[b] + n - lo[b]
+            for j in range(width):
+                out[r, j] = 0
+            if ticks_at(clo, chi, cbase, cptr, b, n) == 0:
                 continue
             if position >= len(cos):
                 return False
@@ -69,16 +77,15 @@ def rotary_events(out, rows, events, clock, cos, sin, head):
                 s = sbase[b] + n - slo[b]
                 for e in range(ptr[s], ptr[s + 1]):
                     i = idx[e]
-                    pair = (i % head) >> 1
-                    c, z = cos[position, pair], sin[position, pair]
+                    c, z = cos[position, pairs[i]], sin[position, pairs[i]]
                     if len(mult):
                         times = cos.dtype.type(mult[e])
                         c, z = times * c, times * z
-                    row[i] += c
+                    out[r, i] += c
                     if i & 1:
-                        row[i - 1] -= z
+                        out[r, i - 1] -= z
                     else:
-                        row[i + 1] += z
+                        out[r, i + 1] += z
             position += 1
     return True
 
@@ -88,98 +95,118 @@ def rotary_values(out, rows, packed, packed_rows, clock, cos, sin, head):
     """Rotary positions of packed rows; the rest as `rotary_events`."""
     lo, hi, base = rows
     slo, shi, sbase = packed_rows
+    clo, chi, cbase, cptr = clock
     for b in range(len(lo)):
         position = 0
         for n in range(lo[b], hi[b]):
-            row = out[base[b] + n - lo[b]]
-            row[:] = 0
-            if ticks_at(clock, b, n) == 0:
+            r = base[b] + n - lo[b]
+            for j in range(out.shape[1]):
+                out[r, j] = 0
+            if ticks_at(clo, chi, cbase, cptr, b, n) == 0:
                 continue
             if position >= len(cos):
                 return False
             if slo[b] <= n < shi[b]:
-                x = packed[sbase[b] + n - slo[b]]
-                for i in range(0, len(row), 2):
-                    pair = (i % head) >> 1
+                s = sbase[b] + n - slo[b]
+                for i in range(0, out.shape[1], 2):
+                    pair = i % head // 2
                     c, z = cos[position, pair], sin[position, pair]
-                    row[i] = x[i] * c - x[i + 1] * z
-                    row[i + 1] = x[i] * z + x[i + 1] * c
+                    out[r, i] = packed[s, i] * c - packed[s, i + 1] * z
+                    out[r, i + 1] = packed[s, i] * z + packed[s, i + 1] * c
             position += 1
     return True
+
+
+@njit(**KERNEL)
+def write(state, keys, spread, live, head_of, depth, k, kstart, kstop, kmult, v, vstart, vstop, vmult):
+    """Attention at a step that ticks: state[i] += k[i] * v of i's head, keys[i] += 1; returns the accumulations."""
+    for j in range(len(spread)):
+        spread[j] = 0
+    for h in range(len(live)):
+        live[h] = 0
+    for e in range(vstart, vstop):
+        j = v[e]
+        spread[j] = state.dtype.type(vmult[e]) if len(vmult) else state.dtype.type(1)
+        live[head_of[j]] += 1
+    cost = 0
+    for e in range(kstart, kstop):
+        i = k[e]
+        h = head_of[i]
+        keys[i] += 1
+        if live[h]:
+            cost += live[h]
+            first = np.uint64(h * depth)
+            times = state.dtype.type(kmult[e]) if len(kmult) else state.dtype.type(1)
+            for j in range(np.uint64(depth)):
+                state[i, j] += times * spread[first + j]
+    return cost
+
+
+@njit(**KERNEL)
+def read(out, r, state, keys, head_of, depth, scale, q, start, stop, mult):
+    """Attention a window later: out[r] = scale * q A; returns the coincidences of q with all keys."""
+    met = 0
+    for e in range(start, stop):
+        i = q[e]
+        met += keys[i]
+        first = np.uint64(head_of[i] * depth)
+        times = state.dtype.type(mult[e]) if len(mult) else state.dtype.type(1)
+        for j in range(np.uint64(depth)):
+            out[r, first + j] += times * state[i, j]
+    for j in range(out.shape[1]):
+        out[r, j] *= scale
+    return met
 
 
 @njit(**KERNEL)
 def attention(out, rows, q, k, v, clock, heads, scale, steps, ac, quadratic):
     """Q (K^T V), streaming: writes A while the clock ticks, reads with the q of `steps` before.
 
-    Args:
-        out: (rows, N) to fill; rows: those of the clock, `steps` later.
-        q, k, v: event lists without repeated channels.
-        ac, quadratic: counts (P, B) to fill.
+    out: (rows, N) to fill; its rows are those of the clock, `steps` later. q, k, v: event lists in which no channel
+    stands twice. ac, quadratic: counts (P, B) to fill.
     """
     lo, hi, base = rows
     qlo, qhi, qbase, qptr, qidx, qmult = q
     klo, khi, kbase, kptr, kidx, kmult = k
     vlo, vhi, vbase, vptr, vidx, vmult = v
+    clo, chi, cbase, cptr = clock
     width = out.shape[1]
     depth = width // heads
-    real = out.dtype.type
-    state = np.empty((width, depth), out.dtype)
-    values = np.empty(width, out.dtype)
-    keys = np.empty(width, np.int64)
-    live = np.empty(heads, np.int64)
+    state, spread = np.empty((width, depth), out.dtype), np.empty(width, out.dtype)
+    keys, live = np.empty(width, np.int64), np.empty(heads, np.int64)
+    head_of = np.arange(width) // depth
     for b in range(len(lo)):
         state[:] = 0
         keys[:] = 0
         total = 0
         for n in range(lo[b] - steps, hi[b]):
             cost = 0
-            if n < len(ac) and ticks_at(clock, b, n):
-                live[:] = 0
-                values[:] = 0
-                if vlo[b] <= n < vhi[b]:
-                    s = vbase[b] + n - vlo[b]
-                    for e in range(vptr[s], vptr[s + 1]):
-                        j = vidx[e]
-                        values[j] = real(vmult[e]) if len(vmult) else real(1)
-                        live[j // depth] += 1
-                    total += vptr[s + 1] - vptr[s]
-                if klo[b] <= n < khi[b]:
-                    s = kbase[b] + n - klo[b]
-                    for e in range(kptr[s], kptr[s + 1]):
-                        i = kidx[e]
-                        keys[i] += 1
-                        first = i // depth * depth
-                        cost += live[i // depth]
-                        times = real(kmult[e]) if len(kmult) else real(1)
-                        line = state[i]
-                        for j in range(depth):
-                            line[j] += times * values[first + j]
+            if n < len(ac) and ticks_at(clo, chi, cbase, cptr, b, n):
+                vs = vbase[b] + n - vlo[b]
+                ks = kbase[b] + n - klo[b]
+                vstart, vstop = (vptr[vs], vptr[vs + 1]) if vlo[b] <= n < vhi[b] else (0, 0)
+                kstart, kstop = (kptr[ks], kptr[ks + 1]) if klo[b] <= n < khi[b] else (0, 0)
+                total += vstop - vstart
+                cost = write(
+                    state, keys, spread, live, head_of, depth, kidx, kstart, kstop, kmult, vidx, vstart, vstop, vmult
+                )
             if n >= lo[b]:
-                row = out[base[b] + n - lo[b]]
-                row[:] = 0
-                if ticks_at(clock, b, n - steps):
-                    met = 0
-                    if qlo[b] <= n - steps < qhi[b]:
-                        s = qbase[b] + n - steps - qlo[b]
-                        for e in range(qptr[s], qptr[s + 1]):
-                            i = qidx[e]
-                            met += keys[i]
-                            first = i // depth * depth
-                            times = real(qmult[e]) if len(qmult) else real(1)
-                            line = state[i]
-                            for j in range(depth):
-                                row[first + j] += times * line[j]
-                        cost += (qptr[s + 1] - qptr[s]) * depth
-                        for j in range(width):
-                            row[j] *= scale
+                r = base[b] + n - lo[b]
+                for j in range(width):
+                    out[r, j] = 0
+                past = n - steps
+                if ticks_at(clo, chi, cbase, cptr, b, past):
+                    qs = qbase[b] + past - qlo[b]
+                    start, stop = (qptr[qs], qptr[qs + 1]) if qlo[b] <= past < qhi[b] else (0, 0)
+                    met = read(out, r, state, keys, head_of, depth, scale, qidx, start, stop, qmult)
+                    cost += (stop - start) * depth
                     quadratic[n, b] = met + total
             ac[n, b] = cost
 
 
 @njit(**KERNEL)
 def count_arrivals(out, rows, cum, factor):
-    """out (P, B) += factor * events of each row."""
+    """Counts (P, B): add `factor` for each event of each row."""
     lo, hi, base = rows
     for b in range(len(lo)):
         for n in range(lo[b], hi[b]):
@@ -191,9 +218,10 @@ def count_arrivals(out, rows, cum, factor):
 def count_synapse(spikes, cost, discarded, bias, rows, cum, delays, fan_outs, clock, width, biased, gated):
     """Counts (P, B) of a synapse, as the docstring of `program.Synapse` says; `discarded` only where `gated`."""
     lo, hi, base = rows
+    clo, chi, cbase, cptr = clock
     period = len(spikes)
     for b in range(len(lo)):
-        for n in range(lo[b], min(hi[b], period)):
+        for n in range(lo[b], hi[b]):
             r = base[b] + n - lo[b]
             count = cum[r + 1] - cum[r]
             if count:
@@ -201,11 +229,19 @@ def count_synapse(spikes, cost, discarded, bias, rows, cum, delays, fan_outs, cl
                 for k in range(len(delays)):
                     if n + delays[k] < period:
                         cost[n + delays[k], b] += fan_outs[k] * count
-    if biased or gated:
-        for n in range(period):
-            for b in range(len(lo)):
-                ticks = ticks_at(clock, b, n)
-                if biased:
-                    bias[n, b] += width * ticks
-                if gated and ticks == 0:
+        if biased:
+            for n in range(clo[b], chi[b]):
+                r = cbase[b] + n - clo[b]
+                bias[n, b] += width * (cptr[r + 1] - cptr[r])
+        if gated:
+            for n in range(lo[b], min(hi[b] + delays[-1], period)):
+                if ticks_at(clo, chi, cbase, cptr, b, n) == 0:
                     discarded[n, b] = cost[n, b]
+
+
+@njit(**KERNEL)
+def count_window(out, first, valid, width):
+    """Counts (P, B): `width` for the steps of each sample, from `first` on."""
+    for b in range(len(valid)):
+        for n in range(first, min(first + valid[b], len(out))):
+            out[n, b] = width

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from spikescr.sim.program import Gate, IntArray, Neuron, Operation, Program, Signal, Synapse
+from spikescr.sim.program import Attention, Gate, IntArray, Neuron, Operation, Program, Rotary, Signal, Synapse
 from spikescr.sim.recording import KINDS
 
 KIND = {name: row for row, name in enumerate(KINDS)}
@@ -42,11 +42,12 @@ class Plan:
     """A Program prepared for whole windows.
 
     drives: neuron -> what runs with it. absorbed: operations that do. weights: synapse -> Weights. lif: neuron ->
-    (5, N) or (5, 1). quiet: neurons that cannot fire but in the steps in which something arrives.
+    (5, N) or (5, 1). quiet: neurons that cannot fire but in the steps in which something arrives. counted: (operation,
+    kind) of all counts that a run may set.
     """
 
     def __init__(self, program: Program, dtype: DTypeLike) -> None:
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.program = program
         self.readers: dict[str, list[str]] = {o.name: [] for o in program.operations}
         for operation in program.operations:
@@ -63,6 +64,7 @@ class Plan:
         self.absorbed |= {n.x.sources[0] for n in program.of_type(Neuron) if n.name in self.drives}
         self.weights = {s.name: self._weights(s) for s in program.of_type(Synapse)}
         self.lif = {n.name: self._lif(n) for n in program.of_type(Neuron)}
+        self.counted = [(row, kind) for row, o in enumerate(program.operations) for kind in _kinds(o)]
         self.quiet = {n.name for n in program.of_type(Neuron) if _is_quiet(n)}
 
     def _drive(self, by_name: dict[str, Operation], neuron: Neuron) -> Drive | None:
@@ -110,6 +112,23 @@ class Plan:
     def _array(self, values: NDArray[Any]) -> NDArray[Any]:
         """A copy of its own: every kernel is compiled for contiguous, writable arrays alone."""
         return np.array(values, dtype=self.dtype, order="C")
+
+
+def _kinds(operation: Operation) -> list[int]:
+    """Rows of the ledger that an operation may set."""
+    names: tuple[str, ...] = ()
+    match operation:
+        case Synapse():
+            names = ("spikes", "ac", "mac", "discarded", "bias")
+        case Neuron():
+            names = ("fired", "neuron")
+        case Rotary():
+            names = ("spikes", "ac")
+        case Attention():
+            names = ("spikes", "ac", "ac_quadratic")
+        case Gate():
+            names = ("spikes",)
+    return [KIND[name] for name in names]
 
 
 def _is_quiet(neuron: Neuron) -> bool:

@@ -3,6 +3,9 @@
 The forms are those of `kernels`.
 """
 
+# Kernels take what numba infers: their docstrings state shapes and types.
+# mypy: allow-untyped-defs, allow-untyped-decorators, disable-error-code="assignment"
+
 from __future__ import annotations
 
 import numpy as np
@@ -33,7 +36,7 @@ def nonzero_span(x, lo, hi):
 @njit(**KERNEL)
 def pack(x, rows, out, cum):
     """Rows of x (T, B, N) to out; cum: non-zero entries up to each row."""
-    lo, hi, base = rows
+    lo, hi, _ = rows
     width = x.shape[2]
     cum[0] = 0
     r = 0
@@ -83,27 +86,40 @@ def list_events(packed, ptr, idx, cum, mult):
 def merge_events(rows, one, other, ptr, idx, cum, mult):
     """The sum of two event lists, entries one after the other; cum and mult are filled where mult has a size."""
     lo, hi, base = rows
+    alo, ahi, abase, aptr, aidx, amult = one
+    blo, bhi, bbase, bptr, bidx, bmult = other
     p = 0
     ptr[0] = 0
     if len(mult):
         cum[0] = 0
     for b in range(len(lo)):
         for n in range(lo[b], hi[b]):
+            first = p
+            if alo[b] <= n < ahi[b]:
+                s = abase[b] + n - alo[b]
+                p = copy_events(aptr[s], aptr[s + 1], aidx, amult, idx, mult, p)
+            if blo[b] <= n < bhi[b]:
+                s = bbase[b] + n - blo[b]
+                p = copy_events(bptr[s], bptr[s + 1], bidx, bmult, idx, mult, p)
             r = base[b] + n - lo[b]
-            total = 0
-            for source in (one, other):
-                slo, shi, sbase, sptr, sidx, smult = source
-                if slo[b] <= n < shi[b]:
-                    s = sbase[b] + n - slo[b]
-                    for e in range(sptr[s], sptr[s + 1]):
-                        idx[p] = sidx[e]
-                        if len(mult):
-                            mult[p] = smult[e] if len(smult) else 1
-                            total += mult[p]
-                        p += 1
             ptr[r + 1] = p
             if len(mult):
+                total = 0
+                for e in range(first, p):
+                    total += mult[e]
                 cum[r + 1] = cum[r] + total
+
+
+@njit(**KERNEL)
+def copy_events(start, stop, idx, mult, into, into_mult, place):
+    """Copy entries [start, stop) to `place`; returns where they end there."""
+    at, to = np.uint64(start), np.uint64(place)
+    for e in range(np.uint64(stop - start)):
+        into[to + e] = idx[at + e]
+    if len(into_mult):
+        for e in range(np.uint64(stop - start)):
+            into_mult[to + e] = mult[at + e] if len(mult) else 1
+    return place + stop - start
 
 
 @njit(**KERNEL)
@@ -113,10 +129,9 @@ def add_packed(out, rows, packed, packed_rows):
     slo, shi, sbase = packed_rows
     for b in range(len(slo)):
         for n in range(slo[b], shi[b]):
-            target = out[base[b] + n - lo[b]]
-            source = packed[sbase[b] + n - slo[b]]
-            for j in range(len(target)):
-                target[j] += source[j]
+            r, s = base[b] + n - lo[b], sbase[b] + n - slo[b]
+            for j in range(out.shape[1]):
+                out[r, j] += packed[s, j]
 
 
 @njit(**KERNEL)
@@ -126,13 +141,9 @@ def add_events(out, rows, events):
     slo, shi, sbase, ptr, idx, mult = events
     for b in range(len(slo)):
         for n in range(slo[b], shi[b]):
-            target = out[base[b] + n - lo[b]]
-            s = sbase[b] + n - slo[b]
+            r, s = base[b] + n - lo[b], sbase[b] + n - slo[b]
             for e in range(ptr[s], ptr[s + 1]):
-                if len(mult):
-                    target[idx[e]] += mult[e]
-                else:
-                    target[idx[e]] += 1
+                out[r, idx[e]] += mult[e] if len(mult) else 1
 
 
 @njit(**KERNEL)
@@ -143,42 +154,43 @@ def unpack(out, packed, rows):
     for n in range(periods):
         for b in range(samples):
             if lo[b] <= n < hi[b]:
-                row = packed[base[b] + n - lo[b]]
+                r = base[b] + n - lo[b]
                 for j in range(width):
-                    out[n, b, j] = row[j]
+                    out[n, b, j] = packed[r, j]
             else:
-                out[n, b] = 0
+                for j in range(width):
+                    out[n, b, j] = 0
 
 
 @njit(**KERNEL)
-def gate(out, rows, value, value_rows, spikes, counts):
-    """out = value where a spike gates it, else 0; one row for all channels where out is wider than the spikes' list.
+def gate(out, rows, value, value_rows, spikes, whole):
+    """A gate: out = value where a spike stands, else 0; `whole`: a spike stands for all channels.
 
-    Args:
-        out: (rows, N) to fill, of the rows of the spikes.
-        spikes: event list; counts: whether one channel gates all.
+    out: (rows, N) to fill, of the rows `rows`. spikes: event list.
 
     Returns:
-        An event count above 1, which is no gate, or 1.
+        An event count that is not 1, which no gate takes, or 1.
     """
     lo, hi, base = rows
     vlo, vhi, vbase = value_rows
     slo, shi, sbase, ptr, idx, mult = spikes
+    width = out.shape[1]
     for b in range(len(lo)):
         for n in range(lo[b], hi[b]):
             r = base[b] + n - lo[b]
-            target = out[r]
-            target[:] = 0
+            for j in range(width):
+                out[r, j] = 0
             if not slo[b] <= n < shi[b]:
                 continue
-            s = sbase[b] + n - slo[b]
             inside = vlo[b] <= n < vhi[b]
-            row = value[vbase[b] + n - vlo[b]] if inside else target
+            x = vbase[b] + n - vlo[b]
+            s = sbase[b] + n - slo[b]
             for e in range(ptr[s], ptr[s + 1]):
                 if len(mult) and mult[e] != 1:
                     return mult[e]
-                if counts:
-                    target[:] = row
-                else:
-                    target[idx[e]] = row[idx[e]]
+                if inside and whole:
+                    for j in range(width):
+                        out[r, j] = value[x, j]
+                elif inside:
+                    out[r, idx[e]] = value[x, idx[e]]
     return 1

@@ -94,11 +94,12 @@ class Geometry:
         key = (rows, delay)
         if key not in self._known:
             hi = np.minimum(rows.hi + delay, self.period)
-            self._known[key] = Rows(rows.lo + delay, hi, rows.base, rows.cut or bool((hi < rows.hi + delay).any()))
+            cut = rows.cut or bool((hi < rows.hi + delay).any())
+            self._known[key] = Rows(rows.lo + delay, hi, rows.base, cut)
         return self._known[key]
 
     def spanning(self, parts: Sequence[tuple[Rows, int, int]]) -> Rows:
-        """Rows for all steps at which one of the parts is not quiet; a part: rows, shortest and longest delay; never cut."""
+        """Rows for all steps at which a part is not quiet, never cut; a part: rows, shortest and longest delay."""
         if len(parts) == 1 and parts[0][1] == parts[0][2] == 0 and not parts[0][0].cut:
             return parts[0][0]
         key = tuple(parts)
@@ -109,5 +110,8 @@ class Geometry:
                 lo = np.where(some, np.minimum(lo, rows.lo + shortest), lo)
                 hi = np.where(some, np.maximum(hi, rows.hi + longest), hi)
             hi = np.minimum(hi, self.period)
-            self._known[key] = Rows.between(np.minimum(lo, hi), hi)
+            lo = np.minimum(lo, hi)
+            known = [rows for rows, _, _ in parts if not rows.cut]
+            same = (rows for rows in known if np.array_equal(rows.hi, hi) and np.array_equal(rows.lo, lo))
+            self._known[key] = next(same, None) or Rows.between(lo, hi)
         return self._known[key]

@@ -1,4 +1,4 @@
-"""Step-by-step evaluation, for Programs with cycles: every operation at one step, all samples at once, then the next step."""
+"""Step-by-step evaluation, for Programs with cycles: every operation at one step, all samples at once."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Stepwise:
     def _ticks(self, port: Port) -> IntArray:
         return self._port(port)[:, 0].astype(np.int64)
 
-    def _operation(self, operation: Operation, inputs: Mapping[str, FloatArray]) -> Step:
+    def _operation(self, operation: Operation, inputs: Mapping[str, FloatArray]) -> Step:  # noqa: PLR0911
         match operation:
             case Source():
                 return self._source(operation, inputs[operation.name])

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
 from spikescr.sim.fast import kernels, operations, routing
+from spikescr.sim.fast.memory import Buffers
 from spikescr.sim.fast.plan import KIND, Plan, Weights
+from spikescr.sim.fast.ports import NO_PLACES, Ports
 from spikescr.sim.fast.signals import NO_INTS, Events, Geometry, Rows, Values
 from spikescr.sim.program import (
     Attention,
@@ -20,7 +22,6 @@ from spikescr.sim.program import (
     IntArray,
     Neuron,
     Operation,
-    Port,
     Rotary,
     Select,
     Signal,
@@ -28,45 +29,35 @@ from spikescr.sim.program import (
     Source,
     Synapse,
 )
-from spikescr.sim.recording import KINDS, Ledger, Recording
+from spikescr.sim.recording import Ledger, Recording
 
-DENSE_FROM = {np.dtype(np.float64): 0.5, np.dtype(np.float32): 0.5}
-
-
-class Buffers:
-    """Memory that lives as long as the backend, by name; grows where a batch needs more."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, NDArray[Any]] = {}
-
-    def __call__(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """An array with any contents; the one of the same name is overwritten."""
-        size = int(np.prod(shape))
-        held = self._held.get(name)
-        if held is None or len(held) < size or held.dtype != dtype:
-            held = self._held[name] = np.empty(size, dtype)
-        return held[:size].reshape(shape)
+NO_COUNTS: IntArray = np.empty((0, 0), np.int64)
+NO_SPIKES: NDArray[np.bool_] = np.empty((0, 0, 0), np.bool_)
+NO_MEMBRANES: FloatArray = np.empty((0, 0, 0))
+# From this share of events to (rows x inputs) on, a dense product is faster than adding a row of weights per event.
+# Time of events over time of the product, 1600 rows, one core of an EPYC (AVX-512, 1 MB of L2), for 128 x 128,
+# 256 x 256, 256 x 1024 and 1024 x 256 synapses in float64: at 0.1 0.38, 0.35, 0.28, 0.23; at 0.3 0.67, 0.58, 0.76,
+# 0.70; at 0.4 0.88, 0.78, 0.99, 0.81; at 0.5 1.00, 1.00, 1.24, 1.05. In float32: at 0.3 0.70, 0.76, 0.65, 0.77; at 0.4
+# 0.86, 0.97, 1.01, 1.10; at 0.5 1.13, 1.15, 1.23, 1.35.
+DENSE_FROM = {np.dtype(np.float64): 0.45, np.dtype(np.float32): 0.4}
 
 
-class Window:
-    """One batch in evaluation."""
+class Window(Ports):
+    """One batch in evaluation; table: zeros (operations, kinds, P, B), filled with the counts."""
 
-    def __init__(self, plan: Plan, buffers: Buffers, samples: int, *, spikes: bool, membranes: bool) -> None:
+    def __init__(self, plan: Plan, buffers: Buffers, table: IntArray, *, spikes: bool, membranes: bool) -> None:
         self.plan = plan
         self.program = plan.program
-        self.dtype = plan.dtype
-        self.buffers = buffers
-        self.geometry = Geometry(samples, self.program.period)
+        samples = table.shape[-1]
+        super().__init__(plan.dtype, buffers, Geometry(samples, self.program.period))
         self.shape = (self.program.period, samples)
         self.record_spikes = spikes
         self.record_membranes = membranes
-        self.signals: dict[str, Events | Values] = {}
-        self.ports: dict[tuple[Any, ...], Any] = {}
         self.spikes: dict[str, NDArray[np.bool_]] = {}
         self.membranes: dict[str, FloatArray] = {}
         self.outputs: dict[str, FloatArray] = {}
         names = tuple(o.name for o in self.program.operations)
-        self.ledger = Ledger(names, np.zeros((len(names), len(KINDS), *self.shape), np.int64))
+        self.ledger = Ledger(names, table)
         self.counts = dict(zip(names, self.ledger.table, strict=True))
         self.valid: IntArray = np.full(samples, self.program.steps)
 
@@ -118,86 +109,6 @@ class Window:
         if source.signal is Signal.CLOCK:
             self.valid = np.count_nonzero(x[..., 0], axis=0)
 
-    def _listed(self, name: str, x: Values) -> Events:
-        """The event list of packed integers."""
-        entries = int(np.count_nonzero(x.packed))
-        ptr = self.buffers(f"{name} ptr", (x.rows.count + 1,), np.int64)
-        idx = self.buffers(f"{name} idx", (entries + 1,), np.int32)
-        cum, mult = ptr, NO_INTS
-        if entries and x.packed.max() > 1:
-            mult = self.buffers(f"{name} mult", (entries,), np.int64)
-            cum = self.buffers(f"{name} cum", (x.rows.count + 1,), np.int64)
-            cum[0] = 0
-        routing.list_events(x.packed, ptr, idx, cum, mult)
-        return Events(x.rows, ptr, idx, cum, mult, unique=True)
-
-    def _events(self, port: Port, *, unique: bool = False) -> Events:
-        """The event list of a port of spikes or of a clock."""
-        key = (port.sources, "events", unique)
-        if key not in self.ports:
-            self.ports[key] = self._join_events(port, unique)
-        return self.ports[key]  # type: ignore[no-any-return]
-
-    def _join_events(self, port: Port, unique: bool) -> Events:
-        name = "+".join(port.sources)
-        if unique and len(port.sources) > 1:
-            return self._listed(f"{name} unique", self._values(port, np.dtype(np.float64)))
-        parts = [self.signals[source] for source in port.sources]
-        total: Events | None = None
-        for i, part in enumerate(parts):
-            events = part if isinstance(part, Events) else self._listed(f"{port.sources[i]} list", part)
-            total = events if total is None else self._merged(f"{name} {i}", total, events)
-        assert total is not None
-        return total
-
-    def _merged(self, name: str, a: Events, b: Events) -> Events:
-        rows = self.geometry.spanning([(a.rows, 0, 0), (b.rows, 0, 0)])
-        entries = len(a.idx) + len(b.idx)
-        ptr = self.buffers(f"{name} ptr", (rows.count + 1,), np.int64)
-        idx = self.buffers(f"{name} idx", (entries,), np.int32)
-        cum, mult = ptr, NO_INTS
-        if len(a.mult) or len(b.mult):
-            cum = self.buffers(f"{name} cum", (rows.count + 1,), np.int64)
-            mult = self.buffers(f"{name} mult", (entries,), np.int64)
-        routing.merge_events(rows.arrays, a.arrays, b.arrays, ptr, idx, cum, mult)
-        return Events(rows, ptr, idx, cum, mult, unique=False)
-
-    def _values(self, port: Port, dtype: np.dtype[Any] | None = None) -> Values:
-        """The packed rows of a port, whatever its sources carry."""
-        dtype = self.dtype if dtype is None else dtype
-        key = (port.sources, dtype)
-        if key not in self.ports:
-            parts = [self.signals[source] for source in port.sources]
-            if len(parts) == 1 and isinstance(parts[0], Values):
-                return parts[0]
-            rows = self.geometry.spanning([(part.rows, 0, 0) for part in parts])
-            packed = self.buffers(f"{'+'.join(port.sources)} {dtype}", (rows.count, port.width), dtype)
-            packed[:] = 0
-            for part in parts:
-                if isinstance(part, Values):
-                    routing.add_packed(packed, rows.arrays, part.packed, part.rows.arrays)
-                else:
-                    routing.add_events(packed, rows.arrays, part.arrays)
-            self.ports[key] = Values(rows, packed)
-        return self.ports[key]  # type: ignore[no-any-return]
-
-    def _nonzero(self, port: Port) -> IntArray:
-        """Non-zero entries of a port of values up to each row."""
-        key = (port.sources, "cum")
-        if key not in self.ports:
-            values = self._values(port)
-            cum = self.buffers(f"{'+'.join(port.sources)} nonzero", (values.rows.count + 1,), np.int64)
-            routing.count_nonzero(values.packed, cum)
-            self.ports[key] = cum
-        return self.ports[key]  # type: ignore[no-any-return]
-
-    def _clock(self, port: Port | None) -> tuple[Rows, tuple[IntArray, ...]]:
-        if port is None:
-            rows = self.geometry.none
-            return rows, (*rows.arrays, np.zeros(1, np.int64))
-        events = self._events(port)
-        return events.rows, events.clock
-
     def _count(self, synapse: Synapse) -> None:
         weights = self.plan.weights[synapse.name]
         counts = self.counts[synapse.name]
@@ -246,7 +157,7 @@ class Window:
 
     def _dense(self, values: Values, delays: IntArray | None = None) -> tuple[Any, ...]:
         """Kernel arguments for packed currents without events."""
-        none = (*self.geometry.none.arrays, NO_INTS, np.empty(0, np.int32), NO_INTS)
+        none = (*self.geometry.none.arrays, NO_INTS, NO_PLACES, NO_INTS)
         delays = np.zeros(1, np.int64) if delays is None else delays
         return values.packed, values.rows.arrays, delays, none, np.empty((0, 0), self.dtype), NO_INTS
 
@@ -273,9 +184,12 @@ class Window:
             parts.append((clock_rows, 0, 0))
         rows = self.geometry.spanning(parts)
         packed = self.buffers(f"{synapse.name} out", (rows.count, synapse.width), self.dtype)
-        if synapse.bias is None:
+        if synapse.bias is None:  # it is zero; there is no need to look for ticks
             clock = self._clock(None)[1]
-        kernels.currents(packed, rows.arrays, *arguments, bias, clock)
+        kernels.layer(
+            packed, NO_INTS, NO_PLACES, rows.arrays, NO_COUNTS, *arguments, bias, clock, False,
+            np.empty((0, 0), self.dtype), NO_SPIKES, NO_MEMBRANES,
+        )  # fmt: skip
         self.signals[synapse.name] = Values(rows, packed)
 
     def _neuron(self, neuron: Neuron) -> None:
@@ -299,23 +213,23 @@ class Window:
         rows = self.geometry.all if whole else self.geometry.spanning(parts)
         ptr = self.buffers(f"{name} ptr", (rows.count + 1,), np.int64)
         idx = self.buffers(f"{name} idx", (rows.count * width + 8,), np.int32)
-        spikes, membranes = np.empty((0, 0, 0), np.bool_), np.empty((0, 0, 0), np.float64)
+        spikes, membranes = NO_SPIKES, NO_MEMBRANES
         if self.record_spikes:
             spikes = self.spikes[name] = np.zeros((*self.shape, width), np.bool_)
         if self.record_membranes:
             membranes = self.membranes[name] = np.zeros((*self.shape, width))
         counts = self.counts[name]
-        sample, step = kernels.neurons(
-            ptr, idx, rows.arrays, counts[KIND["fired"]], *arguments, bias, clock, gated, self.plan.lif[name],
-            spikes, membranes,
+        sample, step = kernels.layer(
+            np.empty((0, 0), self.dtype), ptr, idx, rows.arrays, counts[KIND["fired"]], *arguments, bias, clock, gated,
+            self.plan.lif[name], spikes, membranes,
         )  # fmt: skip
         if sample >= 0:
             raise BackendError(f"fast: {name} at step {step}: a membrane of sample {sample} is not finite")
         self.signals[name] = Events(rows, ptr, idx[: int(ptr[-1])], ptr, NO_INTS, unique=True)
-        first = neuron.latency
-        steps = np.arange(self.shape[0])[:, None]
-        inside = True if first is None else (first <= steps) & (steps < first + self.valid)
-        counts[KIND["neuron"]] = np.where(inside, width, 0)
+        if neuron.latency is None:
+            counts[KIND["neuron"]] = width
+        else:
+            operations.count_window(counts[KIND["neuron"]], neuron.latency, self.valid, width)
 
     def _delay(self, line: DelayLine) -> None:
         signals = [self.signals[source] for source in line.x.sources]
@@ -329,7 +243,7 @@ class Window:
         self.signals[line.name] = Events(rows, events.ptr, events.idx, events.cum, events.mult, events.unique)
 
     def _gate(self, operation: Gate) -> None:
-        spikes, value = self._events(operation.spike), self._values(operation.value)
+        spikes, value = self._events(operation.spike, unique=True), self._values(operation.value)
         if operation.spike.signal is not Signal.CLOCK:
             out = self.counts[operation.name][KIND["spikes"]]
             operations.count_arrivals(out, spikes.rows.arrays, spikes.cum, 1)

@@ -1,0 +1,218 @@
+"""Random valid NIR graphs: every node type, sums, taps, delays, gates, attention, and cycles that something breaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nir
+import numpy as np
+from hypothesis import strategies as st
+
+from spikescr.export.builder import GraphBuilder, Stream
+
+DT = 0.01
+WIDTHS = (1, 2, 4, 6, 8, 11)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph, and for each of its inputs the values (T, B, width)."""
+
+    graph: nir.NIRGraph
+    inputs: dict[str, np.ndarray]
+    steps: int
+
+
+class RandomGraph:
+    """Grows a graph layer by layer; every number is a small multiple of 1/8, so that sums are exact in any order.
+
+    Rotary tables hold quarter turns, for the same reason. loose: queries of attention may spike while its clock does
+    not tick, which Programs ignore (NIR interpreter: they read what was written).
+    """
+
+    def __init__(self, seed: int, *, steps: int, samples: int, layers: int, cycles: bool, loose: bool = True) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.steps = steps
+        self.loose = loose
+        self.build = GraphBuilder(DT)
+        self.count = 0
+        self.extra: list[tuple[str, str]] = []
+        self.nodes: dict[str, nir.NIRNode] = {}
+        width = self.choose(WIDTHS)
+        self.inputs = {"clock": self.clock(samples)}
+        self.streams: list[tuple[Stream, str]] = []
+        for i in range(self.choose((1, 1, 2))):
+            self.add_input(f"input{i}", width if i == 0 else self.choose(WIDTHS), samples)
+        for _ in range(layers):
+            self.layer()
+        if cycles:
+            self.cycle()
+        for i, (stream, _) in enumerate(self.streams[-2:]):
+            self.build.output(f"output{i}", self.linear(stream, 3))
+        nodes = dict(sorted({**self.build._nodes, **self.nodes}.items()))
+        edges = sorted({*self.build._edges, *self.extra})  # a stream joined with itself is itself
+        metadata = {"spikescr.dt": DT, "spikescr.steps": steps}
+        self.case = Case(nir.NIRGraph(nodes, edges, metadata=metadata), self.inputs, steps)
+
+    def choose(self, options: tuple) -> int:
+        return options[self.rng.integers(len(options))]
+
+    def name(self, kind: str) -> str:
+        self.count += 1
+        return f"{kind}{self.count}"
+
+    def numbers(self, *shape: int) -> np.ndarray:
+        return self.rng.integers(-8, 13, shape) / 8
+
+    def clock(self, samples: int) -> np.ndarray:
+        if self.rng.random() < 0.2:  # one that starts late and has holes
+            return (self.rng.random((self.steps, samples, 1)) < 0.7).astype(float)
+        valid = self.rng.integers(0, self.steps + 1, samples)
+        return (np.arange(self.steps)[:, None] < valid).astype(float)[..., None]
+
+    def add_input(self, name: str, width: int, samples: int) -> None:
+        kind = ("spikes", "counts", "values")[self.rng.integers(3)]
+        shape = (self.steps, samples, width)
+        x = {
+            "spikes": lambda: (self.rng.random(shape) < self.rng.uniform(0, 0.9)).astype(float),
+            "counts": lambda: self.rng.poisson(0.7, shape).astype(float),
+            "values": lambda: self.rng.integers(-8, 9, shape) / 4,
+        }[kind]()
+        signal = "values" if kind == "values" else "spikes"
+        self.inputs[name] = x * self.inputs["clock"] if self.rng.random() < 0.7 else x
+        self.streams.append((self.build.input(name, width, signal), signal))
+
+    def pick(self, signal: str | None = None) -> tuple[Stream, str]:
+        """A stream, or the sum of two of one width and signal."""
+        fitting = [s for s in self.streams if signal in (None, s[1])]
+        if not fitting:
+            stream, _ = self.pick()
+            return self.spiking(stream, self.choose(WIDTHS)), "spikes"
+        one = fitting[self.rng.integers(len(fitting))]
+        others = [s for s in fitting if s is not one and s[0].width == one[0].width and s[1] == one[1]]
+        if others and self.rng.random() < 0.5:
+            other = others[self.rng.integers(len(others))]
+            return self.build.joined(one[0], other[0]), one[1]
+        return one
+
+    def linear(self, x: Stream, width: int) -> Stream:
+        bias = self.numbers(width) if self.rng.random() < 0.6 else None
+        return self.build.linear(self.name("linear"), x, self.numbers(width, x.width), bias)
+
+    def neuron(self, x: Stream) -> Stream:
+        """Exported neurons, or ones with parameters of their own that may fire without input."""
+        if self.rng.random() < 0.6:
+            return self.build.lif(self.name("lif"), x)
+        name, n = self.name("own"), x.width
+        tau = DT * np.exp2(self.rng.integers(0, 3, n))
+        leak = self.rng.integers(-1, 4, n) / 4 if self.rng.random() < 0.5 else np.zeros(n)
+        self.nodes[name] = nir.LIF(
+            tau=tau,
+            r=self.rng.integers(1, 5, n) / 2,
+            v_leak=leak,
+            v_threshold=self.rng.integers(1, 9, n) / 8 if self.rng.random() < 0.5 else np.full(n, 0.5),
+            v_reset=self.rng.integers(-4, 3, n) / 8,
+        )
+        self.extra += [(source, name) for source in x.sources]
+        return Stream((name,), n, x.latency)
+
+    def spiking(self, x: Stream, width: int) -> Stream:
+        return self.neuron(self.linear(x, width))
+
+    def convolution(self, x: Stream) -> Stream:
+        taps = self.choose((1, 3, 5))
+        depthwise = x.width > 1 and self.rng.random() < 0.5
+        out = x.width if depthwise else self.choose(WIDTHS)
+        weight = self.numbers(out, 1 if depthwise else x.width, taps)
+        bias = self.numbers(out) if self.rng.random() < 0.6 else None
+        return self.build.convolution(self.name("conv"), x, weight, bias)
+
+    def rotary(self, x: Stream) -> Stream:
+        x = x if x.width % 2 == 0 else self.spiking(x, 4)
+        heads = self.choose((1, 2)) if x.width % 4 == 0 else 1
+        pairs = x.width // heads // 2
+        angle = self.rng.integers(0, 4, (self.steps, pairs))
+        tables = {"cos": np.array([1.0, 0, -1, 0])[angle], "sin": np.array([0.0, 1, 0, -1])[angle]}
+        operands = {"x": x, "clock": self.build.clock(x.latency)}
+        return self.build.operation(self.name("rotary"), "rotary", x.width, operands, {"heads": heads, **tables})
+
+    def attention(self, x: Stream) -> Stream:
+        width = self.choose((2, 4, 8))
+        heads = self.choose((1, 2))
+        q, k, v = (self.spiking(x, width) for _ in range(3))
+        if not self.loose:
+            q = self.build.gate(self.name("gate"), q, self.build.clock(q.latency))
+        operands = {"q": q, "k": k, "v": v, "clock": self.build.clock(x.latency)}
+        parameters = {"heads": heads, "scale": 0.25, "steps": self.steps}
+        return self.build.operation(
+            self.name("attention"), "attention", width, operands, parameters, duration=self.steps
+        )
+
+    def gate(self) -> Stream:
+        value, _ = self.pick()
+        if self.rng.random() < 0.5:
+            value = self.linear(value, self.choose(WIDTHS))
+        gating = self.spiking(self.pick()[0], self.choose((1, value.width)))
+        latency = max(value.latency, gating.latency)
+        return self.build.gate(
+            self.name("gate"), self.build.delayed(value, latency), self.build.delayed(gating, latency)
+        )
+
+    def layer(self) -> None:
+        x, signal = self.pick()
+        match int(self.rng.integers(7)):
+            case 0:
+                self.streams.append((self.spiking(x, self.choose(WIDTHS)), "spikes"))
+            case 1:
+                self.streams.append((self.neuron(self.convolution(x)), "spikes"))
+            case 2:
+                self.streams.append((self.build.delayed(x, x.latency + self.choose((1, 2, 5))), signal))
+            case 3:
+                self.streams.append((self.neuron(self.rotary(self.pick("spikes")[0])), "spikes"))
+            case 4:
+                self.streams.append((self.neuron(self.attention(x)), "spikes"))
+            case 5:
+                self.streams.append((self.neuron(self.gate()), "spikes"))
+            case _:
+                self.streams.append((self.linear(x, self.choose(WIDTHS)), "values"))
+
+    def cycle(self) -> None:
+        """One or two loops: neurons that feed themselves or each other, at once or through a delay."""
+        for _ in range(self.choose((1, 2))):
+            x, _ = self.pick()
+            first, second, back = self.name("loop"), self.name("loop"), self.name("back")
+            width = self.choose(WIDTHS)
+            current = self.linear(x, width)
+            lif = {"tau": np.full(width, 2 * DT), "r": np.full(width, 2.0), "v_leak": np.zeros(width)}
+            lif |= {"v_threshold": np.full(width, 0.875), "v_reset": np.zeros(width)}
+            forward = self.name("forward")
+            self.nodes |= {
+                first: nir.LIF(**lif),
+                forward: nir.Linear(self.numbers(width, width)),
+                second: nir.LIF(**lif),
+                back: nir.Linear(self.numbers(width, width) / 2),
+            }
+            self.extra += [(source, first) for source in current.sources]
+            self.extra += [(first, forward), (forward, second)]
+            returning = second if self.rng.random() < 0.5 else first
+            if self.rng.random() < 0.5:
+                delay = self.name("delay")
+                self.nodes[delay] = nir.Delay(np.full(width, DT * self.choose((1, 2, 3))))
+                self.extra += [(returning, delay), (delay, back)]
+            else:
+                self.extra.append((returning, back))
+            self.extra.append((back, first))
+            self.streams.append((Stream((second,), width, current.latency), "spikes"))
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, cycles: bool = False, loose: bool = True) -> Case:
+    """A random graph with inputs."""
+    return RandomGraph(
+        draw(st.integers(0, 2**32 - 1)),
+        steps=draw(st.integers(1, 9)),
+        samples=draw(st.integers(1, 4)),
+        layers=draw(st.integers(1, 6)),
+        cycles=cycles,
+        loose=loose,
+    ).case

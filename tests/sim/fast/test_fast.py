@@ -1,0 +1,187 @@
+"""What the fast backend has beyond the others: two ways to sum, two precisions, compiled code and memory used again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import SMALL, calibrated_model
+from hypothesis import HealthCheck, given, settings
+from oracles.program_interpreter import InterpreterBackend
+from random_graphs import Case, cases
+
+from spikescr.export.fold import fold
+from spikescr.export.to_nir import to_nir
+from spikescr.sim.fast import window
+from spikescr.sim.fast.backend import FastBackend
+from spikescr.sim.lower import lower
+from spikescr.sim.program import Neuron, Port, Program, Signal, Sink, Source, Synapse, Tap
+from spikescr.sim.recording import Recording
+from spikescr.sim.run import run_batches
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None)
+
+
+def chain(threshold: float = 1.0, width: int = 2) -> Program:
+    """Input of spikes, one synapse of weight 1 each to each, neurons that forget at once."""
+    x = Port(("x",), width, Signal.SPIKES)
+    current = Port(("s",), width, Signal.VALUES)
+    one = np.ones(width)
+    return Program(
+        (
+            Source(name="x", width=width, signal=Signal.SPIKES),
+            Synapse(name="s", width=width, signal=Signal.VALUES, x=x, taps=(Tap(0, np.ones((width, width))),)),
+            Neuron(name="n", width=width, signal=Signal.SPIKES, x=current, decay=0 * one, gain=one, drive=0 * one,
+                   threshold=threshold * one, v_reset=0 * one),
+            Sink(name="out", width=width, signal=Signal.SPIKES, x=Port(("n",), width, Signal.SPIKES)),
+        ),
+        3,
+        0.01,
+        3,
+    )  # fmt: skip
+
+
+def same(a: Recording, b: Recording) -> None:
+    np.testing.assert_array_equal(a.counts.table, b.counts.table)
+    for ours, theirs in ((a.spikes, b.spikes), (a.membranes, b.membranes), (a.outputs, b.outputs)):
+        for name in ours.keys() & theirs.keys():
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@settings(RELAXED, max_examples=60)
+@given(cases())
+def test_products_and_events_give_the_same_sums(case: Case) -> None:
+    program = lower(case.graph)
+    limits = dict(window.DENSE_FROM)
+    results = []
+    try:
+        for limit in (0.0, np.inf):
+            window.DENSE_FROM.update(dict.fromkeys(limits, limit))
+            results.append(FastBackend(program, 4).run(case.inputs))
+    finally:
+        window.DENSE_FROM.update(limits)
+    same(*results)
+
+
+@settings(RELAXED, max_examples=60)
+@given(cases())
+def test_step_by_step_is_the_whole_window(case: Case) -> None:
+    program = lower(case.graph)
+    stepwise = FastBackend(program, 4)
+    stepwise._cyclic = True
+    same(stepwise.run(case.inputs), FastBackend(program, 4).run(case.inputs))
+
+
+@settings(RELAXED, max_examples=60)
+@given(cases())
+def test_membranes_are_the_interpreters_and_change_nothing_else(case: Case) -> None:
+    program = lower(case.graph)
+    got = FastBackend(program, 4, record_membranes=True).run(case.inputs)
+    assert got.membranes.keys() == {o.name for o in program.of_type(Neuron)}
+    same(got, InterpreterBackend(program, 4).run(case.inputs))
+
+
+@settings(RELAXED, max_examples=60)
+@given(cases())
+def test_without_spikes_all_else_is_there(case: Case) -> None:
+    program = lower(case.graph)
+    got = FastBackend(program, 4, record_spikes=False).run(case.inputs)
+    assert got.spikes == {}
+    same(got, FastBackend(program, 4).run(case.inputs))
+
+
+@settings(RELAXED, max_examples=40)
+@given(cases())
+def test_single_precision_is_exact_where_its_numbers_are(case: Case) -> None:
+    """Weights, tables and membranes of the random graphs are short sums of eighths."""
+    program = lower(case.graph)
+    got = FastBackend(program, 4, dtype=np.float32).run(case.inputs)
+    expected = FastBackend(program, 4).run(case.inputs)
+    quiet = {name for name in got.spikes if (got.spikes[name] != expected.spikes[name]).any()}
+    assert quiet <= {name for name in got.spikes if name.startswith("own")}  # tau of their own: many digits
+
+
+def test_single_precision_fires_at_the_same_threshold() -> None:
+    """nextafter(1, 0) rounds up to 1 in float32, and a membrane of exactly 1 would not fire any more."""
+    program = chain(threshold=np.nextafter(1.0, 0.0))
+    x = np.array([[1.0, 0], [0, 0], [1, 1]])[:, None]
+    for dtype in (np.float64, np.float32):
+        got = FastBackend(program, 1, dtype=dtype).run({"x": x})
+        assert got.outputs["out"][:, 0].tolist() == [[1, 1], [0, 0], [1, 1]]
+
+
+def test_single_precision_changes_few_spikes_of_a_network() -> None:
+    model, x, steps = calibrated_model(SMALL, seed=5, samples=6, window=20)
+    program = lower(to_nir(fold(model), steps=20, dt=0.01))
+    values, valid = x.transpose(0, 1).numpy(), steps.numpy()
+    runs = (run_batches(program, FastBackend(program, 6, dtype=dtype), values, valid) for dtype in ("f8", "f4"))
+    (a,), (b,) = (list(run) for run in runs)
+    spikes = sum(int(s.sum()) for s in a.recording.spikes.values())
+    changed = sum(int((s != b.recording.spikes[name]).sum()) for name, s in a.recording.spikes.items())
+    assert spikes > 1000
+    assert changed < 0.01 * spikes
+
+
+def test_what_it_cannot_be_built_with_is_refused() -> None:
+    with pytest.raises(ValueError, match="dtype must be float64 or float32, got float16"):
+        FastBackend(chain(), 1, dtype=np.float16)
+    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+        FastBackend(chain(), 0)
+
+
+def test_counts_that_somebody_holds_are_not_overwritten() -> None:
+    loud, quiet = np.ones((3, 2, 2)), np.zeros((3, 2, 2))
+    backend = FastBackend(chain(), 2)
+    part = backend.run({"x": loud}).counts.of("s", "ac")[1]  # keeps a slice alone
+    for _ in range(4):
+        assert backend.run({"x": quiet}).counts.total("ac") == 0
+    assert part.tolist() == [4, 4]  # 2 events x 2 synapses
+
+
+def test_memory_of_counts_is_used_again() -> None:
+    backend = FastBackend(chain(), 2)
+    places = {backend.run({"x": np.ones((3, 2, 2))}).counts.table.ctypes.data for _ in range(6)}
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 64, 130])
+def test_every_neuron_of_any_width_is_listed(width: int) -> None:
+    """Flags are gathered eight at a time; the last eight may be fewer."""
+    rng = np.random.default_rng(width)
+    program = chain(width=width)
+    own = Neuron(**{**vars(program["n"]), "x": Port(("x",), width, Signal.SPIKES), "threshold": np.full(width, 0.5)})
+    summed = Synapse(**{**vars(program["s"]), "x": Port(("n",), width, Signal.SPIKES)})
+    out = Sink(name="out", width=width, signal=Signal.VALUES, x=Port(("s",), width, Signal.VALUES))
+    x = (rng.random((3, 2, width)) < 0.4).astype(float)
+    got = FastBackend(Program((program["x"], own, summed, out), 3, 0.01, 3), 2).run({"x": x})
+    np.testing.assert_array_equal(got.spikes["n"], x == 1)
+    np.testing.assert_array_equal(got.outputs["out"], np.repeat(x.sum(axis=2, keepdims=True), width, axis=2))
+    np.testing.assert_array_equal(got.counts.of("n", "fired"), x.sum(axis=2))
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from spikescr.sim.fast import kernels, operations, routing
+from spikescr.sim.fast.backend import FastBackend
+from spikescr.sim.program import Port, Program, Signal, Sink, Source, Neuron
+one, x = np.ones(4), Port(("x",), 4, Signal.SPIKES)
+neuron = Neuron(name="n", width=4, signal=Signal.SPIKES, x=x, decay=one / 2, gain=one, drive=0 * one, threshold=one,
+                v_reset=0 * one)
+sink = Sink(name="out", width=4, signal=Signal.SPIKES, x=Port(("n",), 4, Signal.SPIKES))
+program = Program((Source(name="x", width=4, signal=Signal.SPIKES), neuron, sink), 2, 0.01, 2)
+FastBackend(program, 1).run({"x": np.ones((2, 1, 4))})
+compiled = [k for module in (kernels, operations, routing) for k in vars(module).values() if hasattr(k, "stats")]
+print(*(sum(sum(getattr(k.stats, which).values()) for k in compiled) for which in ("cache_misses", "cache_hits")))
+print(sorted({"torch", "lava", "spikescr.model"} & set(sys.modules)))
+"""
+
+
+def test_second_process_compiles_nothing_and_imports_no_torch() -> None:
+    runs = [subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True) for _ in "ab"]
+    compiled, imported = runs[1].stdout.splitlines()
+    assert compiled.split()[0] == "0"
+    assert int(compiled.split()[1]) >= 4
+    assert imported == "[]"
