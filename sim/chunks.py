@@ -109,6 +109,7 @@ def run_chunk(
         answers.append(readout(batch.outputs, batch.valid))
         if observe is not None:
             observe(batch)
+        del batch  # so that the fast backend can use its memory for the next one
     compared, differing = backend.take() if isinstance(backend, CrossCheck) else (np.zeros(2, np.int64),) * 2
     return ChunkResult(
         table=account.table,

@@ -57,9 +57,12 @@ def run_batches(program: Program, backend: Backend, values: NDArray[np.floating]
         steps = valid[samples]
         ticks = (np.arange(program.steps)[:, None] < steps).astype(np.float64)[..., None]
         inputs = {data.name: np.ascontiguousarray(values[samples].transpose(1, 0, 2), np.float64)}
-        recording = backend.run(inputs | dict.fromkeys(clocks, ticks))
-        late = sink.latency or 0
-        yield Batch(samples, steps, recording, recording.outputs[sink.name][late : late + program.steps])
+        yield _executed(backend.run(inputs | dict.fromkeys(clocks, ticks)), samples, steps, sink, program.steps)
+
+
+def _executed(recording: Recording, samples: slice, valid: IntArray, sink: Sink, window: int) -> Batch:
+    late = sink.latency or 0
+    return Batch(samples, valid, recording, recording.outputs[sink.name][late : late + window])
 
 
 def _one(found: Sequence[AnyOperation], what: str) -> AnyOperation:
