@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import graphlib
-import itertools
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 
 from spikescr.errors import GraphError
 from spikescr.export import dialect
+from spikescr.sim.fusing import Fused
 from spikescr.sim.program import (
     Attention,
     DelayLine,
@@ -68,13 +68,16 @@ class _Lowering:
                 f"metadata {dialect.GRAPH_FORMAT} is {version}, this version reads {dialect.FORMAT}; export again"
             )
         self.dt = float(_graph_parameter(graph, dialect.DT, "seconds per step"))
-        self.steps = int(_graph_parameter(graph, dialect.STEPS, "the window in steps"))
+        steps = _graph_parameter(graph, dialect.STEPS, "the window in steps")
+        if steps != int(steps):
+            raise GraphError(f"the graph's metadata has {dialect.STEPS} {steps}; it must be a whole number")
+        self.steps = int(steps)
         self.graph = graph
         self.top = Topology(graph)
         self.owner: dict[str, str] = {}  # node -> operation that puts out its signal
         self.operations: dict[str, Operation] = {}
         self.returning = self._find_returning()  # edges out of a neuron that carry the spikes of the step before
-        self.taps = self._find_taps()
+        self.fused = Fused(self.top)
 
     def run(self) -> Program:
         self._name_owners()
@@ -108,48 +111,9 @@ class _Lowering:
     def _waits(self, name: str) -> bool:
         return isinstance(self.graph.nodes[name], nir.Delay) and self._delay_steps(name) >= 1
 
-    def _find_taps(self) -> dict[str, tuple[str, ...]]:
-        """Groups of Linear and Scale nodes, fused; key: the operation's name. Biases stand in their synapse's group."""
-        groups: dict[tuple[Any, ...], list[str]] = {}
-        for name in self.top.synapses:
-            groups.setdefault((self._tap_source(name), self.top.after[name]), []).append(name)
-        by_target: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-        for (_, target), names in groups.items():
-            by_target.setdefault(target, []).append(tuple(names))
-        found: dict[str, tuple[str, ...]] = {}
-        for members in by_target.values():
-            weighted = [m for m in members if not self._is_bias(m)]
-            biases = [m for m in members if self._is_bias(m)]
-            if len(weighted) == 1 and len(biases) == 1 and len(biases[0]) == 1:
-                found[_common_name(weighted[0])] = weighted[0] + biases[0]
-            else:
-                found.update((_common_name(m), m) for m in members)
-        return found
-
-    def _is_bias(self, members: tuple[str, ...]) -> bool:
-        return all(self.top.signal[name] is Signal.CLOCK for m in members for name in self.top.before[m])
-
-    def _tap_source(self, name: str) -> tuple[str, ...]:
-        delay = self._own_delay(name)
-        return self.top.before[name] if delay is None else self.top.before[delay]
-
-    def _own_delay(self, name: str) -> str | None:
-        """The Delay that feeds this node alone and is its only input.
-
-        Not one that carries the clock (shared wiring) and not one on a cycle, which only a DelayLine can break.
-        """
-        before = self.top.before[name]
-        if len(before) != 1 or not isinstance(self.graph.nodes[before[0]], nir.Delay):
-            return None
-        delay = before[0]
-        if delay in self.top.cyclic:
-            return None
-        alone = self.top.after[delay] == (name,) and self.top.signal[delay] is not Signal.CLOCK
-        return delay if alone else None
-
     def _name_owners(self) -> None:
-        fused = {member: name for name, members in self.taps.items() for member in members}
-        absorbed = {self._own_delay(name) for name in self.top.synapses}
+        fused = {member: name for name, members in self.fused.groups.items() for member in members}
+        absorbed = {self.fused.own_delay(name) for name in self.top.synapses}
         for name in self.graph.nodes:
             if name not in self.top.wires and name not in absorbed:
                 self.owner[name] = fused.get(name, name)
@@ -182,8 +146,8 @@ class _Lowering:
                 yield from self._feeding(before)
 
     def _lower_node(self, name: str) -> None:
-        if name in self.taps:
-            self._synapse(name, self.taps[name])
+        if name in self.fused.groups:
+            self._synapse(name, self.fused.groups[name])
             return
         if name not in self.graph.nodes:
             self._step_before(name)
@@ -231,13 +195,13 @@ class _Lowering:
         )
 
     def _synapse(self, name: str, members: tuple[str, ...]) -> None:
-        weighted = [m for m in members if len(members) == 1 or not self._is_bias((m,))]
+        weighted = [m for m in members if len(members) == 1 or not self.fused.is_bias((m,))]
         biases = [m for m in members if m not in weighted]
         taps = []
         for member in weighted:
             node = self.graph.nodes[member]
             weight = np.asarray(node.scale if isinstance(node, nir.Scale) else node.weight, np.float64)
-            delay = self._own_delay(member)
+            delay = self.fused.own_delay(member)
             taps.append(Tap(0 if delay is None else self._delay_steps(delay), weight))
         taps.sort(key=lambda tap: tap.delay)
         clock = self._port(biases[0]) if biases else None
@@ -248,7 +212,7 @@ class _Lowering:
                 width=self.top.width[members[0]],
                 signal=self.top.signal[members[0]],
                 latency=self.top.latency(members[0]),
-                x=self._sum(self._tap_source(weighted[0]), self._own_delay(weighted[0]) or weighted[0]),
+                x=self._sum(self.fused.source(weighted[0]), self.fused.own_delay(weighted[0]) or weighted[0]),
                 taps=tuple(taps),
                 bias=np.asarray(self.graph.nodes[biases[0]].weight, np.float64)[:, 0] if biases else None,
                 clock=gate_clock if clock is None else clock,
@@ -349,6 +313,8 @@ class _Lowering:
         return Port(tuple(owners), self.top.width[nodes[0]], signal)
 
     def _add(self, operation: Operation) -> None:
+        if operation.name in self.operations:
+            raise GraphError(f"{operation.name}: two operations would have this name; rename the node")
         self.operations[operation.name] = operation
 
     def _longest_delay(self) -> int:
@@ -367,20 +333,12 @@ class _Lowering:
 
 def _graph_parameter(graph: nir.NIRGraph, key: str, meaning: str) -> float:
     value = graph.metadata.get(key)
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not value > 0:
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 < value < np.inf:
         raise GraphError(f"the graph's metadata must have {key}, {meaning}, above 0; found {value!r}")
     return float(value)
 
 
 def _positive(name: str, field: str, values: np.ndarray) -> np.ndarray:
-    if np.any(np.asarray(values) <= 0):
+    if not np.all(np.asarray(values) > 0):
         raise GraphError(f"{name}: {field} must be above 0, found {np.min(values)}")
     return np.asarray(values, np.float64)
-
-
-def _common_name(members: tuple[str, ...]) -> str:
-    """Name of fused nodes: the leading words that their names have in common."""
-    if len(members) == 1:
-        return members[0]
-    words = zip(*(name.split(".") for name in members), strict=False)
-    return ".".join(same[0] for same in itertools.takewhile(lambda w: len(set(w)) == 1, words)) or members[0]

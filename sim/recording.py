@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,15 +30,6 @@ class Ledger:
         """Sum over operations, steps and samples."""
         return int(self.table[:, KINDS.index(kind)].sum())
 
-    def first(self, samples: int) -> Ledger:
-        """The ledger of the first `samples` samples."""
-        return Ledger(self.operations, self.table[..., :samples])
-
-    @staticmethod
-    def concatenate(parts: Sequence[Ledger]) -> Ledger:
-        """One ledger over the samples of all parts, which must be of one program."""
-        return Ledger(parts[0].operations, np.concatenate([p.table for p in parts], axis=-1))
-
 
 @dataclass(frozen=True)
 class Recording:
@@ -54,11 +44,3 @@ class Recording:
     membranes: dict[str, NDArray[np.float64]]
     outputs: dict[str, NDArray[np.float64]]
     counts: Ledger
-
-    def first(self, samples: int) -> Recording:
-        """The recording of the first `samples` samples of the batch."""
-
-        def cut(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
-            return {name: a[:, :samples] for name, a in arrays.items()}
-
-        return Recording(cut(self.spikes), cut(self.membranes), cut(self.outputs), self.counts.first(samples))

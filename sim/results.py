@@ -57,7 +57,7 @@ def layers(account: Account, cost: EnergyCost) -> list[dict[str, Any]]:
     """Counts and energy of every layer: operations whose names share all but the last word.
 
     Fields: layer, every column of the counts, `firing_rate` (spikes per neuron update; None without neurons),
-    `events_j`, `formula_j`.
+    `events_j`, `formula_j`, and `causes`: executed minus formula, AC and MAC, by those causes that are not 0.
     """
     rows: dict[str, list[int]] = {}
     for row, operation in enumerate(account.program.operations):
@@ -67,5 +67,9 @@ def layers(account: Account, cost: EnergyCost) -> list[dict[str, Any]]:
         counts = {column: sum(account.total(column, row) for row in members) for column in COLUMNS}
         rate = counts["fired"] / counts["neuron"] if counts["neuron"] else None
         events, formula = cost.joules(counts["ac"], counts["mac"]), cost.joules(*(counts[k] for k in FORMULA_KINDS))
-        found.append({"layer": layer, **counts, "firing_rate": rate, "events_j": events, "formula_j": formula})
+        sums = zip(CAUSES, account.causes[members].sum(axis=0).tolist(), strict=True)
+        causes = {cause: {"ac": ac, "mac": mac} for cause, (ac, mac) in sums if ac or mac}
+        found.append(
+            {"layer": layer, **counts, "firing_rate": rate, "events_j": events, "formula_j": formula, "causes": causes}
+        )
     return found

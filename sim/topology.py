@@ -14,6 +14,13 @@ from spikescr.sim.program import Signal
 
 STANDARD = (nir.Input, nir.Output, nir.Linear, nir.Scale, nir.Delay, nir.LIF)
 
+# What a reader of HDF5 may give for a parameter of each type.
+_ACCEPTED: dict[type, tuple[type, ...]] = {
+    int: (int, np.integer),
+    float: (float, np.floating),
+    np.ndarray: (np.ndarray,),
+}
+
 
 class Topology:
     """What lowering asks about a graph.
@@ -83,6 +90,10 @@ class Topology:
             missing = [key for key in spec.parameters if key not in node.metadata]
             if missing:
                 raise GraphError(f"{name}: metadata of {op} lacks {', '.join(missing)}")
+            for key, kind in spec.parameters.items():
+                if not isinstance(node.metadata[key], _ACCEPTED[kind]):
+                    found = type(node.metadata[key]).__name__
+                    raise GraphError(f"{name}: metadata {key} of {op} must be {kind.__name__}, not {found}")
         elif not isinstance(node, STANDARD):
             known = ", ".join(kind.__name__ for kind in STANDARD)
             raise GraphError(f"{name}: a {type(node).__name__} cannot be run yet, only {known} and packed operations")

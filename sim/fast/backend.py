@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -12,11 +11,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from spikescr.errors import BackendError
+from spikescr.sim.checks import check_inputs, check_program
 from spikescr.sim.fast.memory import Buffers, Tables
 from spikescr.sim.fast.plan import Plan
 from spikescr.sim.fast.stepwise import Stepwise
 from spikescr.sim.fast.window import Window
-from spikescr.sim.program import FloatArray, Program, Signal, Source
+from spikescr.sim.program import FloatArray, Program
 from spikescr.sim.recording import KINDS, Recording
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class FastBackend:
             raise ValueError(f"batch must be at least 1, got {batch}")
         if np.dtype(dtype) not in (np.float64, np.float32):
             raise ValueError(f"dtype must be float64 or float32, got {np.dtype(dtype)}")
-        _check(program)
+        check_program(program, "fast")
         begin = time.perf_counter()
         self.batch = batch
         self._program = program
@@ -88,7 +88,7 @@ class FastBackend:
         """
         if self._buffers is None:
             raise BackendError("fast: the backend is closed")
-        samples = self._check_inputs(inputs)
+        samples = check_inputs(self._program, inputs, self.batch)
         if self._cyclic:
             return Stepwise(self._plan, samples, spikes=self._spikes, membranes=self._membranes).run(inputs)
         table = self._tables((len(self._program.operations), len(KINDS), self._program.period, samples))
@@ -107,35 +107,3 @@ class FastBackend:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _check_inputs(self, inputs: Mapping[str, FloatArray]) -> int:
-        """The number of samples of a batch, once it is found to fit the program."""
-        sources = self._program.of_type(Source)
-        if set(inputs) != {source.name for source in sources}:
-            raise ValueError(f"inputs must be {sorted(s.name for s in sources)}, got {sorted(inputs)}")
-        samples = {array.shape[1] for array in inputs.values() if array.ndim == 3}
-        count = max(samples, default=0)
-        if len(samples) != 1 or not 1 <= count <= self.batch:
-            raise ValueError(f"inputs must have the same 1 to {self.batch} samples, got {sorted(samples)}")
-        for source in sources:
-            array, expected = inputs[source.name], (self._program.steps, count, source.width)
-            if array.shape != expected:
-                raise ValueError(f"input {source.name!r} must have shape (T, B, N) = {expected}, got {array.shape}")
-            if (
-                source.signal is Signal.SPIKES
-                and not ((array >= 0) & (array == np.floor(array)) & (array < np.inf)).all()
-            ):
-                raise ValueError(f"input {source.name!r} carries spikes: its values must be integers >= 0")
-            if source.signal is Signal.CLOCK and not ((array == 0) | (array == 1)).all():
-                raise ValueError(f"input {source.name!r} is a clock: its values must be 0 or 1")
-        return count
-
-
-def _check(program: Program) -> None:
-    names = Counter(operation.name for operation in program.operations)
-    for operation in program.operations:
-        if names[operation.name] > 1:
-            raise BackendError(f"fast: two operations are called {operation.name!r}")
-        for name, port in operation.ports.items():
-            if len(set(port.sources)) < len(port.sources):
-                raise BackendError(f"fast: {operation.name}: port {name!r} reads one source twice: {port.sources}")

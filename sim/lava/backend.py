@@ -8,7 +8,6 @@ import os
 import signal
 import time
 import weakref
-from collections import Counter
 from collections.abc import Mapping
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
+from spikescr.sim.checks import check_inputs, check_program
 from spikescr.sim.lava.network import MODELS, Network
 from spikescr.sim.lava.shared import Board
 from spikescr.sim.program import FloatArray, Neuron, Operation, Program, Signal, Sink, Source
@@ -120,22 +120,10 @@ class LavaBackend:
 
     def _write(self, inputs: Mapping[str, FloatArray]) -> int:
         """Write a batch where the sources read it; returns the number of samples."""
-        sources = self._program.of_type(Source)
-        if set(inputs) != {source.name for source in sources}:
-            raise ValueError(f"inputs must be {sorted(s.name for s in sources)}, got {sorted(inputs)}")
-        samples = {array.shape[1] for array in inputs.values() if array.ndim == 3}
-        count = max(samples, default=0)
-        if len(samples) != 1 or not 1 <= count <= self.batch:
-            raise ValueError(f"inputs must have the same 1 to {self.batch} samples, got {sorted(samples)}")
-        steps = self._program.steps
-        valid = np.full(count, steps)
-        for source in sources:
-            array = inputs[source.name]
-            expected = (steps, count, source.width)
-            if array.shape != expected:
-                raise ValueError(f"input {source.name!r} must have shape (T, B, N) = {expected}, got {array.shape}")
-            _check_signal(source, array)
-            record = self._board.slots[source.name].record
+        count = check_inputs(self._program, inputs, self.batch)
+        valid = np.full(count, self._program.steps)
+        for source in self._program.of_type(Source):
+            array, record = inputs[source.name], self._board.slots[source.name].record
             record[:, :count] = array
             record[:, count:] = 0
             if source.signal is Signal.CLOCK:
@@ -215,22 +203,9 @@ def _exit_code(actor: BaseProcess) -> int | None:
     return actor.exitcode
 
 
-def _check_signal(source: Source, array: FloatArray) -> None:
-    """Refuse fractions, negative numbers and NaN as events: counts are integers."""
-    if source.signal is Signal.SPIKES and not ((array >= 0) & (array == np.floor(array)) & (array < np.inf)).all():
-        raise ValueError(f"input {source.name!r} carries spikes: its values must be integers >= 0")
-    if source.signal is Signal.CLOCK and not ((array == 0) | (array == 1)).all():
-        raise ValueError(f"input {source.name!r} is a clock: its values must be 0 or 1")
-
-
 def _check(program: Program) -> None:
     """Refuse what would fail inside Lava with a message that names nothing."""
-    names = Counter(operation.name for operation in program.operations)
+    check_program(program, "lava")
     for operation in program.operations:
-        if names[operation.name] > 1:
-            raise BackendError(f"lava: two operations are called {operation.name!r}")
         if type(operation) not in MODELS:
             raise BackendError(f"lava: {operation.name}: no model for operations of type {type(operation).__name__}")
-        for name, port in operation.ports.items():
-            if len(set(port.sources)) < len(port.sources):
-                raise BackendError(f"lava: {operation.name}: port {name!r} reads one source twice: {port.sources}")

@@ -92,4 +92,5 @@ def _say(kind: str, style: str, message: str) -> None:
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    return Console(file=stream, width=None if stream.isatty() else WIDE, highlight=False)
+    # No markup: a path with brackets is a path.
+    return Console(file=stream, width=None if stream.isatty() else WIDE, highlight=False, markup=False)

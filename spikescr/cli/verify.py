@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from spikescr.model import SpikeSCR
     from spikescr.sim.compare import Divergence, LayerComparison
 
+ROUNDING = 1e-9  # logits are sums of some hundred float64 weights of order 1
+
 EPILOG = """\b
 Example: verify the exported graph on the test recordings, then on eight of them.
   spikescr verify
   spikescr verify --limit 8
-Exit status 1 when a single spike differs. Writes verify.json in the run folder.
+Exit status 1 when a single spike or prediction differs. Writes verify.json in the run folder.
 """
 
 
@@ -61,9 +63,10 @@ def command(
     verification = _Verification(deployed, model, features, min(batch_size, len(features)), stall_seconds)
     verification.write(run, {"data": data or deployed.data, "split": split, "recording": recording})
     verification.show(wide_console(), run)
-    if verification.differing:
+    if not verification.passed:
         raise SpikescrError(
-            f"{run.graph}: {verification.differing} spikes differ from PyTorch's; see {run.verification}"
+            f"{run.graph}: {verification.differing} spikes and {verification.differing_predictions} predictions differ "
+            f"from PyTorch's, logits by up to {verification.logit_error:.1e}; see {run.verification}"
         )
 
 
@@ -117,6 +120,11 @@ class _Verification:
         """Spikes that differ, all layers."""
         return sum(layer.differing for layer in self.layers)
 
+    @property
+    def passed(self) -> bool:
+        """No spike and no prediction differs, and logits only by rounding."""
+        return not self.differing and not self.differing_predictions and self.logit_error <= ROUNDING
+
     def _compare_outputs(self, executed: np.ndarray, expected: np.ndarray, valid: np.ndarray) -> None:
         self.logit_error = max(self.logit_error, float(abs(executed - expected).max()))
         differing = predictions(executed, valid) != predictions(expected, valid)
@@ -155,6 +163,7 @@ class _Verification:
             "differing_spikes": self.differing,
             "differing_predictions": self.differing_predictions,
             "largest_logit_difference": self.logit_error,
+            "passed": self.passed,
             "first_divergence": first,
             "layers": [
                 asdict(layer) | {"firing_rate": layer.firing_rate, "silent": layer.silent} for layer in self.layers

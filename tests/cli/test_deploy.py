@@ -133,13 +133,39 @@ def test_damaged_weight_in_the_graph_is_found_and_explained(copied: Path) -> Non
     assert run.returncode == 1
     assert "first divergence: blocks.0.ssa.v.lif" in run.stdout
     assert "neuron 3" in run.stdout
-    assert "spikes differ from PyTorch's" in run.stderr
+    assert "predictions differ from PyTorch's" in run.stderr
     first = json.loads((copied / "runs/latest/verify.json").read_text())["first_divergence"]
     assert first["layer"] == "blocks.0.ssa.v.lif"
     assert first["neuron"] == 3
     assert (first["membrane_pytorch"] >= 1) == first["expected"]
     assert (first["membrane_lava"] >= 1) == first["executed"]
     assert first["expected"] != first["executed"]
+
+
+@pytest.mark.parametrize("damage", ["negated head", "output one step early"])
+def test_damage_behind_the_last_neuron_is_found(copied: Path, damage: str) -> None:
+    """No neuron follows the head: only logits and predictions can tell."""
+    path = copied / "runs/latest/model.nir"
+    graph = nir.read(path)
+    if damage == "negated head":
+        graph.nodes["head.synapse"].weight *= -1
+    else:
+        graph.nodes["output"].metadata["spikescr.latency"] -= 1
+    nir.write(path, graph)
+    run = spikescr("verify", cwd=copied)
+    assert run.returncode == 1
+    report = json.loads((copied / "runs/latest/verify.json").read_text())
+    assert report["differing_spikes"] == 0
+    assert report["largest_logit_difference"] > 1e-3
+    assert not report["passed"]
+    assert "0 spikes and" in run.stderr
+
+
+def test_path_with_brackets_is_shown_as_it_is(copied: Path) -> None:
+    shutil.copytree(copied / "runs/latest", copied / "runs/a[/x]")
+    run = spikescr("export", "--run", "runs/a[/x]", cwd=copied)
+    assert run.returncode == 0, run.stderr
+    assert "wrote runs/a[/x]/model.nir" in run.stdout
 
 
 def test_silent_layer_is_reported_as_proving_nothing(copied: Path) -> None:

@@ -173,6 +173,10 @@ def _without(key: str) -> nir.NIRGraph:
     return graph
 
 
+def _with_steps(steps: float) -> nir.NIRGraph:
+    return chain(lif(3), **{"spikescr.steps": steps})
+
+
 def _nested(metadata: dict[str, object]) -> nir.NIRGraph:
     nodes = {
         "input": nir.Input(np.array([3])),
@@ -210,6 +214,13 @@ REFUSED = {
     "negative delay": (lambda: chain(nir.Delay(np.full(3, -0.01))), r"node0: delay must be whole steps"),
     "delays by channel": (lambda: chain(nir.Delay(np.array([0.01, 0.02, 0.0]))), r"node0: delay must be the same"),
     "no tau": (lambda: chain(_with_tau(0.0)), r"node0: tau must be above 0, found 0\.0"),
+    "tau not a number": (lambda: chain(_with_tau(float("nan"))), r"node0: tau must be above 0, found nan"),
+    "half a step of window": (lambda: _with_steps(8.5), r"spikescr\.steps 8\.5; it must be a whole number"),
+    "endless window": (lambda: _with_steps(float("inf")), r"must have spikescr\.steps, the window in steps, above 0"),
+    "parameter of another type": (
+        lambda: chain(_nested({"spikescr.op": "gate", "width": 2, "spike_width": "one"})),
+        r"node0: metadata spike_width of gate must be int, not str",
+    ),
     "no dt": (lambda: _without("spikescr.dt"), r"metadata must have spikescr\.dt, seconds per step"),
     "no steps": (lambda: _without("spikescr.steps"), r"metadata must have spikescr\.steps, the window"),
     "newer format": (lambda: chain(lif(3), **{"spikescr.format": 99}), r"spikescr\.format is 99, this version reads 1"),
@@ -254,3 +265,20 @@ def test_lowering_leaves_the_graph_as_it_was() -> None:
         for key, value in vars(before.nodes[name]).items():
             if isinstance(value, np.ndarray):
                 np.testing.assert_array_equal(getattr(node, key), value)
+
+
+def test_two_kernels_into_one_neuron_keep_names_of_their_own() -> None:
+    """Taps fc.w0, fc.w1 from one input and fc.w2, fc.w3 from another share the word fc, and a neuron has it already."""
+    nodes: dict[str, nir.NIRNode] = {"a": nir.Input(np.array([2])), "b": nir.Input(np.array([2])), "fc": lif(2)}
+    nodes["output"] = nir.Output(np.array([2]))
+    edges = [("fc", "output")]
+    for tap, source in enumerate("aabb"):
+        nodes[f"d{tap}"] = nir.Delay(np.full(2, tap % 2 * DT))
+        nodes[f"fc.w{tap}"] = nir.Linear((tap + 1.0) * np.eye(2))
+        edges += [(source, f"d{tap}"), (f"d{tap}", f"fc.w{tap}"), (f"fc.w{tap}", "fc")]
+    program = lower(nir.NIRGraph(nodes, edges, metadata=GRAPH))
+    synapses = {o.name: [tap.weight[0, 0] for tap in o.taps] for o in program.of_type(Synapse)}
+    assert synapses == {"fc.w0": [1.0, 2.0], "fc.w2": [3.0, 4.0]}
+    neuron = program["fc"]
+    assert isinstance(neuron, Neuron)
+    assert set(neuron.x.sources) == {"fc.w0", "fc.w2"}
