@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,9 +93,31 @@ class RunFolder:
         except OSError as error:
             raise SpikescrError(f"{self.path} cannot be made a run folder: {error.strerror}") from error
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other commands out of this folder, which must exist, while one writes to it.
+
+        Raises:
+            SpikescrError: another command is at work in it.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise SpikescrError(
+                f"{self.path}: another spikescr command is at work here; wait for it or choose another --run"
+            ) from error
+        finally:
+            os.close(handle)
+
     def discard_derived(self) -> None:
         """Removes what was made from the checkpoint, so that nothing of an old network stands beside a new one."""
         self.graph.unlink(missing_ok=True)
+        self.discard_results()
+
+    def discard_results(self) -> None:
+        """Removes what was made from the graph."""
         self.verification.unlink(missing_ok=True)
         if self.simulation.exists():
             shutil.rmtree(self.simulation)

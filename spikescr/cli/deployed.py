@@ -46,18 +46,23 @@ def open_deployed(path: Path) -> Deployed:
     from spikescr.sim.lower import lower
 
     graph = read_graph(path)
-    missing = [key for key in (dialect.DATA, dialect.CLASSES) if key not in graph.metadata]
+    missing = [key for key in (dialect.DATA, dialect.CLASSES, dialect.CHECKPOINT) if key not in graph.metadata]
     if missing:
         raise GraphError(f"{path}: metadata lacks {', '.join(missing)}; it was not made by: spikescr export --to nir")
+    readout = graph.metadata.get(dialect.READOUT)
+    if readout != dialect.SOFTMAX_SUM:
+        raise GraphError(f"{path}: metadata {dialect.READOUT} is {readout!r}, only {dialect.SOFTMAX_SUM} can be run")
+    try:
+        program = lower(graph)
+    except GraphError as error:
+        raise GraphError(f"{path}: {error}") from error
     try:
         data: dict[str, Any] = json.loads(graph.metadata[dialect.DATA])
         classes = tuple(json.loads(graph.metadata[dialect.CLASSES]))
         preprocessing = Preprocessing.model_validate(data["preprocessing"])
-        return Deployed(path, lower(graph), classes, str(data["spec"]), int(data["seed"]), preprocessing)
+        return Deployed(path, program, classes, str(data["spec"]), int(data["seed"]), preprocessing)
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise GraphError(f"{path}: metadata {dialect.DATA} cannot be used ({error}); export again") from error
-    except GraphError as error:
-        raise GraphError(f"{path}: {error}") from error
 
 
 def choose_recordings(

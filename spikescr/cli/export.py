@@ -30,8 +30,13 @@ def command(target: str, folder: Path) -> None:
     from spikescr.files import sha256
 
     run = RunFolder(folder)
-    graph = deploy(run.require(run.checkpoint))
-    write_graph(run.graph, graph)
+    run.require(run.checkpoint)
+    with run.locked():
+        graph = deploy(run.checkpoint)
+        before = sha256(run.graph) if run.graph.exists() else None
+        write_graph(run.graph, graph)
+        if sha256(run.graph) != before:
+            run.discard_results()
     kinds = Counter(node.metadata.get(dialect.OP) or type(node).__name__ for node in graph.nodes.values())
     table = Table(title=f"Exported to {target.upper()}", box=SIMPLE_HEAD)
     table.add_column("nodes")

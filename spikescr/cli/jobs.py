@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
-from spikescr.errors import UsageError
+from spikescr.cli.console import notify
+from spikescr.errors import SpikescrError, UsageError
 from spikescr.files import replacing, sha256, write_text
 
 if TYPE_CHECKING:
@@ -134,6 +136,17 @@ def _end_with(client: int | None) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _fingerprint(chunks: Sequence[Sequence[Item]]) -> str:
+    """Tells recordings apart: which files in which chunk, of what size, when changed last."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        for item in chunk:
+            found = item.path.stat()
+            digest.update(f"{item.path}\0{item.label}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
 class ChunkStore:
     """A folder of finished chunks; its key says what they are chunks of."""
 
@@ -144,10 +157,9 @@ class ChunkStore:
             UsageError: there are chunks to resume, but of another run.
         """
         self.folder = folder
-        names = hashlib.sha256(json.dumps([[item.name for item in chunk] for chunk in chunks]).encode()).hexdigest()
         key: dict[str, str | int] = {
             "graph": sha256(job.graph),
-            "recordings": names,
+            "recordings": _fingerprint(chunks),
             "backend": job.backend,
             "precision": job.precision,
         }
@@ -155,6 +167,8 @@ class ChunkStore:
         text, path = json.dumps(key, indent=1) + "\n", folder / "key.json"
         if resume and path.exists() and path.read_text() != text:
             raise UsageError(f"{folder} holds chunks of another simulation; start this one anew with: {command}")
+        if resume and not path.exists():
+            notify("nothing is there to resume; starting from the beginning")
         if not resume and folder.exists():
             shutil.rmtree(folder)
         if not path.exists():
@@ -176,7 +190,10 @@ class ChunkStore:
         """A chunk that was kept."""
         from spikescr.sim.chunks import ChunkResult
 
-        return ChunkResult.load(self._path(index))
+        try:
+            return ChunkResult.load(self._path(index))
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise SpikescrError(f"{self._path(index)}: damaged; remove {self.folder} and simulate again") from error
 
     def clear(self) -> None:
         """Removes the folder."""

@@ -92,7 +92,8 @@ def command(folder: Path, augment: bool, **options: Any) -> None:
 
     run = RunFolder(folder)
     dataset = open_data(config.data, seed=config.seed)
-    with _stopping_on_interrupt() as (arm, stopped), _progress(config.epochs) as (on_step, on_epoch):
+    run.create()
+    with run.locked(), _stopping_on_interrupt() as (arm, stopped), _progress(config.epochs) as (on_step, on_epoch):
 
         def after_step(progress: Any) -> None:
             arm()

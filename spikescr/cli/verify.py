@@ -60,8 +60,9 @@ def command(
     model = _folded_model(run, deployed)
     items = choose_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
     features = load(items, deployed.preprocessing)
-    verification = _Verification(deployed, model, features, min(batch_size, len(features)), stall_seconds)
-    verification.write(run, {"data": data or deployed.data, "split": split, "recording": recording})
+    with run.locked():
+        verification = _Verification(deployed, model, features, min(batch_size, len(features)), stall_seconds)
+        verification.write(run, {"data": data or deployed.data, "split": split, "limit": limit, "recording": recording})
     verification.show(wide_console(), run)
     if not verification.passed:
         raise SpikescrError(

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spikescr.data.audio import read_recording
 from spikescr.data.dataset import SPLITS, DataSet, Item
 from spikescr.data.digits import open_digits
-from spikescr.data.features import Features, fit_and_load, fit_preprocessing, load
+from spikescr.data.features import Features, fit_and_load, load
 from spikescr.data.folder import open_folder
-from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
+from spikescr.data.frontend import Preprocessing
 from spikescr.errors import UsageError
 
 __all__ = [
     "SPLITS",
     "DataSet",
     "Features",
-    "FrontEnd",
     "Item",
-    "Normaliser",
     "Preprocessing",
     "fit_and_load",
-    "fit_preprocessing",
     "load",
     "open_data",
-    "read_recording",
 ]
 
 

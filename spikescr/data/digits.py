@@ -7,14 +7,17 @@ time on one machine.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -129,16 +132,25 @@ def open_digits(cache: Path | None = None) -> DataSet:
         cache: Folder to keep it in; default: see `cache_folder`.
 
     Raises:
-        DataError: It cannot be made or written, or files are missing from it.
+        DataError: It cannot be made or written, or is not as it was made.
     """
     root = (cache or cache_folder()) / FOLDER
     script = takes(voices())
     if not root.exists():
         make_digits(root, script)
-    dataset = open_folder(root, "digits", classes=CLASSES)
-    found = sum(len(items) for items in dataset.items.values())
-    if found != len(script):
-        raise DataError(f"{root}: {found} recordings instead of {len(script)}; delete the folder to make it anew")
+    try:
+        dataset = open_folder(root, "digits", classes=CLASSES)
+        expected = {(take.split, take.name) for take in script}
+        found = {(split, item.name) for split, items in dataset.items.items() for item in items}
+        if found != expected:
+            kept, others = len(found & expected), len(found - expected)
+            raise DataError(
+                f"{kept} of {len(expected)} recordings are in their places, {others} other{'s' * (others != 1)}"
+            )
+    except DataError as error:
+        raise DataError(
+            f"{root} is not as it was made ({error}); delete this folder so that it is made again"
+        ) from error
     return dataset
 
 
@@ -153,7 +165,8 @@ def cache_folder() -> Path:
 def make_digits(root: Path, script: Sequence[Take]) -> None:
     """Speak a script into the folder `root`, which appears complete or not at all.
 
-    Where another process makes the same folder at the same time, the first to finish wins.
+    Where another process makes the same folder at the same time, the first to finish wins. What killed processes left
+    beside it is removed.
 
     Raises:
         DataError: espeak-ng is missing or fails, or the folder cannot be written.
@@ -167,11 +180,11 @@ def make_digits(root: Path, script: Sequence[Take]) -> None:
         )
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
-            made = Path(temporary) / root.name  # inside: the temporary folder itself is closed to other users
+        with _workshop(root) as temporary:
+            made = temporary / root.name  # inside: the temporary folder itself is closed to other users
             for word in CLASSES:
                 (made / word).mkdir(parents=True)
-            spoken = _speak([take.utterance for take in script], Path(temporary))
+            spoken = _speak([take.utterance for take in script], temporary)
             for take, (samples, rate) in zip(script, track(spoken, "Speaking digits", len(script)), strict=True):
                 soundfile.write(made / take.name, _record(samples, rate, take), RATE, subtype="PCM_16")
             for split, list_name in LISTS.items():
@@ -180,6 +193,34 @@ def make_digits(root: Path, script: Sequence[Take]) -> None:
             _publish(made, root)
     except OSError as error:
         raise DataError(f"{error.filename or root}: data set 'digits' cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _workshop(root: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `root`, locked while in use; remove those that nobody uses any more.
+
+    A folder is locked while still empty, and an empty one is never removed: so none is lost before its lock.
+    """
+    prefix = f".{root.name}-"
+    for left in root.parent.glob(f"{prefix}*"):
+        with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if any(left.iterdir()):
+                shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=root.parent) as name, ExitStack() as stack:
+        with suppress(OSError):  # a file system without locks: there, no other process gets one to remove anything
+            stack.enter_context(_locked(Path(name), fcntl.LOCK_EX))
+        yield Path(name)
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    """Hold an `flock` on a folder; it ends with the process, however that ends."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, how)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _publish(made: Path, root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from spikescr.data.audio import read_recording
 from spikescr.data.dataset import DataSet, Item
 from spikescr.data.frontend import Frames, FrontEnd, Normaliser, Preprocessing
 from spikescr.data.progress import track
+from spikescr.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +39,12 @@ class Features:
         return len(self.names)
 
 
-def fit_preprocessing(dataset: DataSet, *, steps: int, window_s: float = 1.0, bands: int = 140) -> Preprocessing:
-    """Choose the front end for a data set and fit the normaliser; reads the training split, nothing else.
+def fit_and_load(
+    dataset: DataSet, *, steps: int, window_s: float = 1.0, bands: int = 140
+) -> tuple[Preprocessing, Features]:
+    """Choose the front end for a data set, fit the normaliser, and load the training split with both.
+
+    Reads the training split, nothing else, and each recording in it once.
 
     Args:
         dataset: The data set.
@@ -46,19 +52,12 @@ def fit_preprocessing(dataset: DataSet, *, steps: int, window_s: float = 1.0, ba
         window_s: Length of the network's window in seconds.
         bands: Mel bands.
 
+    Returns:
+        The preprocessing, and what `load` gives with it for the training split.
+
     Raises:
-        UsageError: A number is not positive.
+        UsageError: A number is not positive, or absurd, or the recordings do not fit the memory.
         DataError: A training recording cannot be used.
-    """
-    return fit_and_load(dataset, steps=steps, window_s=window_s, bands=bands)[0]
-
-
-def fit_and_load(
-    dataset: DataSet, *, steps: int, window_s: float = 1.0, bands: int = 140
-) -> tuple[Preprocessing, Features]:
-    """Fit the preprocessing and return it with the training split's features, reading each recording once.
-
-    Same as `fit_preprocessing` followed by `load(dataset.split("train"), ...)`, arguments and exceptions included.
     """
     front_end = FrontEnd.design(dataset.rate, steps=steps, window_s=window_s, bands=bands)
     features = _log_mel(dataset.split("train"), front_end)
@@ -74,9 +73,10 @@ def load(items: Sequence[Item], preprocessing: Preprocessing) -> Features:
 
     Args:
         items: Which, in this order.
-        preprocessing: From `fit_preprocessing` or a checkpoint.
+        preprocessing: From `fit_and_load` or a checkpoint.
 
     Raises:
+        UsageError: The recordings do not fit the memory.
         DataError: A recording cannot be used.
     """
     return _normalise(_log_mel(items, preprocessing.front_end), preprocessing.normaliser)
@@ -84,7 +84,14 @@ def load(items: Sequence[Item], preprocessing: Preprocessing) -> Features:
 
 def _log_mel(items: Sequence[Item], front_end: FrontEnd) -> Features:
     """Read recordings as log-mel spectrograms, not yet normalised, zeros in padded steps."""
-    values = np.zeros((len(items), front_end.window_steps, front_end.bands), dtype=np.float32)
+    shape = (len(items), front_end.window_steps, front_end.bands)
+    try:
+        values = np.zeros(shape, dtype=np.float32)
+    except MemoryError as error:
+        raise UsageError(
+            f"{shape[0]} recordings of {shape[1]} steps and {shape[2]} bands do not fit the memory "
+            f"({4 * math.prod(shape) / 2**30:.0f} GiB): choose fewer steps per second or a shorter window"
+        ) from error
     steps = np.zeros(len(items), dtype=np.int64)
     silent: list[str] = []
     cut: list[tuple[float, str]] = []

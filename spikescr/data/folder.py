@@ -8,6 +8,7 @@ P. Warden, Speech Commands, arXiv 1804.03209.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -42,10 +43,14 @@ def open_folder(root: Path, spec: str, *, seed: int = 0, classes: Sequence[str] 
         classes: Class folders in order; default: all, sorted, except those beginning with `_` or `.`.
 
     Raises:
-        DataError: A folder is missing, unreadable or without recordings; a list names what is not there; a split is
-            empty.
+        DataError: A folder is missing, unreadable or without recordings; there is one class only; a name is not UTF-8;
+            a list is no text or names what is not there; a split is empty.
     """
+    _refuse_odd_name(spec, root)
     try:
+        for list_name in LISTS.values():
+            if (root / list_name).is_dir():
+                raise DataError(f"{root / list_name}: is a folder; expected a text file with one recording per line")
         words = tuple(classes) if classes is not None else _class_folders(root)
         items = [item for label, word in enumerate(words) for item in _recordings(root, word, label)]
     except OSError as error:
@@ -65,10 +70,23 @@ def open_folder(root: Path, spec: str, *, seed: int = 0, classes: Sequence[str] 
 def _class_folders(root: Path) -> tuple[str, ...]:
     """Return the sorted names of the class folders in `root`."""
     if not root.is_dir():
-        raise DataError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
+        if root.exists():
+            raise DataError(f"{root}: not a folder")
+        hint = ""
+        if not root.is_absolute():
+            here = _shown(Path.cwd())
+            hint = (
+                f"; a relative path starts at the current folder, {here}: say where the data set is with "
+                "--data folder:PATH"
+            )
+        raise DataError(f"{root}: no such folder{hint}")
     words = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] not in "_.")
     if not words:
         raise DataError(f"{root}: no class folders in it (expected one folder per word)")
+    for word in words:
+        _refuse_odd_name(word, root / word)
+    if len(words) == 1:
+        raise DataError(f"{root}: has one class folder, '{words[0]}'; at least two are needed")
     return tuple(words)
 
 
@@ -77,11 +95,25 @@ def _recordings(root: Path, word: str, label: int) -> list[Item]:
     items = []
     for path in (root / word).iterdir():
         if is_recording(path) and path.is_file():
+            _refuse_odd_name(path.name, path)
             match = _SPEAKER.match(path.stem)
             items.append(Item(path, f"{word}/{path.name}", label, match["speaker"] if match else None))
     if not items:
         raise DataError(f"{root / word}: no recordings (.wav or .flac) of this class")
     return items
+
+
+def _refuse_odd_name(name: str, path: Path) -> None:
+    """Raise DataError where a name from the file system is not UTF-8: no results file could hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{_shown(path)}: the name is not UTF-8; rename it") from error
+
+
+def _shown(path: Path) -> str:
+    """Return a path as text that can be printed: bytes that are not UTF-8 appear as escapes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _split(root: Path, items: list[Item], rng: np.random.Generator) -> dict[str, tuple[Item, ...]]:

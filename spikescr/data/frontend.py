@@ -22,6 +22,8 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 ANALYSIS_S = 0.025
 """Shortest analysis window."""
+LONGEST_WINDOW_S = 60
+MOST_BANDS = 1000
 SMALLEST_STD_DB = 1.0
 """A band that hardly varied in training must not blow up what it meets later."""
 
@@ -68,11 +70,17 @@ class FrontEnd(BaseModel):
         """Choose the analysis for data of `sample_rate` Hz: windows of 25 ms or 2 hops, whichever is longer.
 
         Raises:
-            UsageError: A number is not positive.
+            UsageError: A number is not positive, or so large that only a slip explains it.
         """
         for name, value in {"steps": steps, "window_s": window_s, "bands": bands}.items():
             if not 0 < value < math.inf:
                 raise UsageError(f"{name} must be a positive number. Got {value}")
+        if steps > sample_rate:
+            raise UsageError(f"steps must be at most {sample_rate}, the data's samples per second. Got {steps}")
+        if window_s > LONGEST_WINDOW_S:
+            raise UsageError(f"window_s must be at most {LONGEST_WINDOW_S}. Got {window_s}")
+        if bands > MOST_BANDS:
+            raise UsageError(f"bands must be at most {MOST_BANDS}. Got {bands}")
         hop = _hop(sample_rate, steps)
         win_length = max(round(ANALYSIS_S * steps * hop), 2 * hop)
         fmax = min(sample_rate, steps * hop) / 2

@@ -161,6 +161,30 @@ def test_damage_behind_the_last_neuron_is_found(copied: Path, damage: str) -> No
     assert "0 spikes and" in run.stderr
 
 
+def test_new_graph_takes_old_results_away_and_the_same_graph_leaves_them(copied: Path) -> None:
+    run = RunFolder(copied / "runs/latest")
+    assert spikescr("export", cwd=copied).returncode == 0
+    assert (run.simulation / "summary.json").exists()
+    assert run.verification.exists()
+
+    graph = nir.read(run.graph)
+    graph.nodes["head.synapse"].weight *= 2
+    nir.write(run.graph, graph)
+    assert spikescr("export", cwd=copied).returncode == 0
+    assert not run.simulation.exists()
+    assert not run.verification.exists()
+
+
+def test_other_readout_is_refused(copied: Path) -> None:
+    path = copied / "runs/latest/model.nir"
+    graph = nir.read(path)
+    graph.metadata["spikescr.readout"] = "last_step"
+    nir.write(path, graph)
+    run = spikescr("simulate", cwd=copied)
+    assert run.returncode == 1
+    assert "metadata spikescr.readout is 'last_step', only softmax_sum can be run" in run.stderr
+
+
 def test_path_with_brackets_is_shown_as_it_is(copied: Path) -> None:
     shutil.copytree(copied / "runs/latest", copied / "runs/a[/x]")
     run = spikescr("export", "--run", "runs/a[/x]", cwd=copied)
@@ -235,4 +259,4 @@ def test_foreign_graph_without_preprocessing_is_refused_by_name(copied: Path) ->
     nir.write(copied / "runs/latest/model.nir", graph)
     run = spikescr("simulate", cwd=copied)
     assert run.returncode == 1
-    assert "metadata lacks spikescr.data, spikescr.classes" in run.stderr
+    assert "metadata lacks spikescr.data, spikescr.classes, spikescr.checkpoint" in run.stderr

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,34 @@ def summary(root: Path) -> dict[str, Any]:
     """What the last simulation reported, without what may vary."""
     found = json.loads((root / "runs/latest/simulation/summary.json").read_text())
     return {key: value for key, value in found.items() if key not in VARIES}
+
+
+@contextmanager
+def at_work(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A simulation in Lava, started anew, with a chunk finished and most not; it is killed at the end."""
+    chunks = root / "runs/latest/simulation/chunks"
+    shutil.rmtree(chunks, ignore_errors=True)
+    process = subprocess.Popen(
+        [SCRIPT, "simulate", "--backend", "lava", *arguments],
+        cwd=root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not list(chunks.glob("[0-9]*.npz")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None, "it ended before a chunk was seen"
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def attempt(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SCRIPT, *arguments], cwd=root, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -88,23 +118,12 @@ def test_both_backends_are_compared(root: Path, undisturbed: tuple) -> None:
 def test_interrupted_run_continues_where_it_was(root: Path, undisturbed: tuple, blow: signal.Signals) -> None:
     """Lava takes a moment for each chunk of two: the blow falls when some are finished and most are not."""
     chunks = root / "runs/latest/simulation/chunks"
-    process = subprocess.Popen(
-        [SCRIPT, "simulate", "--backend", "lava", "--chunk-size", "2"],
-        cwd=root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while len(list(chunks.glob("[0-9]*.npz"))) < 2:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "it ended before it could be stopped"
-        time.sleep(0.01)
-    process.send_signal(blow)
-    _, err = process.communicate(timeout=60)
+    with at_work(root, "--chunk-size", "2") as process:
+        process.send_signal(blow)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == (130 if blow is signal.SIGINT else -signal.SIGKILL)
     kept = {path.name: path.stat().st_mtime_ns for path in chunks.glob("[0-9]*.npz")}
-    assert 2 <= len(kept) < 10
+    assert 1 <= len(kept) < 10
     if blow is signal.SIGINT:
         assert f"{len(kept)} of 10 chunks are kept" in err
         assert "--resume" in err
@@ -136,25 +155,47 @@ def test_killed_run_leaves_no_worker_behind(root: Path) -> None:
                 continue  # it ended meanwhile
         return found
 
-    process = subprocess.Popen(
-        [SCRIPT, "simulate", "--backend", "lava", "--chunk-size", "1", "--workers", "2"],
-        cwd=root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    chunks = root / "runs/latest/simulation/chunks"
-    deadline = time.monotonic() + 60
-    while not list(chunks.glob("[0-9]*.npz")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.01)
-    assert any("loky" in command for command in ours())
-    process.kill()
-    process.wait()
+    with at_work(root, "--chunk-size", "1", "--workers", "2"):
+        assert any("loky" in command for command in ours())
     deadline = time.monotonic() + 15
     while ours() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ours() == set()
+
+
+@pytest.mark.lava
+def test_second_command_keeps_out_of_a_run_folder_at_work(root: Path) -> None:
+    with at_work(root, "--chunk-size", "1") as process:
+        process.send_signal(signal.SIGSTOP)  # so that it is at work for as long as it takes
+        for command in ("simulate", "export", "verify"):
+            run = attempt(root, command)
+            assert run.returncode == 1
+            assert "another spikescr command is at work here" in run.stderr
+
+
+@pytest.mark.lava
+def test_changed_recordings_are_not_resumed_into(root: Path) -> None:
+    """The key of kept chunks holds the files' sizes and times, not their names alone."""
+    with at_work(root, "--chunk-size", "2"):
+        pass
+    recording = root / "tones/low/00000000_nohash_1.wav"
+    before = recording.stat()
+    os.utime(recording, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+    run = attempt(root, "simulate", "--backend", "lava", "--chunk-size", "2", "--resume")
+    os.utime(recording, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert run.returncode == 2
+    assert "holds chunks of another simulation" in run.stderr
+
+
+@pytest.mark.lava
+def test_damaged_chunk_is_named(root: Path) -> None:
+    with at_work(root, "--chunk-size", "2"):
+        pass
+    kept = next((root / "runs/latest/simulation/chunks").glob("[0-9]*.npz"))
+    kept.write_bytes(b"no archive")
+    run = attempt(root, "simulate", "--backend", "lava", "--chunk-size", "2", "--resume")
+    assert run.returncode == 1
+    assert f"{kept.name}: damaged; remove runs/latest/simulation/chunks" in run.stderr
 
 
 def test_chunks_of_another_simulation_are_not_mixed_in(root: Path) -> None:

@@ -1,16 +1,20 @@
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import threading
+import time
 import wave
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from spikescr.data import digits, fit_and_load, load, open_data, read_recording
+from spikescr.data import digits, fit_and_load, load, open_data
+from spikescr.data.audio import read_recording
 from spikescr.errors import DataError
 
 from .conftest import pooled
@@ -101,13 +105,40 @@ def test_second_opening_speaks_nothing(
     assert [len(again.split(split)) for split in ("train", "valid", "test")] == [20, 20, 20]
 
 
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "recording added": (
+        lambda root: shutil.copy(next(root.glob("en_one/*.wav")), root / "en_one" / "more.wav"),
+        "60 of 60 recordings are in their places, 1 other",
+    ),
+    "recording removed": (
+        lambda root: next(root.glob("en_one/sandro-*.wav")).unlink(),
+        "59 of 60 recordings are in their places, 0 others",
+    ),
+    "listed recording removed": (
+        lambda root: next(root.glob("en_one/marcelo-*.wav")).unlink(),
+        "testing_list.txt: line .* does not exist",
+    ),
+    "class emptied": (lambda root: [path.unlink() for path in root.glob("en_one/*")], "en_one: no recordings"),
+    "class removed": (lambda root: shutil.rmtree(root / "en_one"), "en_one: cannot be read: No such file"),
+    "list removed": (lambda root: (root / "testing_list.txt").unlink(), "recordings are in their places"),
+    "everything removed": (
+        lambda root: [shutil.rmtree(path) if path.is_dir() else path.unlink() for path in root.iterdir()],
+        "en_zero: cannot be read: No such file",
+    ),
+}
+
+
 @needs_espeak
-def test_incomplete_folder_is_refused(tmp_path: Path, small: list[digits.Take]) -> None:
-    dataset = open_data("digits", cache=tmp_path)
-    extra = dataset.root / "en_one" / "more.wav"
-    extra.write_bytes(dataset.split("train")[0].path.read_bytes())
-    with pytest.raises(DataError, match=r"digits-v1: 61 recordings instead of 60; delete the folder"):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_folder_that_is_not_as_it_was_made_is_refused(tmp_path: Path, small: list[digits.Take], damage: str) -> None:
+    root = open_data("digits", cache=tmp_path).root
+    spoil, reason = DAMAGES[damage]
+    spoil(root)
+    message = rf"^{root} is not as it was made \(.*{reason}.*\); delete this folder so that it is made again$"
+    with pytest.raises(DataError, match=message):
         open_data("digits", cache=tmp_path)
+    shutil.rmtree(root)
+    assert len(open_data("digits", cache=tmp_path).split("test")) == 20
 
 
 @needs_espeak
@@ -129,6 +160,45 @@ def test_interrupted_generation_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(digits, "_record", record)
     assert len(open_data("digits", cache=tmp_path).split("train")) == 20
+
+
+@pytest.fixture
+def other_maker(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that makes digits in `tmp_path` and never gets beyond the first word."""
+    code = (
+        "import sys, time; from pathlib import Path; from spikescr.data import digits; "
+        "digits._record = lambda *_: time.sleep(600); "
+        "digits.make_digits(Path(sys.argv[1]), digits.takes(digits.voices()))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "digits-v1")]) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".digits-v1-*/utterances.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield process
+        process.kill()
+
+
+@needs_espeak
+def test_what_a_killed_maker_left_is_removed(
+    tmp_path: Path, small: list[digits.Take], other_maker: subprocess.Popen[bytes]
+) -> None:
+    other_maker.kill()
+    other_maker.wait()
+    assert len(list(tmp_path.glob(".digits-v1-*"))) == 1
+    open_data("digits", cache=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["digits-v1"]
+
+
+@needs_espeak
+def test_what_a_living_maker_works_on_stays(
+    tmp_path: Path, small: list[digits.Take], other_maker: subprocess.Popen[bytes]
+) -> None:
+    before = {path for path in tmp_path.rglob("*") if path.suffix != ".wav"}
+    assert len(before) > 20
+    open_data("digits", cache=tmp_path)
+    assert other_maker.poll() is None
+    assert before <= set(tmp_path.rglob("*"))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @needs_espeak

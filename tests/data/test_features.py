@@ -9,9 +9,10 @@ import pytest
 import soundfile
 from sklearn.linear_model import LogisticRegression
 
-from spikescr.data import Item, fit_and_load, fit_preprocessing, load, open_data, read_recording
+from spikescr.data import Item, fit_and_load, load, open_data
+from spikescr.data.audio import read_recording
 from spikescr.data.digits import ENGLISH
-from spikescr.errors import DataError
+from spikescr.errors import DataError, UsageError
 
 from .conftest import Maker, pooled
 
@@ -21,7 +22,7 @@ NAMES = [f"{word}/{n}.wav" for word in ("no", "yes") for n in range(10)]
 
 def test_load_gives_what_the_preprocessing_gives_one_by_one(make_folder: Maker) -> None:
     dataset = open_data(f"folder:{make_folder(NAMES)}")
-    preprocessing = fit_preprocessing(dataset, steps=50, window_s=0.8, bands=20)
+    preprocessing, _ = fit_and_load(dataset, steps=50, window_s=0.8, bands=20)
     items = dataset.split("test")[::-1] + dataset.split("train")[3:5]
     features = load(items, preprocessing)
     assert features.values.shape == (4, 40, 20)
@@ -35,10 +36,9 @@ def test_load_gives_what_the_preprocessing_gives_one_by_one(make_folder: Maker) 
         assert features.steps[index] == steps
 
 
-def test_fit_and_load_is_fit_then_load(make_folder: Maker) -> None:
+def test_fit_and_load_gives_what_load_gives(make_folder: Maker) -> None:
     dataset = open_data(f"folder:{make_folder(NAMES)}")
     preprocessing, features = fit_and_load(dataset, steps=40)
-    assert fit_preprocessing(dataset, steps=40) == preprocessing
     np.testing.assert_array_equal(load(dataset.split("train"), preprocessing).values, features.values)
     assert preprocessing.front_end.sample_rate == 8000
 
@@ -52,11 +52,11 @@ def test_training_frames_are_normalised(make_folder: Maker) -> None:
 
 def test_fitting_reads_the_training_split_only(make_folder: Maker) -> None:
     root = make_folder(NAMES, lists={"validation_list.txt": ["no/0.wav"], "testing_list.txt": ["no/1.wav"]})
-    expected = fit_preprocessing(open_data(f"folder:{root}"), steps=40)
+    expected, _ = fit_and_load(open_data(f"folder:{root}"), steps=40)
     for name in ("no/0.wav", "no/1.wav"):
         (root / name).write_bytes(b"spoilt")
     dataset = open_data(f"folder:{root}")
-    assert fit_preprocessing(dataset, steps=40) == expected
+    assert fit_and_load(dataset, steps=40)[0] == expected
     with pytest.raises(DataError, match=r"no/1\.wav: no readable"):
         load(dataset.split("test"), expected)
 
@@ -84,7 +84,7 @@ def test_damaged_training_recording_is_named(make_folder: Maker) -> None:
 
 def test_silence_is_accepted_with_a_warning(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
     dataset = open_data(f"folder:{make_folder(NAMES)}")
-    preprocessing = fit_preprocessing(dataset, steps=40)
+    preprocessing, _ = fit_and_load(dataset, steps=40)
     item = dataset.split("test")[0]
     soundfile.write(item.path, np.zeros(4000), 8000)
     features = load(dataset.split("test"), preprocessing)
@@ -96,7 +96,7 @@ def test_silence_is_accepted_with_a_warning(make_folder: Maker, caplog: pytest.L
 
 def test_long_recordings_are_cut_with_one_warning(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
     dataset = open_data(f"folder:{make_folder(NAMES)}")
-    preprocessing = fit_preprocessing(dataset, steps=40)
+    preprocessing, _ = fit_and_load(dataset, steps=40)
     for seconds, item in zip((1.5, 2.25), dataset.split("test"), strict=True):
         soundfile.write(item.path, np.random.default_rng(0).uniform(-0.1, 0.1, int(8000 * seconds)), 8000)
     assert load(dataset.split("test"), preprocessing).steps.tolist() == [40, 40]
@@ -108,7 +108,7 @@ def test_long_recordings_are_cut_with_one_warning(make_folder: Maker, caplog: py
 
 def test_recordings_of_other_rates_are_resampled(make_folder: Maker) -> None:
     dataset = open_data(f"folder:{make_folder(NAMES)}")
-    preprocessing = fit_preprocessing(dataset, steps=40)
+    preprocessing, _ = fit_and_load(dataset, steps=40)
     item = dataset.split("test")[0]
     tone = 0.3 * np.sin(2 * np.pi * 1000 * np.arange(4000) / 8000)
     soundfile.write(item.path, tone, 8000)
@@ -121,13 +121,20 @@ def test_recordings_of_other_rates_are_resampled(make_folder: Maker) -> None:
 
 
 def test_no_recordings_make_no_features(make_folder: Maker) -> None:
-    preprocessing = fit_preprocessing(open_data(f"folder:{make_folder(NAMES)}"), steps=40)
+    preprocessing, _ = fit_and_load(open_data(f"folder:{make_folder(NAMES)}"), steps=40)
     features = load([], preprocessing)
     assert (len(features), features.values.shape) == (0, (0, 40, 140))
 
 
+def test_more_than_fits_the_memory_is_refused(make_folder: Maker) -> None:
+    preprocessing, _ = fit_and_load(open_data(f"folder:{make_folder(NAMES)}"), steps=40)
+    message = r"^10000000000000 recordings of 40 steps and 140 bands do not fit the memory \(\d+ GiB\): choose fewer "
+    with pytest.raises(UsageError, match=message):
+        load(range(10**13), preprocessing)  # more than there are addresses
+
+
 def test_item_of_any_path_loads(make_folder: Maker, tmp_path: Path) -> None:
-    preprocessing = fit_preprocessing(open_data(f"folder:{make_folder(NAMES)}"), steps=40)
+    preprocessing, _ = fit_and_load(open_data(f"folder:{make_folder(NAMES)}"), steps=40)
     soundfile.write(tmp_path / "own.flac", np.array([0.25]), 48000)
     features = load([Item(tmp_path / "own.flac", "own.flac", label=0)], preprocessing)
     assert features.steps.tolist() == [1]

@@ -1,3 +1,4 @@
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -107,6 +108,18 @@ def test_missing_folder_is_refused(tmp_path: Path) -> None:
         open_data(f"folder:{tmp_path / 'gone'}")
 
 
+def test_missing_folder_of_a_relative_path_is_answered_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        open_data("folder:data/words")
+    assert str(caught.value) == (
+        f"data/words: no such folder; a relative path starts at the current folder, {tmp_path}: "
+        "say where the data set is with --data folder:PATH"
+    )
+
+
 def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file: not a folder$"):
@@ -123,6 +136,50 @@ def test_empty_class_is_refused(make_folder: Maker) -> None:
     root = make_folder(SPOKEN)
     (root / "maybe").mkdir()
     with pytest.raises(DataError, match=r"words/maybe: no recordings \(\.wav or \.flac\) of this class"):
+        open_data(f"folder:{root}")
+
+
+def test_single_class_is_refused(make_folder: Maker) -> None:
+    root = make_folder([name for name in SPOKEN if name.startswith("no/")] + ["_background_noise_/hum.wav"])
+    with pytest.raises(DataError, match=r"words: has one class folder, 'no'; at least two are needed$"):
+        open_data(f"folder:{root}")
+
+
+@pytest.mark.parametrize("name", [b"z\xffro/1.wav", b"no/\xff_nohash_0.wav"])
+def test_name_that_is_not_utf_8_is_refused(make_folder: Maker, name: bytes) -> None:
+    root = make_folder(SPOKEN, lists=LISTS)
+    path = root / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes((root / SPOKEN[0]).read_bytes())
+    with pytest.raises(DataError) as caught:
+        open_data(f"folder:{root}")
+    shown = name.decode(errors="backslashreplace").removesuffix("/1.wav")
+    assert str(caught.value) == f"{root}/{shown}: the name is not UTF-8; rename it"
+    assert str(caught.value).isprintable()
+
+
+def test_folder_whose_path_is_not_utf_8_is_refused(make_folder: Maker) -> None:
+    root = make_folder(SPOKEN)
+    moved = root.rename(root.with_name(os.fsdecode(b"w\xe4ter")))
+    with pytest.raises(DataError, match=r"^\S+/w\\xe4ter: the name is not UTF-8; rename it$"):
+        open_data(f"folder:{moved}")
+
+
+def test_other_names_need_not_be_utf_8(make_folder: Maker) -> None:
+    root = make_folder(SPOKEN)
+    (root / os.fsdecode(b"_\xff")).mkdir()
+    (root / os.fsdecode(b"no/\xff.txt")).write_text("not a recording")
+    assert open_data(f"folder:{root}").classes == ("no", "yes")
+
+
+@pytest.mark.parametrize("name", ["validation_list.txt", "testing_list.txt"])
+@pytest.mark.parametrize("within", ["", "x.wav"])
+def test_folder_in_place_of_a_list_is_refused(make_folder: Maker, name: str, within: str) -> None:
+    root = make_folder([*SPOKEN, f"{name}/{within}"] if within else SPOKEN)
+    (root / name).mkdir(exist_ok=True)
+    with pytest.raises(
+        DataError, match=rf"words/{name}: is a folder; expected a text file with one recording per line"
+    ):
         open_data(f"folder:{root}")
 
 
@@ -162,8 +219,8 @@ def test_too_few_recordings_to_split_are_refused(make_folder: Maker) -> None:
 
 
 def test_three_recordings_of_a_word_can_be_split(make_folder: Maker) -> None:
-    dataset = open_data(f"folder:{make_folder(['no/1.wav', 'no/2.wav', 'no/3.wav'])}")
-    assert [len(dataset.split(split)) for split in SPLITS] == [1, 1, 1]
+    dataset = open_data(f"folder:{make_folder([f'{word}/{n}.wav' for word in ('no', 'yes') for n in range(3)])}")
+    assert [len(dataset.split(split)) for split in SPLITS] == [2, 2, 2]
 
 
 def test_word_without_training_recordings_is_reported(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:

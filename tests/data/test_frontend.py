@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spikescr.data import FrontEnd, Normaliser, Preprocessing
-from spikescr.data.frontend import mel_filters
+from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing, mel_filters
 from spikescr.errors import UsageError
 
 
@@ -229,3 +228,24 @@ def test_impossible_normaliser_is_refused() -> None:
 def test_design_refuses_what_is_not_positive(change: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(change))} must be a positive number. Got"):
         FrontEnd.design(8000, **({"steps": 40} | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 8001}, "steps must be at most 8000, the data's samples per second. Got 8001"),
+        ({"steps": 100_000_000}, "steps must be at most 8000, .* Got 100000000"),
+        ({"window_s": 60.1}, "window_s must be at most 60. Got 60.1"),
+        ({"window_s": 1e300}, r"window_s must be at most 60. Got 1e\+300"),
+        ({"bands": 10**9}, "bands must be at most 1000. Got 1000000000"),
+    ],
+)
+def test_design_refuses_what_is_absurd(change: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        FrontEnd.design(8000, **({"steps": 40} | change))
+
+
+def test_design_takes_as_many_steps_as_samples() -> None:
+    front_end = FrontEnd.design(8000, steps=8000, window_s=0.01)
+    assert (front_end.hop, front_end.window_steps) == (1, 80)
+    assert front_end.log_mel(speechlike(0.01, 8000), 8000).shape == (80, 140)

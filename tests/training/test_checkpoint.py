@@ -12,7 +12,7 @@ import torch
 from helpers import SMALL, calibrated_model
 
 from spikescr.checkpoint import METADATA_KEY, CheckpointInfo, load_checkpoint, save_checkpoint
-from spikescr.data import FrontEnd, Normaliser, Preprocessing
+from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
 from spikescr.errors import CheckpointError
 from spikescr.model import SpikeSCR
 from spikescr.training import TrainConfig

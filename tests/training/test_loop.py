@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spikescr.checkpoint import load_checkpoint
-from spikescr.data import DataSet, Item, fit_preprocessing, load
+from spikescr.data import DataSet, Item, fit_and_load, load
 from spikescr.errors import SpikescrError
 from spikescr.files import sha256
 from spikescr.runs import RunFolder
@@ -39,7 +39,7 @@ def test_learns_and_leaves_a_checkpoint_that_gives_the_same_accuracy(
     assert int(model.sem.current.norm.num_batches_tracked) == 4 * result.best.epoch  # steps in train mode
     assert info.model.classes == 2
     assert info.training == result.config
-    assert info.preprocessing == fit_preprocessing(dataset, steps=20, window_s=0.5, bands=20)
+    assert info.preprocessing == fit_and_load(dataset, steps=20, window_s=0.5, bands=20)[0]
     found = evaluate(model, Split.of(load(dataset.split("valid"), info.preprocessing)), 64)
     assert found.accuracy == result.best.valid_accuracy
     assert found.loss == pytest.approx(result.best.valid_loss, rel=1e-5)
