@@ -400,6 +400,8 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
         own = [row for row in rows if row["varied"] == name]
         axis.plot([row["value"] for row in own], [row["ms"] for row in own], marker="o")
         axis.set(xlabel=name, ylabel="ms per sample, one core", xscale="log", yscale="log")
+        axis.set_xticks([row["value"] for row in own], [f"{row['value']:g}" for row in own])
+        axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     figure.savefig(file)
 
 
