@@ -102,12 +102,13 @@ class RunFolder:
         """
         handle = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SpikescrError(
+                    f"{self.path}: another spikescr command is at work here; wait for it or choose another --run"
+                ) from error
             yield
-        except BlockingIOError as error:
-            raise SpikescrError(
-                f"{self.path}: another spikescr command is at work here; wait for it or choose another --run"
-            ) from error
         finally:
             os.close(handle)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from spikescr.sim.program import IntArray
 
-ABSENT: Any = np.empty(0)
 NO_INTS: IntArray = np.empty(0, np.int64)
-Allocate = Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
