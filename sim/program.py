@@ -95,7 +95,8 @@ class Synapse(Operation):
 
     Counts: spikes, sum of x[t] (events arriving; non-zero entries for VALUES). x SPIKES: ac[t] = sum_k fan_out_k *
     sum(x[t - delay_k]); x VALUES: the same with non-zero entries, as mac. A CLOCK input is bias additions. bias: the
-    width for every tick. discarded: the ac of the steps without a tick, where gated.
+    width for every tick. discarded: the ac of the steps without a tick, where gated. entries, graded: of x[t], SPIKES
+    or VALUES; synops and synops_graded from them as ac from events; synops_discarded as discarded.
     """
 
     x: Port
@@ -148,7 +149,8 @@ class Rotary(Operation):
         y[2i+1] = x[2i] sin[p, i] + x[2i+1] cos[p, i]
 
     per head of 2 * cos.shape[1] channels; tables (steps, D/2). Without a tick the output is 0. Counts: spikes, sum
-    of x; ac, 2 for each event.
+    of x; ac, 2 for each event (x VALUES: mac, 2 for each non-zero entry); entries, graded; synops and synops_graded, 2
+    for each of them.
     """
 
     x: Port

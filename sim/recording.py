@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("spikes", "fired", "ac", "ac_quadratic", "discarded", "mac", "bias", "neuron")
+KINDS = (
+    "spikes", "fired", "ac", "ac_quadratic", "discarded", "mac", "bias", "neuron",
+    "entries", "graded", "synops", "synops_graded", "synops_discarded",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,10 @@ class Ledger:
     spikes: events arriving. fired: spikes put out by a neuron. ac: accumulations. ac_quadratic: what attention in the
     order (Q K^T) V would have accumulated. discarded: those of ac that were gated away. mac: multiply-accumulates.
     bias: clocked-axon additions. neuron: membrane updates.
+
+    What other conventions of counting need, for synapses and rotary positions: entries, non-zero entries arriving (an
+    integer n is one); graded, those of them that are not 1; synops, entry x synapse, one operation each; synops_graded,
+    those of graded entries; synops_discarded, those whose result was gated away.
     """
 
     operations: tuple[str, ...]

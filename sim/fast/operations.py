@@ -13,6 +13,13 @@ import numpy as np
 from numba import njit
 
 from spikescr.sim.fast.kernels import KERNEL, ticks_at
+from spikescr.sim.recording import KINDS
+
+SPIKES, AC, DISCARDED, BIAS = (KINDS.index(kind) for kind in ("spikes", "ac", "discarded", "bias"))
+ENTRIES, GRADED = KINDS.index("entries"), KINDS.index("graded")
+SYNOPS, SYNOPS_GRADED, SYNOPS_DISCARDED = (
+    KINDS.index(kind) for kind in ("synops", "synops_graded", "synops_discarded")
+)
 
 
 @njit(**KERNEL)
@@ -215,20 +222,46 @@ def count_arrivals(out, rows, cum, factor):
 
 
 @njit(**KERNEL)
-def count_synapse(spikes, cost, discarded, bias, rows, cum, delays, fan_outs, clock, width, biased, gated):
-    """Counts (P, B) of a synapse, as the docstring of `program.Synapse` says; `discarded` only where `gated`."""
+def count_tally(counts, rows, tally, fan_out):
+    """Counts (kinds, P, B): entries and graded entries of each row, and `fan_out` synops for each."""
+    lo, hi, base = rows
+    for b in range(len(lo)):
+        for n in range(lo[b], hi[b]):
+            r = base[b] + n - lo[b]
+            counts[ENTRIES, n, b] = tally[r, 0]
+            counts[GRADED, n, b] = tally[r, 1]
+            counts[SYNOPS, n, b] = fan_out * tally[r, 0]
+            counts[SYNOPS_GRADED, n, b] = fan_out * tally[r, 1]
+
+
+@njit(**KERNEL)
+def count_synapse(counts, kind, rows, cum, tally, delays, fan_outs, clock, width, biased, gated):  # noqa: PLR0912
+    """Counts (kinds, P, B) of a synapse, as the docstring of `program.Synapse` says; its operations are of `kind`.
+
+    tally: entries and graded entries of each row, of size 0 for a clock.
+    """
     lo, hi, base = rows
     clo, chi, cbase, cptr = clock
+    spikes, cost, bias = counts[SPIKES], counts[kind], counts[BIAS]
+    synops, synops_graded = counts[SYNOPS], counts[SYNOPS_GRADED]
     period = len(spikes)
     for b in range(len(lo)):
         for n in range(lo[b], hi[b]):
             r = base[b] + n - lo[b]
             count = cum[r + 1] - cum[r]
-            if count:
-                spikes[n, b] = count
+            if not count:
+                continue
+            spikes[n, b] = count
+            for k in range(len(delays)):
+                if n + delays[k] < period:
+                    cost[n + delays[k], b] += fan_outs[k] * count
+            if len(tally):
+                counts[ENTRIES, n, b] = tally[r, 0]
+                counts[GRADED, n, b] = tally[r, 1]
                 for k in range(len(delays)):
                     if n + delays[k] < period:
-                        cost[n + delays[k], b] += fan_outs[k] * count
+                        synops[n + delays[k], b] += fan_outs[k] * tally[r, 0]
+                        synops_graded[n + delays[k], b] += fan_outs[k] * tally[r, 1]
         if biased:
             for n in range(clo[b], chi[b]):
                 r = cbase[b] + n - clo[b]
@@ -236,7 +269,9 @@ def count_synapse(spikes, cost, discarded, bias, rows, cum, delays, fan_outs, cl
         if gated:
             for n in range(lo[b], min(hi[b] + delays[-1], period)):
                 if ticks_at(clo, chi, cbase, cptr, b, n) == 0:
-                    discarded[n, b] = cost[n, b]
+                    counts[SYNOPS_DISCARDED, n, b] = synops[n, b]
+                    if kind == AC:
+                        counts[DISCARDED, n, b] = cost[n, b]
 
 
 @njit(**KERNEL)

@@ -12,6 +12,7 @@ from spikescr.sim.program import Attention, Gate, IntArray, Neuron, Operation, P
 from spikescr.sim.recording import KINDS
 
 KIND = {name: row for row, name in enumerate(KINDS)}
+_TALLIED = ("entries", "graded", "synops", "synops_graded")
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,11 @@ def _kinds(operation: Operation) -> list[int]:
     names: tuple[str, ...] = ()
     match operation:
         case Synapse():
-            names = ("spikes", "ac", "mac", "discarded", "bias")
+            names = ("spikes", "ac", "mac", "discarded", "bias", *_TALLIED, "synops_discarded")
         case Neuron():
             names = ("fired", "neuron")
         case Rotary():
-            names = ("spikes", "ac")
+            names = ("spikes", "ac", "mac", *_TALLIED)
         case Attention():
             names = ("spikes", "ac", "ac_quadratic")
         case Gate():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spikescr.sim.fast import routing
 from spikescr.sim.fast.memory import Buffers
 from spikescr.sim.fast.signals import NO_INTS, Events, Geometry, Rows, Values
-from spikescr.sim.program import IntArray, Port
+from spikescr.sim.program import IntArray, Port, Signal
 
 NO_PLACES: NDArray[np.int32] = np.empty(0, np.int32)
 
@@ -96,6 +96,20 @@ class Ports:
             cum = self.buffers(f"{'+'.join(port.sources)} nonzero", (values.rows.count + 1,), np.int64)
             routing.count_nonzero(values.packed, cum)
             self.ports[key] = cum
+        return self.ports[key]
+
+    def _tally(self, port: Port) -> IntArray:
+        """Non-zero entries and graded entries that arrive at a port in each of its rows, (rows, 2)."""
+        key = (port.sources, "tally")
+        if key not in self.ports:
+            arrived = self._values(port) if port.signal is Signal.VALUES else self._events(port)
+            found = self.buffers(f"{'+'.join(port.sources)} tally", (arrived.rows.count, 2), np.int64)
+            if isinstance(arrived, Values):
+                routing.tally_values(arrived.packed, found)
+            else:
+                seen = np.zeros(0 if arrived.unique else port.width, np.int64)
+                routing.tally_events(arrived.ptr, arrived.idx, arrived.mult, seen, found)
+            self.ports[key] = found
         return self.ports[key]
 
     def _clock(self, port: Port | None) -> tuple[Rows, tuple[IntArray, ...]]:

@@ -63,6 +63,40 @@ def count_nonzero(packed, cum):
 
 
 @njit(**KERNEL)
+def tally_values(packed, out):
+    """out (rows, 2): non-zero entries of each row, and those of them that are not 1."""
+    for r in range(len(packed)):
+        entries = graded = 0
+        for j in range(packed.shape[1]):
+            entries += packed[r, j] != 0
+            graded += (packed[r, j] != 0) & (packed[r, j] != 1)
+        out[r, 0], out[r, 1] = entries, graded
+
+
+@njit(**KERNEL)
+def tally_events(ptr, idx, mult, seen, out):
+    """out (rows, 2): channels with events in each row, and those with more than one.
+
+    seen: (N,) zeros where a channel may stand twice in a row, else of size 0.
+    """
+    for r in range(len(out)):
+        entries = graded = 0
+        if len(seen):
+            for e in range(ptr[r], ptr[r + 1]):
+                seen[idx[e]] += mult[e] if len(mult) else 1
+            for e in range(ptr[r], ptr[r + 1]):
+                entries += seen[idx[e]] > 0
+                graded += seen[idx[e]] > 1
+                seen[idx[e]] = 0
+        else:
+            entries = ptr[r + 1] - ptr[r]
+            if len(mult):
+                for e in range(ptr[r], ptr[r + 1]):
+                    graded += mult[e] > 1
+        out[r, 0], out[r, 1] = entries, graded
+
+
+@njit(**KERNEL)
 def list_events(packed, ptr, idx, cum, mult):
     """Event list of packed non-negative integers; `mult` of size 0: all are 0 or 1 and cum is not filled."""
     p = 0

@@ -31,6 +31,8 @@ from spikescr.sim.recording import KINDS, Ledger, Recording
 
 Array = NDArray[Any]
 Step = Callable[[int], Array]
+TALLIED = [KIND["entries"], KIND["graded"]]
+SYNOPS = [KIND["synops"], KIND["synops_graded"]]
 
 
 class Stepwise:
@@ -125,25 +127,32 @@ class Stepwise:
         counts, weights = self.counts[synapse.name], self.plan.weights[synapse.name]
         depth = int(weights.delays.max()) + 1
         history = self._zeros(synapse.x.width, depth=depth)
-        arrived = np.zeros((depth, self.samples), np.int64)
+        arrived = np.zeros((depth, 3, self.samples), np.int64)
         kernels = [np.ascontiguousarray(tap.weight.T, self.dtype) for tap in synapse.taps]
         kind = KIND[{Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[synapse.x.signal]]
 
         def step(n: int) -> Array:
             x = history[n % depth] = self._port(synapse.x)
-            arrived[n % depth] = counts[KIND["spikes"], n] = _events(x, synapse.x.signal)
+            arrived[n % depth] = _events(x, synapse.x.signal), *_tally(x)
+            counts[KIND["spikes"], n] = arrived[n % depth, 0]
+            if synapse.x.signal is not Signal.CLOCK:
+                counts[TALLIED, n] = arrived[n % depth, 1:]
             y = self._zeros(synapse.width)
             for tap, kernel in zip(synapse.taps, kernels, strict=True):
                 past = (n - tap.delay) % depth
                 y += history[past] * kernel if kernel.ndim == 1 else history[past] @ kernel
-                counts[kind, n] += tap.fan_out * arrived[past]
+                counts[kind, n] += tap.fan_out * arrived[past, 0]
+                if synapse.x.signal is not Signal.CLOCK:
+                    counts[SYNOPS, n] += tap.fan_out * arrived[past, 1:]
             if synapse.clock is not None:
                 ticks = self._ticks(synapse.clock)
                 if synapse.bias is not None:
                     y += weights.bias * ticks[:, None].astype(self.dtype)
                     counts[KIND["bias"], n] += synapse.width * ticks
-                if synapse.gated and synapse.x.signal is Signal.SPIKES:
-                    counts[KIND["discarded"], n] = np.where(ticks == 0, counts[kind, n], 0)
+                if synapse.gated and synapse.x.signal is not Signal.CLOCK:
+                    counts[KIND["synops_discarded"], n] = np.where(ticks == 0, counts[KIND["synops"], n], 0)
+                    if synapse.x.signal is Signal.SPIKES:
+                        counts[KIND["discarded"], n] = np.where(ticks == 0, counts[kind, n], 0)
             return y
 
         return step
@@ -205,7 +214,10 @@ class Stepwise:
             y[ticking, 1::2] = even * sin + odd * cos
             position[ticking] += 1
             counts[KIND["spikes"], n] = _events(x, rotary.x.signal)
-            counts[KIND["ac"], n] = 2 * counts[KIND["spikes"], n]
+            kind = KIND["mac" if rotary.x.signal is Signal.VALUES else "ac"]
+            counts[kind, n] = 2 * counts[KIND["spikes"], n]
+            counts[TALLIED, n] = _tally(x)
+            counts[SYNOPS, n] = 2 * counts[TALLIED, n]
             return y
 
         return step
@@ -236,6 +248,12 @@ class Stepwise:
             return y.reshape(self.samples, attention.width)
 
         return step
+
+
+def _tally(x: Array) -> tuple[IntArray, IntArray]:
+    """Non-zero entries of each sample of x (B, N), and those of them that are not 1."""
+    live = x != 0
+    return np.count_nonzero(live, axis=1), np.count_nonzero(live & (x != 1), axis=1)
 
 
 def _events(x: Array, signal: Signal) -> IntArray:

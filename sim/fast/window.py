@@ -32,6 +32,7 @@ from spikescr.sim.program import (
 from spikescr.sim.recording import Ledger, Recording
 
 NO_COUNTS: IntArray = np.empty((0, 0), np.int64)
+NO_TALLY: IntArray = np.empty((0, 2), np.int64)
 NO_SPIKES: NDArray[np.bool_] = np.empty((0, 0, 0), np.bool_)
 NO_MEMBRANES: FloatArray = np.empty((0, 0, 0))
 # From this share of events to (rows x inputs) on, a dense product is faster than adding a row of weights per event.
@@ -120,10 +121,10 @@ class Window(Ports):
             rows, cum = events.rows, events.cum
         kind = {Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[signal]
         _, clock = self._clock(synapse.clock)
+        tally = NO_TALLY if signal is Signal.CLOCK else self._tally(synapse.x)
         operations.count_synapse(
-            counts[KIND["spikes"]], counts[KIND[kind]], counts[KIND["discarded"]], counts[KIND["bias"]],
-            rows.arrays, cum, weights.delays, weights.fan_outs, clock, synapse.width,
-            synapse.bias is not None, synapse.gated and kind == "ac",
+            counts, KIND[kind], rows.arrays, cum, tally, weights.delays, weights.fan_outs, clock, synapse.width,
+            synapse.bias is not None, synapse.gated and kind != "bias",
         )  # fmt: skip
 
     def _currents(self, synapse: Synapse) -> tuple[tuple[Any, ...], list[tuple[Rows, int, int]]]:
@@ -273,7 +274,9 @@ class Window(Ports):
             raise BackendError(f"fast: {operation.name}: more ticks than the {len(cos)} positions of its tables")
         counts = self.counts[operation.name]
         operations.count_arrivals(counts[KIND["spikes"]], arrived.arrays, cum, 1)
-        operations.count_arrivals(counts[KIND["ac"]], arrived.arrays, cum, 2)
+        kind = KIND["mac" if operation.x.signal is Signal.VALUES else "ac"]
+        operations.count_arrivals(counts[kind], arrived.arrays, cum, 2)
+        operations.count_tally(counts, arrived.arrays, self._tally(operation.x), 2)
         self.signals[operation.name] = Values(rows, packed)
 
     def _attention(self, operation: Attention) -> None:

@@ -21,6 +21,12 @@ def events(x: FloatArray, signal: Signal) -> IntArray:
     return x.sum(axis=1).astype(np.int64)
 
 
+def tally(x: FloatArray) -> tuple[IntArray, IntArray]:
+    """Non-zero entries of each sample of x (B, N), and those of them that are not 1."""
+    live = x != 0
+    return live.sum(axis=1), (live & (x != 1)).sum(axis=1)
+
+
 class StepInPort(PyInPortVectorDense):
     """An input port that sums its sources without a start at zeros and a copy for each."""
 

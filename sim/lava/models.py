@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spikescr.sim import program as ops
 from spikescr.sim.lava import processes
-from spikescr.sim.lava.base import OperationModel, StepInPort, events
+from spikescr.sim.lava.base import OperationModel, StepInPort, events, tally
 from spikescr.sim.program import FloatArray, IntArray, Signal
 
 
@@ -51,7 +51,8 @@ class SinkModel(OperationModel):
 class SynapseModel(OperationModel):
     """y[t] = sum_k W_k x[t - delay_k] + bias * clock[t].
 
-    `history`: the last inputs (depth, B, in), step n in row n % depth; `arrived`: their events (depth, B).
+    `history`: the last inputs (depth, B, in), step n in row n % depth; `arrived`: their events, non-zero entries and
+    graded entries (depth, 3, B).
     """
 
     x: PyInPort = LavaPyType(StepInPort, float)
@@ -64,35 +65,39 @@ class SynapseModel(OperationModel):
         operation = self.operation
         self.depth = 1 + max(tap.delay for tap in operation.taps)
         self.history = np.zeros((self.depth, self.batch, operation.x.width))
-        self.arrived = np.zeros((self.depth, self.batch), np.int64)
+        self.arrived = np.zeros((self.depth, 3, self.batch), np.int64)
         # gemm reads a transposed view as it is; the sum over inputs runs along contiguous memory.
         self.kernels = [tap.weight if tap.weight.ndim == 1 else tap.weight.T for tap in operation.taps]
         self.product = np.empty((self.batch, operation.width))
 
     def _step(self, n: int) -> None:
         operation = self.operation
-        y, arrived, cost = self._accumulate(self.x.recv(), n)
+        y, arrived, (cost, synops, graded) = self._accumulate(self.x.recv(), n)
         kind = {Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[operation.x.signal]
-        counts = {"spikes": arrived, kind: cost}
+        counts = {"spikes": arrived[0], kind: cost}
+        if kind != "bias":
+            counts |= {"entries": arrived[1], "graded": arrived[2], "synops": synops, "synops_graded": graded}
         if operation.clock is not None:
             clock = self.clock.recv()
             ticks = events(clock, Signal.CLOCK)
             if operation.bias is not None:
                 y += operation.bias * clock
                 counts["bias"] = operation.width * ticks + counts.get("bias", 0)
-            if operation.gated and kind == "ac":
-                counts["discarded"] = np.where(ticks == 0, cost, 0)
+            if operation.gated and kind != "bias":
+                counts["synops_discarded"] = np.where(ticks == 0, synops, 0)
+                if kind == "ac":
+                    counts["discarded"] = np.where(ticks == 0, cost, 0)
         self.y.send(y)
         for name, amount in counts.items():
             self.count(name, n, amount)
 
     def _accumulate(self, x: FloatArray, n: int) -> tuple[FloatArray, IntArray, IntArray]:
-        """The sum over taps (B, width), the events of x (B,) and the events x synapses of all taps (B,) at step n."""
+        """Sum over taps (B, width); events, entries, graded entries of x, and each x synapses of all taps (3, B)."""
         now = n % self.depth
         self.history[now] = x
-        self.arrived[now] = events(x, self.operation.x.signal)
+        self.arrived[now] = (events(x, self.operation.x.signal), *tally(x))
         y = np.zeros((self.batch, self.operation.width))
-        cost = np.zeros(self.batch, np.int64)
+        cost = np.zeros((3, self.batch), np.int64)
         for tap, kernel in zip(self.operation.taps, self.kernels, strict=True):
             row = (n - tap.delay) % self.depth  # a row not written yet in this batch is zero
             if self.arrived[row].any():
@@ -213,9 +218,13 @@ class RotaryModel(OperationModel):
             len(ticking), x.shape[1]
         )
         self.position[ticking] += 1
-        arrived = events(x, operation.x.signal)
+        arrived, (entries, graded) = events(x, operation.x.signal), tally(x)
         self.count("spikes", n, arrived)
-        self.count("ac", n, 2 * arrived)
+        self.count("mac" if operation.x.signal is Signal.VALUES else "ac", n, 2 * arrived)
+        self.count("entries", n, entries)
+        self.count("graded", n, graded)
+        self.count("synops", n, 2 * entries)
+        self.count("synops_graded", n, 2 * graded)
         self.y.send(y)
 
 

@@ -99,6 +99,11 @@ def events(x: np.ndarray, signal: Signal) -> int:
     return int((x != 0).sum()) if signal is Signal.VALUES else int(x.sum())
 
 
+def tally(x: np.ndarray) -> tuple[int, int]:
+    """Entries that are not 0, and those that are neither 0 nor 1."""
+    return sum(value != 0 for value in x), sum(value not in (0, 1) for value in x)
+
+
 def source(s: _Sample, o: Source, n: int) -> tuple[np.ndarray, dict]:
     return (s.inputs[o.name][n] if n < s.program.steps else np.zeros(o.width)), {}
 
@@ -117,18 +122,25 @@ def select(s: _Sample, o: Select, n: int) -> tuple[np.ndarray, dict]:
 
 
 def synapse(s: _Sample, o: Synapse, n: int) -> tuple[np.ndarray, dict]:
-    y, cost = np.zeros(o.width), 0
+    y, cost, synops, graded = np.zeros(o.width), 0, 0, 0
     for tap in o.taps:
         x = s.x(o.x, n - tap.delay)
         y = y + (tap.weight * x if tap.weight.ndim == 1 else tap.weight @ x)
-        cost += events(x, o.x.signal) * (1 if tap.weight.ndim == 1 else len(tap.weight))
+        fan_out = 1 if tap.weight.ndim == 1 else len(tap.weight)
+        cost += events(x, o.x.signal) * fan_out
+        synops, graded = (total + amount * fan_out for total, amount in zip((synops, graded), tally(x), strict=True))
     kind = {Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[o.x.signal]
     counted = {"spikes": events(s.x(o.x, n), o.x.signal), kind: cost}
+    if kind != "bias":
+        counted |= dict(zip(("entries", "graded"), tally(s.x(o.x, n)), strict=True))
+        counted |= {"synops": synops, "synops_graded": graded}
     if o.clock is not None:
         ticks = s.ticks(o.clock, n)
         if o.bias is not None:
             y = y + o.bias * ticks
             counted["bias"] = counted.get("bias", 0) + o.width * ticks
+        if o.gated and kind != "bias" and not ticks:
+            counted["synops_discarded"] = synops
         if o.gated and kind == "ac" and not ticks:
             counted["discarded"] = cost
     return y, counted
@@ -154,8 +166,9 @@ def rotary(s: _Sample, o: Rotary, n: int) -> tuple[np.ndarray, dict]:
                 even, odd = h * D + 2 * i, h * D + 2 * i + 1
                 y[even] = x[even] * o.cos[p, i] - x[odd] * o.sin[p, i]
                 y[odd] = x[even] * o.sin[p, i] + x[odd] * o.cos[p, i]
-    arrived = events(x, o.x.signal)
-    return y, {"spikes": arrived, "ac": 2 * arrived}
+    arrived, (entries, graded) = events(x, o.x.signal), tally(x)
+    counted = {"spikes": arrived, "mac" if o.x.signal is Signal.VALUES else "ac": 2 * arrived}
+    return y, counted | {"entries": entries, "graded": graded, "synops": 2 * entries, "synops_graded": 2 * graded}
 
 
 def attention(s: _Sample, o: Attention, n: int) -> tuple[np.ndarray, dict]:

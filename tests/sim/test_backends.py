@@ -128,6 +128,11 @@ def test_synapse_adds_taps_bias_and_what_the_gate_discards(backend: Callable[...
         "ac": [2 * 3, (1 + 2) * 3, (1 + 2) * 3, 1 * 3],  # 3 synapses for every event that a tap holds
         "discarded": [6, 0, 9, 3],
         "bias": [0, 3, 0, 0],
+        "entries": [1, 1, 0, 0],
+        "graded": [1, 0, 0, 0],  # the 2
+        "synops": [3, 3 + 3, 3 + 3, 3],
+        "synops_graded": [3, 3, 3, 0],
+        "synops_discarded": [3, 0, 6, 3],
     }
     assert counted(got, "g") == {}
 
@@ -145,7 +150,9 @@ def test_depthwise_taps_leave_out_a_delay(backend: Callable[..., Any], signal: S
     got = execute(backend, program, x=[[0, 3], [1, 1]])
     assert got.outputs["out"][:, 0].tolist() == [[0, 6], [1, 2], [0, 0], [0, 1.5], [0.25, 0.5]]
     first = 3 if signal is SPIKES else 1  # a real number is one event, whatever its size
-    assert counted(got, "s") == {"spikes": [first, 2, 0, 0, 0], kind: [first, 2, 0, first, 2]}
+    want = {"spikes": [first, 2, 0, 0, 0], kind: [first, 2, 0, first, 2]}
+    want |= {"entries": [1, 2, 0, 0, 0], "synops": [1, 2, 0, 1, 2]}
+    assert counted(got, "s") == want | {"graded": [1, 0, 0, 0, 0], "synops_graded": [1, 0, 0, 1, 0]}
 
 
 def test_neuron_integrates_fires_resets_and_is_counted_in_its_window(backend: Callable[..., Any]) -> None:
@@ -212,7 +219,14 @@ def test_sums_of_delayed_sources_and_selections(backend: Callable[..., Any]) -> 
     got = execute(backend, program, x=[[0, 2], [1, 1], [3, 0]])
     # x (0, 2) + swapped (2, 0); (1, 1) + (1, 0); (3, 0) + (0, 2) late + (0, 0); (1, 1) late; (3, 0) late
     assert got.outputs["out"][:, 0, 0].tolist() == [22, 12, 23, 11, 3]
-    assert counted(got, "s") == {"spikes": [4, 3, 5, 2, 3], "ac": [4, 3, 5, 2, 3]}
+    assert counted(got, "s") == {
+        "spikes": [4, 3, 5, 2, 3],
+        "ac": [4, 3, 5, 2, 3],
+        "entries": [2, 2, 2, 2, 1],  # of the sums (2, 2), (2, 1), (3, 2), (1, 1), (3, 0)
+        "graded": [2, 1, 2, 0, 1],
+        "synops": [2, 2, 2, 2, 1],
+        "synops_graded": [2, 1, 2, 0, 1],
+    }
 
 
 def test_rotary_counts_positions_by_ticks(backend: Callable[..., Any]) -> None:
@@ -229,7 +243,8 @@ def test_rotary_counts_positions_by_ticks(backend: Callable[..., Any]) -> None:
     got = execute(backend, program, clock=[1, 0, 1], x=[[1, 0, 0, 2], [1, 1, 1, 1], [1, 1, 0, 2]])
     turned = [0.5 - 0.25, 0.25 + 0.5, -2 * 0.25, 2 * 0.5]
     assert got.outputs["out"][:, 0].tolist() == [[1, 0, 0, 2], [0] * 4, turned]
-    assert counted(got, "r") == {"spikes": [3, 4, 4], "ac": [6, 8, 8]}
+    want = {"spikes": [3, 4, 4], "ac": [6, 8, 8], "entries": [2, 4, 3], "synops": [4, 8, 6]}
+    assert counted(got, "r") == want | {"graded": [1, 0, 1], "synops_graded": [2, 0, 2]}
 
 
 def test_attention_reads_what_is_written_a_window_later(backend: Callable[..., Any]) -> None:

@@ -72,6 +72,11 @@ def test_convolution_network_by_hand() -> None:
         "mac": 0,
         "bias": 4,
         "neuron": 4,
+        "entries": 3 + 3,  # channel 0 once, channel 1 twice; three spikes of the neurons
+        "graded": 1,  # the 2 of channel 1
+        "synops": 3 * 6 + 9,
+        "synops_graded": 6,
+        "synops_discarded": 2 * 2 + 2,  # two entries arrive before the first position, one after the last
         "formula_ac": 24 + 9,
         "formula_mac": 0,
     }

@@ -121,24 +121,41 @@ def gate(o, n, at, add):
     return np.array([value if s[i % len(s)] == 1 else 0.0 for i, value in enumerate(at("value", n))])
 
 
+def count_entries(x, add, fan_out=0):
+    entries, graded = np.count_nonzero(x), np.count_nonzero((x != 0) & (x != 1))
+    for kind, amount in (("entries", entries), ("graded", graded)):
+        add(kind, amount)
+        add({"entries": "synops", "graded": "synops_graded"}[kind], fan_out * amount)
+
+
 def synapse(o, n, at, add):
     def number(x):
         return np.count_nonzero(x) if o.x.signal is VALUES else x.sum()
 
     y = np.zeros(o.width)
-    cost = 0
+    cost, entries, graded = 0, 0, 0
     for tap in o.taps:
         x = at("x", n - tap.delay)
         y += tap.weight * x if tap.weight.ndim == 1 else np.array([row @ x for row in tap.weight])
-        cost += number(x) * (1 if tap.weight.ndim == 1 else o.width)
+        fan_out = 1 if tap.weight.ndim == 1 else o.width
+        cost += number(x) * fan_out
+        entries += np.count_nonzero(x) * fan_out
+        graded += np.count_nonzero((x != 0) & (x != 1)) * fan_out
     kind = {SPIKES: "ac", VALUES: "mac", CLOCK: "bias"}[o.x.signal]
     add("spikes", number(at("x", n)))
     add(kind, cost)
+    if kind != "bias":
+        count_entries(at("x", n), add)
+        add("synops", entries)
+        add("synops_graded", graded)
     if o.bias is not None:
         y += o.bias * at("clock", n)[0]
         add("bias", o.width * at("clock", n)[0])
-    if o.gated and kind == "ac" and at("clock", n)[0] == 0:
-        add("discarded", cost)
+    if o.gated and at("clock", n)[0] == 0:
+        if kind == "ac":
+            add("discarded", cost)
+        if kind != "bias":
+            add("synops_discarded", entries)
     return y
 
 
@@ -146,6 +163,7 @@ def rotary(o, n, at, add):
     x = at("x", n)
     add("spikes", x.sum())
     add("ac", 2 * x.sum())
+    count_entries(x, add, fan_out=2)
     y = np.zeros(o.width)
     if at("clock", n)[0] == 1:
         p = int(sum(at("clock", m)[0] for m in range(n)))
