@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.export.dialect import CLOCK, LATENCY, OP, PACKED_OPERATIONS, SIGNAL, packed_node, wire
+from spikescr.export.dialect import CLOCK, LATENCY, OP, ORIGIN, PACKED_OPERATIONS, SIGNAL, packed_node, wire
 
 FloatArray = NDArray[np.float64]
 
@@ -73,12 +73,19 @@ class GraphBuilder:
         a, b = self.delayed(a, latency), self.delayed(b, latency)
         return Stream(a.sources + b.sources, a.width, latency)
 
-    def linear(self, name: str, x: Stream, weight: FloatArray, bias: FloatArray | None) -> Stream:
-        """Weights (out, in) applied at once, and a clocked bias (out,): nodes `name`.synapse and `name`.bias."""
-        node = nir.Linear(weight=weight, metadata={LATENCY: x.latency})
-        return self._biased(name, self._add(f"{name}.synapse", node, x), bias)
+    def linear(
+        self, name: str, x: Stream, weight: FloatArray, bias: FloatArray | None, origin: Sequence[str] = ("bias",)
+    ) -> Stream:
+        """Weights (out, in) applied at once, and a clocked bias (out,): nodes `name`.synapse and `name`.bias.
 
-    def convolution(self, name: str, x: Stream, weight: FloatArray, bias: FloatArray | None) -> Stream:
+        origin: what the bias was in the trained network, of "bias" and "batch_norm".
+        """
+        node = nir.Linear(weight=weight, metadata={LATENCY: x.latency})
+        return self._biased(name, self._add(f"{name}.synapse", node, x), bias, origin)
+
+    def convolution(
+        self, name: str, x: Stream, weight: FloatArray, bias: FloatArray | None, origin: Sequence[str] = ("bias",)
+    ) -> Stream:
         """A centred convolution over time, causal by taps and gated by the clock.
 
         Tap j is Delay(j dt), then Linear, or Scale where channels do not mix. The output is late by half a kernel;
@@ -90,6 +97,7 @@ class GraphBuilder:
             x: input.
             weight: kernel (out, in, K) as in PyTorch's Conv1d, or (N, 1, K) for a depthwise one.
             bias: (out,).
+            origin: as in `linear`.
         """
         out, fan_in, taps = weight.shape
         depthwise = fan_in == 1 and out == x.width
@@ -102,7 +110,7 @@ class GraphBuilder:
             node = nir.Scale(kernel[:, 0], metadata=metadata) if depthwise else nir.Linear(kernel, metadata=metadata)
             self._add(f"{name}.synapse.tap{delay}", node, late)
             sources += (f"{name}.synapse.tap{delay}",)
-        current = self._biased(name, Stream(sources, out, latency), bias)
+        current = self._biased(name, Stream(sources, out, latency), bias, origin)
         return self.gate(f"{name}.gate", current, self.clock(latency))
 
     def gate(self, name: str, value: Stream, spike: Stream) -> Stream:
@@ -155,10 +163,10 @@ class GraphBuilder:
         node = nir.Delay(delay=np.full(x.width, steps * self.dt), metadata={LATENCY: latency})
         return self._add(name, node, x, latency=latency)
 
-    def _biased(self, name: str, x: Stream, bias: FloatArray | None) -> Stream:
+    def _biased(self, name: str, x: Stream, bias: FloatArray | None, origin: Sequence[str]) -> Stream:
         if bias is None:
             return x
-        node = nir.Linear(weight=bias[:, None], metadata={LATENCY: x.latency})
+        node = nir.Linear(weight=bias[:, None], metadata={LATENCY: x.latency, ORIGIN: "+".join(origin)})
         return self.joined(x, self._add(f"{name}.bias", node, self.clock(x.latency)))
 
     def _add(

@@ -21,6 +21,9 @@ FORMAT = 1  # version of the dialect, raised when a reader of the previous one w
 OP = "spikescr.op"  # node: "clock" (Input), "wire" (Linear), or a packed operation (NIRGraph)
 LATENCY = "spikescr.latency"  # node: steps by which its output is late against the inputs
 SIGNAL = "spikescr.signal"  # Input: "values" (real numbers) or "spikes" (integer counts)
+# Linear from the clock: what the bias was in the trained network, of "bias" (a layer's own) and "batch_norm", joined
+# by "+". It changes nothing in what is executed; conventions that charge a network for its normalisation ask for it.
+ORIGIN = "spikescr.origin"
 
 GRAPH_FORMAT = "spikescr.format"  # graph: FORMAT
 DT = "spikescr.dt"  # graph: seconds per step

@@ -54,6 +54,7 @@ def _fold_current(name: str, current: Current) -> None:
     if norm.weight is not None:
         scale = scale * norm.weight.detach()
     synapse = current.synapse
+    origin = ("batch_norm",) if synapse.bias is None else ("bias", "batch_norm")
     bias = torch.zeros_like(norm.running_mean) if synapse.bias is None else synapse.bias.detach()
     bias = (bias - norm.running_mean) * scale
     if norm.bias is not None:
@@ -61,4 +62,4 @@ def _fold_current(name: str, current: Current) -> None:
     weight = synapse.weight.detach()
     synapse.weight = nn.Parameter(weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), requires_grad=False)
     synapse.bias = nn.Parameter(bias, requires_grad=False)
-    current.norm = Masked()
+    current.norm = Masked(*origin)

@@ -73,15 +73,15 @@ class _Exporter:
         return self.build.lif(f"{path}.lif", self.current(path, layer.current, x))
 
     def current(self, name: str, current: Current, x: Stream) -> Stream:
-        weight, bias = self.folded(current)
+        weight, bias, origin = self.folded(current)
         if isinstance(current.synapse, TimeConv):
-            return self.build.convolution(name, x, weight, bias)
-        return self.build.linear(name, x, weight, bias)
+            return self.build.convolution(name, x, weight, bias, origin)
+        return self.build.linear(name, x, weight, bias, origin)
 
-    def folded(self, current: Current) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def folded(self, current: Current) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
         if not isinstance(current.norm, Masked) or current.synapse.bias is None:
             raise ExportError(f"{self.paths[current]}: has batch normalisation; fold the model before exporting it")
-        return _array(current.synapse.weight), _array(current.synapse.bias)
+        return _array(current.synapse.weight), _array(current.synapse.bias), current.norm.origin
 
     def mlp(self, mlp: MLP, x: Stream) -> Stream:
         return self.spiking_layer(mlp.contract, self.spiking_layer(mlp.expand, x))
@@ -115,9 +115,9 @@ class _Exporter:
     def gated_convolution(self, sgc: SpikingGatedConvolution, x: Stream) -> Stream:
         path, width = self.paths[sgc], x.width
         x = self.spiking_layer(sgc.depthwise, self.spiking_layer(sgc.pointwise, x))
-        weight, bias = self.folded(sgc.split)
-        value = self.build.linear(f"{path}.value", x, weight[:width], bias[:width])
-        gate = self.build.linear(f"{path}.gate_in", x, weight[width:], bias[width:])
+        weight, bias, origin = self.folded(sgc.split)
+        value = self.build.linear(f"{path}.value", x, weight[:width], bias[:width], origin)
+        gate = self.build.linear(f"{path}.gate_in", x, weight[width:], bias[width:], origin)
         gate = self.spiking_layer(sgc.gate, self.build.lif(f"{path}.gate_in.lif", gate))
         return self.build.lif(f"{path}.gated.lif", self.build.gate(f"{path}.gated.gate", value, gate))
 

@@ -204,6 +204,7 @@ class _Lowering:
             delay = self.fused.own_delay(member)
             taps.append(Tap(0 if delay is None else self._delay_steps(delay), weight))
         taps.sort(key=lambda tap: tap.delay)
+        bias = self.graph.nodes[biases[0]] if biases else None
         clock = self._port(biases[0]) if biases else None
         gate_clock = self._gate_clock(members)
         self._add(
@@ -214,7 +215,8 @@ class _Lowering:
                 latency=self.top.latency(members[0]),
                 x=self._sum(self.fused.source(weighted[0]), self.fused.own_delay(weighted[0]) or weighted[0]),
                 taps=tuple(taps),
-                bias=np.asarray(self.graph.nodes[biases[0]].weight, np.float64)[:, 0] if biases else None,
+                bias=None if bias is None else np.asarray(bias.weight, np.float64)[:, 0],
+                origin=() if bias is None else tuple(bias.metadata.get(dialect.ORIGIN, "bias").split("+")),
                 clock=gate_clock if clock is None else clock,
                 gated=gate_clock is not None and clock in (None, gate_clock),
             )

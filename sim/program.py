@@ -91,7 +91,8 @@ class Synapse(Operation):
     """Weighted connection, over time where it has several taps: y[t] = sum_k W_k x[t - delay_k] + bias * clock[t].
 
     `clock` is there where `bias` is not None or `gated` is true. `gated` says that all of the output goes through
-    gates that this same clock opens: what is accumulated while it does not tick is discarded.
+    gates that this same clock opens: what is accumulated while it does not tick is discarded. `origin`: what the bias
+    was in the trained network, of "bias" and "batch_norm".
 
     Counts: spikes, sum of x[t] (events arriving; non-zero entries for VALUES). x SPIKES: ac[t] = sum_k fan_out_k *
     sum(x[t - delay_k]); x VALUES: the same with non-zero entries, as mac. A CLOCK input is bias additions. bias: the
@@ -104,6 +105,7 @@ class Synapse(Operation):
     bias: FloatArray | None = None
     clock: Port | None = None
     gated: bool = False
+    origin: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

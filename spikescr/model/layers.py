@@ -30,7 +30,14 @@ def valid_mask(steps: Tensor, window: int, dtype: torch.dtype) -> Tensor:
 
 
 class Masked(nn.Module):
-    """Zeroes padded steps; what is left of a batch normalisation once it is folded away."""
+    """Zeroes padded steps; what is left of a batch normalisation once it is folded away.
+
+    origin: what the bias of the synapse before it came from, of "bias" (the synapse's own) and "batch_norm".
+    """
+
+    def __init__(self, *origin: str) -> None:
+        super().__init__()
+        self.origin = origin
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Returns x (T, B, N) times valid (T, B, 1)."""
