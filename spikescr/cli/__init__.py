@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("spikescr.cli.train", "Train SpikeSCR on recordings of words."),
     "export": ("spikescr.cli.export", "Write the trained network as a NIR graph."),
     "simulate": ("spikescr.cli.simulate", "Execute the graph on recordings and count its operations."),
+    "energy": ("spikescr.cli.energy", "Audit a simulation's energy: what was executed, what conventions say."),
     "verify": ("spikescr.cli.verify", "Compare every spike of the graph with the trained network's."),
 }
 
