@@ -12,6 +12,7 @@ What differs from what was executed, operation by operation (executed minus form
   coincidences of q and k.
 - `attention_order`: Q (K^T V) was executed, not (Q K^T) V.
 - `rotary`: two additions for each spike that is turned; the formula leaves them out.
+- `cut_off`: what arrives so late that the run ends before all taps have passed (networks that fire on their own).
 
 Bias additions and membrane updates are in neither figure; they are counted apart.
 """
@@ -36,7 +37,7 @@ from spikescr.sim.program import (
 )
 from spikescr.sim.recording import Ledger
 
-CAUSES = ("padding", "zero_input", "attention_correlation", "attention_order", "rotary")
+CAUSES = ("padding", "zero_input", "attention_correlation", "attention_order", "rotary", "cut_off")
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,14 @@ class _Evaluation:
         events = self.ledger.of(operation.name, "spikes")
         if operation.x.signal is Signal.SPIKES:
             self.ac[row] = fan_out * self._shifted(events, self._centre(operation))
+            self.causes["cut_off"][row, 0] = (self.ledger.of(operation.name, "ac") - self.ac[row]).sum(axis=0)
         elif operation.x.signal is Signal.VALUES:
             width, start = operation.x.width, operation.latency or 0
             self.mac[row, start : start + self.program.steps] = fan_out * width
             padded = self.program.steps - self.valid
             self.causes["padding"][row, 1] = -fan_out * width * padded
             self.causes["zero_input"][row, 1] = fan_out * (events.sum(axis=0) - width * self.valid)
+            self.causes["cut_off"][row, 1] = (self.ledger.of(operation.name, "mac") - fan_out * events).sum(axis=0)
 
     def _rotary(self, row: int, operation: Rotary) -> None:
         self.causes["rotary"][row, 0] = self.ledger.of(operation.name, "ac").sum(axis=0)

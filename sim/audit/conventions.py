@@ -24,6 +24,7 @@ CAUSES = (
     "normalisation",
     "neuron_updates",
     "residual_sums",
+    "cut_off",  # what arrives so late that the run ends before all taps have passed
     "uncounted",  # operations that a convention does not see at all
 )
 

@@ -103,15 +103,15 @@ def _flags(values: Iterable[bool]) -> NDArray[np.bool_]:
 class _Sums:
     """Additions that join the sources of ports, as a framework makes them: one after the other, each once.
 
-    A port's first sources may be a sum that exists already (a residual stream that grows); then only the rest is added.
-    Where both operands are 0 or 1 throughout, only spikes are added, else every entry. A partial sum of which nothing
-    tells whether it is 0 or 1 is taken for not.
+    Some of a port's sources may be a sum that exists already (a residual stream that grows); then only the rest is
+    added. Where both operands are 0 or 1 throughout, only spikes are added, else every entry. A partial sum of which
+    nothing tells whether it is 0 or 1 is taken for not.
     """
 
     def __init__(self, program: Program, counts: IntArray, valid: IntArray) -> None:
         self.program, self.counts, self.valid = program, counts, valid
         self.rows = {operation.name: row for row, operation in enumerate(program.operations)}
-        self.readers = {o.x.sources: o.name for o in program.operations if isinstance(o, Synapse | Rotary)}
+        self.readers = {frozenset(o.x.sources): o.name for o in program.operations if isinstance(o, Synapse | Rotary)}
         ports = (port for operation in program.operations for port in operation.ports.values())
         self.joined = {p.sources: p for p in ports if len(p.sources) > 1 and p.signal is not Signal.CLOCK}
 
@@ -119,12 +119,14 @@ class _Sums:
         """Additions, charged to the source that is added (operations, samples)."""
         found: IntArray = np.zeros((len(self.counts), len(self.valid)), np.int64)
         for sources, port in self.joined.items():
-            start = max((n for n in range(2, len(sources)) if sources[:n] in self.joined), default=1)
-            for stop in range(start, len(sources)):
-                left, right = self._known(sources[:stop]), self._known(sources[stop : stop + 1])
-                found[self.rows[sources[stop]]] += np.where(
-                    left[0] & right[0], left[1] + right[1], port.width * self.valid
-                )
+            done = max((other for other in self.joined if set(other) < set(sources)), key=len, default=())
+            rest = sorted(set(sources) - set(done), key=self.rows.__getitem__)
+            if not done:
+                done, rest = (rest[0],), rest[1:]
+            for source in rest:
+                left, right = self._known(done), self._known((source,))
+                found[self.rows[source]] += np.where(left[0] & right[0], left[1] + right[1], port.width * self.valid)
+                done = (*done, source)
         return found
 
     def _known(self, sources: tuple[str, ...]) -> tuple[NDArray[np.bool_], IntArray]:
@@ -135,8 +137,8 @@ class _Sums:
                 return np.ones(len(self.valid), np.bool_), self._count(source.name, "fired")
             if isinstance(source, DelayLine):
                 return self._known(source.x.sources)
-        if sources in self.readers:
-            reader = self.readers[sources]
+        reader = self.readers.get(frozenset(sources))
+        if reader is not None:
             return self._count(reader, "graded") == 0, self._count(reader, "entries")
         return np.zeros(len(self.valid), np.bool_), np.zeros(len(self.valid), np.int64)
 

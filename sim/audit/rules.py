@@ -91,7 +91,8 @@ def _rate(f: Facts) -> Charge:
 
 def _rate_bias(f: Facts) -> Charge:
     additions = np.where(f.own_bias, f.width_out * np.where(f.over_time, f.valid, 1), 0)
-    charged = np.where(f.binary, additions * f["entries"] / (f.valid * f.width_in), 0), np.where(f.binary, 0, additions)
+    rated = additions * f["entries"] / (np.maximum(f.valid, 1) * f.width_in)
+    charged = np.where(f.binary, rated, 0), np.where(f.binary, 0, additions)
     return Charge(*charged, {"bias": charged})
 
 

@@ -91,7 +91,7 @@ class Audit:
         """
         again = "simulate again"
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             names = json.loads(str(arrays.pop("audit")))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
