@@ -85,6 +85,7 @@ class _Reader:
     def __init__(self, graph: nir.NIRGraph, dt: float) -> None:
         self.dt = dt
         self.nodes = graph.nodes
+        self.reset = graph.metadata.get(dialect.RESET)
         self.clocked = self._from_clock(graph)
         edges = [(a, b) for a, b in graph.edges if a not in self.clocked]
         self.before = {n: tuple(sorted(a for a, b in edges if b == n)) for n in self.nodes}
@@ -179,6 +180,8 @@ class _Reader:
             raise _RefusedError("neurons not fed by a Linear, Affine or Conv2d")
         if len({self.before[self._delay_of(tap) or tap] for tap in taps}) > 1:
             raise _RefusedError("sum of several layers")
+        if node.metadata.get(dialect.RESET, self.reset) not in (None, "zero"):
+            raise _RefusedError("reset other than to zero")
         gain, current_decay, voltage_decay, leak = _neuron(node, self.dt)
         shape = _shape(node.output_type)
         geometry = _geometry(self.nodes[taps[0]]) if len(taps) == 1 else None
@@ -239,8 +242,6 @@ def _neuron(node: nir.NIRNode, dt: float) -> tuple[FloatArray, float, float, Flo
         raise _RefusedError("threshold not above 0")
     if np.any(node.v_reset):
         raise _RefusedError("v_reset other than 0")
-    if any("reset" in key and "soft" in str(value) for key, value in node.metadata.items()):
-        raise _RefusedError("soft reset")
     r = np.asarray(node.r, np.float64)
     if isinstance(node, nir.IF):
         return r * dt / threshold, 1.0, 0.0, np.zeros_like(threshold)

@@ -57,8 +57,8 @@ class NodeReport:
     """One node.
 
     type: NIR's, or the dialect's name of it. standard: not one of the dialect's. shapes: None where the file does not
-    tell. carries: what arrives, "clock", "spikes" or "values". synapses: connections, a convolution's unrolled.
-    latency: steps by which the output is late, None where the file does not tell. state_bytes: None where it depends
+    tell. carries: what arrives, "clock", "spikes" or "values". synapses: connections
+    whose weight is not 0, a convolution's unrolled. latency: steps by which the output is late, None where the file does not tell. state_bytes: None where it depends
     on a step that the file does not tell.
     """
 
@@ -154,7 +154,7 @@ def _node(name: str, node: nir.NIRNode, flow: Flow, dt: float | None) -> NodeRep
     op = op_of(node)
     outputs = width(node.output_type)
     latency = node.metadata.get(dialect.LATENCY)
-    synapses = 0 if op == dialect.WIRE or flow.kind == "clock" else _connections(node)
+    synapses = 0 if op == dialect.WIRE or flow.kind == "clock" else _connections(node, zeros=False)
     return NodeReport(
         name=name,
         type=op or type(node).__name__,
@@ -180,19 +180,28 @@ def _parameters(node: nir.NIRNode, op: str | None) -> dict[str, Parameter]:
     return {key: Parameter(int(a.size), str(a.dtype), int(a.nbytes)) for key, a in arrays.items()}
 
 
-def _connections(node: nir.NIRNode) -> int:
-    """Pairs of an input and an output channel that a node connects; a convolution's are unrolled over its input."""
-    if isinstance(node, (nir.Linear, nir.Affine)):
-        return int(node.weight.size)
-    if isinstance(node, nir.Scale):
-        return int(node.scale.size)
+def _connections(node: nir.NIRNode, *, zeros: bool) -> int:
+    """Pairs of an input and an output channel that a node connects; a convolution's are unrolled over its input.
+
+    Args:
+        node: any; what is neither a synapse nor a pool connects nothing.
+        zeros: whether those of weight 0 are counted too.
+    """
+    if isinstance(node, (nir.Linear, nir.Affine, nir.Scale)):
+        weight = node.scale if isinstance(node, nir.Scale) else node.weight
+        return int(weight.size if zeros else np.count_nonzero(weight))
     known, out = shape(node.input_type), shape(node.output_type)
     if not isinstance(node, (nir.Conv1d, nir.Conv2d, *POOLS)) or known is None or out is None:
         return 0
-    kernel = node.kernel_size if isinstance(node, POOLS) else node.weight.shape[2:]
-    pairs = out[0] * (1 if isinstance(node, POOLS) else int(node.weight.shape[1]))
+    if isinstance(node, POOLS):
+        weight = np.ones((out[0], 1, *(_axis(node.kernel_size, axis) for axis in range(2))))
+    else:
+        weight = node.weight
+    # How often each place of the kernel lies within the input, axis by axis.
+    reached = np.ones(())
     for axis, length in enumerate(known[1:]):
-        size, step, dilation = (_axis(v, axis) for v in (kernel, node.stride, getattr(node, "dilation", 1)))
+        size, step = weight.shape[2 + axis], _axis(node.stride, axis)
+        dilation = _axis(getattr(node, "dilation", 1), axis)
         span = dilation * (size - 1)
         if isinstance(node.padding, str):
             padded = {"valid": 0, "same": span}[node.padding]
@@ -201,9 +210,10 @@ def _connections(node: nir.NIRNode) -> int:
             before = _axis(node.padding, axis)
             padded = 2 * before
         positions = (length + padded - span - 1) // step + 1
-        reached = np.arange(positions)[:, None] * step - before + np.arange(size) * dilation
-        pairs *= int(np.sum((reached >= 0) & (reached < length)))
-    return pairs
+        places = np.arange(positions)[:, None] * step - before + np.arange(size) * dilation
+        reached = np.multiply.outer(reached, np.sum((places >= 0) & (places < length), axis=0))
+    live = np.ones(weight.shape) if zeros else weight != 0
+    return int(np.sum(live.sum(axis=(0, 1)) * reached))
 
 
 def _axis(value: Any, axis: int) -> int:
@@ -221,7 +231,7 @@ def _operations(node: nir.NIRNode, op: str | None, flow: Flow, outputs: int) -> 
     if flow.kind == "clock":
         return Operations(bias=outputs)
     bias = outputs if isinstance(node, (nir.Affine, nir.Conv1d, nir.Conv2d)) else 0
-    count = _connections(node) if flow.kind is not None else 0
+    count = _connections(node, zeros=True) if flow.kind is not None else 0
     if flow.kind == "spikes":
         return Operations(ac=count * flow.events, bias=bias)
     return Operations(mac=count, bias=bias)
@@ -245,8 +255,8 @@ def _state_bytes(node: nir.NIRNode, op: str | None, outputs: int, dt: float | No
     if op == "attention":
         head = outputs // int(node.metadata["heads"])
         return STATE_BYTES * outputs * (head + int(node.metadata["steps"]))  # A per head, and q until it is read
-    if op == "rotary":
-        return STATE_BYTES  # the position
+    if op in ("rotary", "position"):
+        return STATE_BYTES  # the number of ticks
     if isinstance(node, nir.Delay):
         return None if dt is None else STATE_BYTES * int(np.rint(np.sum(node.delay) / dt))
     return STATE_BYTES * outputs * VARIABLES.get(type(node), 0)

@@ -253,6 +253,15 @@ def test_what_netx_cannot_hold_is_named(nodes: list[nir.NIRNode], words: str) ->
     assert words in str(error.value)
 
 
+def test_soft_reset_is_refused() -> None:
+    graph = chained(nir.Linear(np.eye(3)), lif(3), shape=(3,))
+    graph.metadata["reset_mechanism"] = "subtract"
+    with pytest.raises(ExportError, match="reset other than to zero: n1"):
+        read_chain(graph, DT)
+    graph.nodes["n1"].metadata["reset_mechanism"] = "zero"
+    assert len(read_chain(graph, DT).layers) == 1
+
+
 def test_residual_connection_and_recurrence_are_refused() -> None:
     graph = chained(nir.Linear(np.eye(3)), lif(3), nir.Linear(np.eye(3)), lif(3), shape=(3,))
     graph.nodes["skip"] = nir.Linear(np.eye(3))

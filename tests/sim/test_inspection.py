@@ -138,6 +138,10 @@ def test_connections_of_a_convolution_are_pytorchs(
     nodes = {"input": nir.Input(np.array(ones.shape[1:])), "conv": made, "output": nir.Output(np.array([4]))}
     graph = nir.NIRGraph(nodes, [("input", "conv"), ("conv", "output")], type_check=False)
     assert node(inspect(graph), "conv").synapses == reached.sum()
+    weight[0, 0] = 0  # no synapses
+    live = convolve(ones, torch.tensor(weight, dtype=torch.float32), None, stride, padding, dilation, groups)
+    assert node(inspect(graph), "conv").synapses == live.sum() < reached.sum()
+    assert node(inspect(graph), "conv").operations.mac == reached.sum()
 
 
 def recurrent() -> nir.NIRGraph:
