@@ -57,9 +57,9 @@ class NodeReport:
     """One node.
 
     type: NIR's, or the dialect's name of it. standard: not one of the dialect's. shapes: None where the file does not
-    tell. carries: what arrives, "clock", "spikes" or "values". synapses: connections
-    whose weight is not 0, a convolution's unrolled. latency: steps by which the output is late, None where the file does not tell. state_bytes: None where it depends
-    on a step that the file does not tell.
+    tell. carries: what arrives, "clock", "spikes" or "values". synapses: connections whose weight is not 0, a
+    convolution's unrolled. latency: steps by which the output is late, None where the file does not tell. state_bytes:
+    None where it depends on a step that the file does not tell.
     """
 
     name: str

@@ -197,7 +197,7 @@ def _print_values(graph: nir.NIRGraph) -> None:
         into, out = _shape(shape(node.input_type)), _shape(shape(node.output_type))
         lines.append(f"{name}: {type(node).__name__} {into} > {out}, feeds {', '.join(flat.after[name]) or 'nothing'}")
         if isinstance(node, nir.NIRGraph):
-            lines += [f"    {inner}: {type(part).__name__}" for inner, part in node.nodes.items()]
+            lines += [f"    {inner}: {_inner(part)}" for inner, part in node.nodes.items()]
         else:
             lines += [f"    {f.name} = {_array(getattr(node, f.name))}" for f in fields(node) if f.name not in hidden]
         lines += [f"    [{key}] {_array(value)}" for key, value in node.metadata.items()]
@@ -206,8 +206,19 @@ def _print_values(graph: nir.NIRGraph) -> None:
         output().print(line, soft_wrap=True)
 
 
+def _inner(node: nir.NIRNode) -> str:
+    """A node of a packed operation's body, which is NaN where it is as it should be."""
+    from spikescr.sim.flat_graph import shape
+
+    kind, into, out = type(node).__name__, node.input_type, node.output_type
+    nan = " of NaN" if np.all(np.isnan(getattr(node, "weight", 0.0))) else ""
+    return f"{kind} {_shape(shape(into))} > {_shape(shape(out))}{nan}"
+
+
 def _array(value: Any) -> str:
     if not isinstance(value, np.ndarray):
         return str(value)
-    text = np.array2string(value, separator=", ", max_line_width=10**6, threshold=60, floatmode="unique")
+    text = np.array2string(
+        value, separator=", ", max_line_width=10**6, threshold=60, formatter={"float_kind": str, "int_kind": str}
+    )
     return " ".join(text.split())

@@ -67,8 +67,8 @@ def test_values_are_printed_node_by_node(foreign: Path) -> None:
     assert lines[:4] == [
         "input: Input 3 > 3, feeds affine",
         "affine: Affine 3 > 2, feeds lif",
-        "    weight = [[1., 1., 1.], [1., 1., 1.]]",
-        "    bias = [0., 0.]",
+        "    weight = [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]",
+        "    bias = [0.0, 0.0]",
     ]
     assert "    tau = [0.0025, 0.0025]" in lines
 
