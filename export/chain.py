@@ -235,9 +235,8 @@ class _Reader:
 
 def _neuron(node: nir.NIRNode, dt: float) -> tuple[FloatArray, float, float, FloatArray]:
     """Gain per neuron, the decays, and what the leak adds per step: in thresholds, by forward Euler with dt."""
-    threshold: FloatArray = np.nextafter(
-        np.asarray(node.v_threshold, np.float64), np.inf
-    )  # NIR fires above, this at it
+    # NIR fires above its threshold, a chain at it.
+    threshold: FloatArray = np.nextafter(np.asarray(node.v_threshold, np.float64), np.inf)
     if np.any(threshold <= 0):
         raise _RefusedError("threshold not above 0")
     if np.any(node.v_reset):

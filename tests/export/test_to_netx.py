@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from oracles.netx_loop import run_file
 
 from spikescr.errors import ExportError
-from spikescr.export.builder import GraphBuilder
+from spikescr.export.builder import GraphBuilder, Stream
 from spikescr.export.chain import SpikingLayer, read_chain
 from spikescr.export.fold import fold
 from spikescr.export.to_netx import quantise, write_netx
@@ -129,18 +129,23 @@ def test_lava_dl_gives_the_spikes_of_the_equations(make, shape, options, tmp_pat
     assert "WARNING" not in capsys.readouterr().out
 
 
-def test_spikes_are_those_of_training_where_the_weights_are_exact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("latest", [0, 3])
+def test_spikes_are_those_of_training_where_the_weights_are_exact(latest: int, tmp_path: Path) -> None:
     """Binary fractions: v reaches the threshold exactly, and at v = 1 the neuron fires as in training."""
     rng = np.random.default_rng(0)
     weight = rng.choice([0.5, 0.25, 1.0, -0.25, -0.5], (16, 8))
+    delay = rng.integers(0, latest + 1, (16, 8))
     build = GraphBuilder(DT)
-    out = build.lif("a.lif", build.linear("a", build.input("input", 8, "spikes"), weight, None))
-    build.output("output", out)
+    x = build.input("input", 8, "spikes")
+    taps = [np.where(delay == late, weight, 0) for late in range(latest + 1)]
+    streams = [build.linear(f"a{i}", build.delayed(x, i), tap, None) for i, tap in enumerate(taps)]
+    sources = tuple(source for stream in streams for source in stream.sources)
+    build.output("output", build.lif("a.lif", Stream(sources, 16, latest)))
     path = export(tmp_path / "a.net", build.graph({}))
     spikes = (rng.random((40, 8)) < 0.35).astype(int)
     v, expected, ties = np.zeros(16), np.zeros((40, 16), int), 0
     for t in range(1, 40):
-        v = v / 2 + weight @ spikes[t - 1]
+        v = v / 2 + sum(tap @ spikes[t - 1 - late] for late, tap in enumerate(taps) if t - 1 - late >= 0)
         ties += int(np.sum(v == 1))
         near = (v > 1 - 1 / 128) & (v < 1)  # less than a unit below the threshold: fires early
         assert not near.any()
@@ -149,6 +154,31 @@ def test_spikes_are_those_of_training_where_the_weights_are_exact(tmp_path: Path
     assert ties > 20
     assert np.array_equal(run_file(path, spikes)[0], expected)
     assert np.array_equal(lava_dl(path, spikes), expected)
+
+
+def test_chain_is_nirs_neurons_by_forward_euler() -> None:
+    """Currents, decays, gains and thresholds of the chain against NIR's own equations, in floating point."""
+    rng = np.random.default_rng(8)
+    one = np.ones(7)
+    r, w_in, threshold = rng.uniform(0.5, 2, 7), rng.uniform(0.5, 2, 7), rng.uniform(0.3, 0.8, 7)
+    weight, leak = rng.normal(0.2, 1, (7, 5)), rng.uniform(0, 0.4, 7)
+    cuba = nir.CubaLIF(3 * DT * one, 5 * DT * one, r, leak, threshold, w_in=w_in)
+    chain = read_chain(chained(nir.Linear(weight), cuba, shape=(5,)), DT)
+    (layer,) = chain.layers
+    current, v, fired = np.zeros(7), np.zeros(7), 0
+    mine_u, mine_v = np.zeros(7), np.zeros(7)
+    for _ in range(500):
+        x = (rng.random(5) < 0.4).astype(float)
+        current = current + DT / cuba.tau_syn * (-current + w_in * (weight @ x))
+        v = v + DT / cuba.tau_mem * (leak - v + r * current)
+        mine_u = (1 - layer.current_decay) * mine_u + layer.weight @ x
+        mine_v = (1 - layer.voltage_decay) * mine_v + mine_u + layer.bias
+        assert np.allclose(mine_v, v / threshold, rtol=0, atol=1e-9)
+        assert np.array_equal(mine_v >= 1, v > threshold)
+        fired += int(np.sum(v > threshold))
+        v[v > threshold] = 0
+        mine_v[mine_v >= 1] = 0
+    assert 100 < fired < 1000
 
 
 def test_reset_with_offset_one_makes_biases_begin_with_the_input(tmp_path: Path) -> None:
