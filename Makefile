@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # 3.11 through spikescr.sim.lava.compat. Its real needs are ordinary dependencies of ours. SpikingJelly asks for
 # torchvision, torchaudio and a plotting stack that its neurons and layers never import.
 # NeuroBench asks for torchaudio and syops for any SpikingJelly; the tests that compare counts need neither.
-# For the netx export, add lava-dl==0.6.0 here: it needs the same two flags.
-UNRESOLVED := lava-nc==0.10.0 neurobench==2.3.0 syops==0.0.5
+# lava-dl, which reads what `spikescr export --to netx` writes, needs the same two flags (spikescr.sim.lava.netx).
+UNRESOLVED := lava-nc==0.10.0 lava-dl==0.6.0 neurobench==2.3.0 syops==0.0.5
 
 .PHONY: setup demo test lint clean
 setup: $(STAMP)
@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt torch
 	$(PIP) install --quiet --constraint constraints.txt --no-deps --ignore-requires-python $(UNRESOLVED)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[digits,cluster,test,bench,lint]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[digits,cluster,netx,test,bench,lint]'
 	touch $@
 
 demo: setup

@@ -24,6 +24,7 @@ SIGNAL = "spikescr.signal"  # Input: "values" (real numbers) or "spikes" (intege
 # Linear from the clock: what the bias was in the trained network, of "bias" (a layer's own) and "batch_norm", joined
 # by "+". It changes nothing in what is executed; conventions that charge a network for its normalisation ask for it.
 ORIGIN = "spikescr.origin"
+RESET = "reset_mechanism"  # neuron or graph: "subtract" (soft: v - v_threshold) or "zero"; snnTorch's words
 
 GRAPH_FORMAT = "spikescr.format"  # graph: FORMAT
 DT = "spikescr.dt"  # graph: seconds per step

@@ -195,7 +195,7 @@ class _Lowering:
         )
 
     def _synapse(self, name: str, members: tuple[str, ...]) -> None:
-        weighted = [m for m in members if len(members) == 1 or not self.fused.is_bias((m,))]
+        weighted = [m for m in members if not self.fused.is_bias((m,))] or list(members)
         biases = [m for m in members if m not in weighted]
         taps = []
         for member in weighted:

@@ -17,6 +17,7 @@ from spikescr.errors import SpikescrError, UsageError
 COMMANDS = {
     "train": ("spikescr.cli.train", "Train SpikeSCR on recordings of words."),
     "export": ("spikescr.cli.export", "Write the trained network as a NIR graph."),
+    "inspect": ("spikescr.cli.inspect", "List and draw what a NIR file consists of, whoever wrote it."),
     "simulate": ("spikescr.cli.simulate", "Execute the graph on recordings and count its operations."),
     "energy": ("spikescr.cli.energy", "Audit a simulation's energy: what was executed, what conventions say."),
     "verify": ("spikescr.cli.verify", "Compare every spike of the graph with the trained network's."),
