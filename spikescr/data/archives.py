@@ -71,6 +71,8 @@ def unpack_one(packed: Path, target: Path, most: int = MOST_BYTES) -> None:
             if written > most:
                 raise DataError(f"{packed}: unpacks to more than {most / 2**30:.3g} GiB; it is no published file")
             file.write(block)
+        if not written:
+            raise DataError(f"{packed}: damaged or cut short (there is nothing in it); download it again")
 
 
 def unpack_tree(packed: Path, target: Path, most: int = MOST_BYTES) -> None:

@@ -36,7 +36,9 @@ class Split:
     def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Input x (T, B, C) with T the longest of the chosen samples, steps (B,), labels (B,)."""
         steps = self.steps[chosen]
-        values = self.values[chosen, : int(steps.max())].to(torch.get_default_dtype())
+        values = self.values[chosen, : int(steps.max())]
+        if not values.is_floating_point():
+            values = values.to(torch.get_default_dtype())
         return values.transpose(0, 1).contiguous(), steps, self.labels[chosen]
 
 
