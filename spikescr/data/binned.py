@@ -104,11 +104,13 @@ def _make(root: Path, path: Path, bins: SpikeBins, header: str) -> None:
 
 def _bin(made: Path, path: Path, bins: SpikeBins, dtype: np.dtype[Any]) -> bool:
     """Write counts and lengths; False where a count does not fit the type."""
-    with opened(path) as file:
+    with opened(path) as file, (made / "counts.npy").open("wb") as target:
         total = len(file["labels"])
         shape = (total, bins.window_steps, bins.bands)
-        counts = np.lib.format.open_memmap(made / "counts.npy", "w+", dtype, shape)
         lengths = np.zeros(total, dtype=np.int64)
+        # Written, not mapped: a full disk is an error then, not the end of the process.
+        description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(target, description)
         for index, (times, units) in enumerate(track(recordings(file), f"Binning {path.name}", total)):
             try:
                 found = bins.count(times, units)
@@ -118,7 +120,8 @@ def _bin(made: Path, path: Path, bins: SpikeBins, dtype: np.dtype[Any]) -> bool:
             found = densest_stretch(found, bins.window_steps)
             if found.size and found.max() > np.iinfo(dtype).max:
                 return False
-            counts[index, : len(found)] = found
-        counts.flush()
+            frames = np.zeros(shape[1:], dtype)
+            frames[: len(found)] = found
+            target.write(frames.data)
     np.save(made / "lengths.npy", lengths)
     return True

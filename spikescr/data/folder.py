@@ -92,6 +92,32 @@ def open_speech_commands(root: Path, spec: str) -> DataSet:
     return open_folder(root, spec, classes=SPEECH_COMMANDS)
 
 
+def layout_faults(root: Path, words: Sequence[str] = ()) -> list[str]:
+    """Return all that keeps a folder from being opened: class folders that are missing or empty, entries of lists.
+
+    Args:
+        root: The folder.
+        words: Class folders that must be there; default: those that are.
+    """
+    faults = []
+    if root.is_dir():
+        for word in words or [
+            path.name for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] not in "_."
+        ]:
+            folder = root / word
+            if not folder.is_dir():
+                faults.append(f"{folder}: no such class folder")
+            elif not any(is_recording(path) for path in folder.iterdir()):
+                faults.append(f"{folder}: no recordings (.wav or .flac) of this class")
+        for path in (root / name for name in LISTS.values()):
+            if path.is_file():
+                entries = [(number, name) for number, name in _entries(path) if not (root / name).is_file()]
+                faults += [f"{path}: line {number}: {name} does not exist" for number, name in entries]
+            elif words:
+                faults.append(f"{path}: no such list")
+    return faults
+
+
 def _class_folders(root: Path) -> tuple[str, ...]:
     """Return the sorted names of the class folders in `root`."""
     if not root.is_dir():

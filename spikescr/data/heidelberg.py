@@ -84,7 +84,7 @@ def opened(path: Path) -> Iterator[Any]:
     except OSError as error:
         raise DataError(f"{path}: no readable HDF5 file ({error}); download it again") from error
     with file:
-        fields = {"spikes/times": np.dtype(np.float16), "spikes/units": np.dtype(np.uint16), "labels": None}
+        fields = {"labels": None, "spikes/times": np.dtype(np.float16), "spikes/units": np.dtype(np.uint16)}
         for field, base in fields.items():
             if field not in file or not isinstance(file[field], h5py.Dataset):
                 raise DataError(f"{path}: has no field '{field}'")
@@ -100,6 +100,8 @@ def opened(path: Path) -> Iterator[Any]:
         try:
             yield file
         except OSError as error:  # a damaged chunk shows when it is read
+            if error.errno is not None:  # not HDF5's: what the block itself could not read or write
+                raise
             raise DataError(f"{path}: cannot be read ({error}); download it again") from error
 
 
