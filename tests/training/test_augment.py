@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
 from torch import Tensor
 
 from spikescr.training.augment import augment
@@ -196,3 +196,18 @@ def test_paper_augmentation_goes_with_its_data_unless_told_otherwise() -> None:
 
 def expected_with(kind: str, **update: int) -> Augmentation:
     return PAPER_AUGMENTATION[kind].model_copy(update=update)
+
+
+def test_shift_and_runs_are_drawn_independently() -> None:
+    count, channels = 20_000, 12
+    config = Augmentation(probability=0.5, bands=2, time_share=0.3, shift=1)
+    x = torch.arange(1.0, channels + 1).expand(10, count, channels)
+    out = augment(x, torch.full((count,), 10), config, seed=6, epoch=1, samples=range(count))
+    moved = (out - torch.arange(1, channels + 1)).masked_fill(out == 0, 9)[:, :, 1:-1].transpose(0, 1).flatten(1)
+    shifts = moved.mode(dim=1).values.long()
+    shifts[shifts == 9] = moved.masked_fill(moved == 9, -9).max(dim=1).values.long()[shifts == 9]
+    hidden = out == 0
+    for run in (hidden.all(0).any(-1), hidden.all(-1).any(0)):
+        table = [[int(((shifts == shift) & (run == there)).sum()) for shift in (-1, 0, 1)] for there in (False, True)]
+        assert sum(map(sum, table)) == count
+        assert chi2_contingency(table).pvalue > 1e-3
