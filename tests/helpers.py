@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import soundfile
 import torch
@@ -143,6 +144,70 @@ def write_tones(root: Path, *, takes: int = 5) -> Path:
     for name, lines in names.items():
         (root / name).write_text("\n".join(lines) + "\n")
     return root
+
+
+def write_heidelberg(
+    root: Path, name: str, counts: dict[str, int], *, classes: tuple[str, ...] = ("null", "fünf"), seed: int = 0
+) -> Path:
+    """A folder with the HDF5 files of SHD or SSC, laid out as published, of spikes that a small network can tell apart.
+
+    Times are ascending float16, units uint16, both of variable length; labels, speakers and `extra/meta_info` as
+    published. Recordings last 0.3 to 0.6 s and have some 800 spikes; a class is a sweep of its own slope.
+
+    Args:
+        root: The folder.
+        name: "shd" or "ssc".
+        counts: Split -> recordings; class and speaker (0 to 5; in SHD's test split 4 to 7) go round.
+        classes: Their names.
+        seed: Of everything drawn.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for split, count in counts.items():
+        labels = np.arange(count) % len(classes)
+        times, units = [], []
+        for label in labels:
+            seconds, spikes = rng.uniform(0.3, 0.6), int(rng.integers(600, 1000))
+            t = np.sort(rng.uniform(0, seconds, spikes))
+            place = 350 + 500 * (label / max(1, len(classes) - 1) - 0.5) * (2 * t / seconds - 1)
+            times.append(t.astype(np.float16))
+            units.append(np.clip(place + 40 * rng.normal(size=spikes), 0, 699).astype(np.uint16))
+        write_heidelberg_file(
+            root / f"{name}_{split}.h5",
+            times,
+            units,
+            labels,
+            classes,
+            speakers=None
+            if name == "ssc"
+            else np.arange(count) // len(classes) % (4 if split == "test" else 6) + (4 if split == "test" else 0),
+        )
+    return root
+
+
+def write_heidelberg_file(
+    path: Path,
+    times: list[np.ndarray],
+    units: list[np.ndarray],
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    speakers: np.ndarray | None = None,
+) -> Path:
+    """One HDF5 file in the layout of https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/."""
+    with h5py.File(path, "w") as file:
+        for field, arrays, dtype in (("times", times, np.float16), ("units", units, np.uint16)):
+            dataset = file.create_dataset(f"spikes/{field}", (len(arrays),), h5py.vlen_dtype(dtype))
+            for index, array in enumerate(arrays):
+                dataset[index] = array
+        file["labels"] = labels.astype(np.uint16)
+        file["extra/keys"] = np.array([name.encode() for name in classes])
+        if speakers is not None:
+            file["extra/speaker"] = speakers.astype(np.uint16)
+            who = int(speakers.max(initial=0)) + 1
+            file["extra/meta_info/gender"] = np.array([b"male", b"female"] * who)[:who]
+            file["extra/meta_info/age"] = np.arange(20, 20 + who, dtype=np.uint16)
+            file["extra/meta_info/body_height"] = np.arange(160, 160 + who, dtype=np.uint16)
+    return path
 
 
 def _take_statistics(model: SpikeSCR, norms: dict[str, SequenceBatchNorm], x: Tensor, steps: Tensor) -> None:

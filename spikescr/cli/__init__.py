@@ -15,6 +15,7 @@ from spikescr.errors import SpikescrError, UsageError
 
 # name -> module with its `command`, what it does
 COMMANDS = {
+    "data": ("spikescr.cli.data", "Fetch the published data sets, check a copy, draw a recording."),
     "train": ("spikescr.cli.train", "Train SpikeSCR on recordings of words."),
     "export": ("spikescr.cli.export", "Write the trained network as a NIR graph."),
     "inspect": ("spikescr.cli.inspect", "List and draw what a NIR file consists of, whoever wrote it."),

@@ -42,9 +42,19 @@ Ctrl-C ends a training early; what is done is saved.
 
 # flag, field of the configuration, type, help; the defaults are the configuration's
 OPTIONS: tuple[tuple[str, str, type, str], ...] = (
-    ("--data", "data", str, "'digits' (embedded), or 'folder:PATH' in the layout of Google Speech Commands."),
+    (
+        "--data",
+        "data",
+        str,
+        "'digits' (embedded), 'shd:PATH', 'ssc:PATH', 'gsc:PATH' (spikescr data get), or 'folder:PATH', like gsc.",
+    ),
     ("--steps", "steps", int, "Time steps per second."),
-    ("--window", "window_s", float, "Seconds that the network sees; of longer recordings the loudest stretch."),
+    (
+        "--window",
+        "window_s",
+        float,
+        "Seconds that the network sees; of longer recordings the loudest stretch (SHD: up to 1.4).",
+    ),
     ("--epochs", "epochs", int, "Passes over the training split."),
     ("--batch-size", "batch_size", int, "Recordings per optimisation step, at most."),
     ("--lr", "lr", float, "Highest learning rate."),

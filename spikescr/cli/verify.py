@@ -37,7 +37,7 @@ Exit status 1 when a single spike or prediction differs. Writes verify.json in t
 
 @click.command(epilog=EPILOG)
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True)
-@click.option("--data", help="Data set instead of the one trained on: digits or folder:PATH.")
+@click.option("--data", help="Data set instead of the one trained on, named as for train.")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many recordings.")
 @click.option("--recording", help="Only the recording of this name.")

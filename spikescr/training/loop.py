@@ -173,7 +173,7 @@ class _Training:
         loss = correct = seen = 0.0
         for step, chosen in enumerate(batches, 1):
             self._set_lr(epoch - 1 + step / len(batches))
-            batch_loss, batch_correct = self._step(chosen)
+            batch_loss, batch_correct = self._step(epoch, chosen)
             if not math.isfinite(batch_loss):
                 raise SpikescrError(self._diverged(epoch, step, batch_loss, best))
             seen += len(chosen)
@@ -194,11 +194,11 @@ class _Training:
             firing_rate=found.firing_rate,
         )
 
-    def _step(self, chosen: torch.Tensor) -> tuple[float, int]:
+    def _step(self, epoch: int, chosen: torch.Tensor) -> tuple[float, int]:
         """One optimisation step; returns its mean loss and the number of right answers."""
         x, steps, labels = self.train.batch(chosen)
         if self.config.augmentation is not None:
-            x = augment(x, steps, self.config.augmentation, self.draws)
+            x = augment(x, steps, self.config.augmentation, seed=self.config.seed, epoch=epoch, samples=chosen)
         y = readout(self.model(x, steps), steps)
         loss = functional.cross_entropy(y, labels)
         self.optimizer.zero_grad()

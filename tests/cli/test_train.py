@@ -108,12 +108,12 @@ def test_ctrl_c_while_training(tones: Path, tmp_path: Path, monkeypatch: pytest.
     """Once: the current step is finished. Twice: the program ends at once."""
     from spikescr.training import loop
 
-    def interrupted_step(self: loop._Training, chosen: Any) -> tuple[float, int]:
+    def interrupted_step(self: loop._Training, *chosen: Any) -> tuple[float, int]:
         os.kill(os.getpid(), signal.SIGINT)  # the first before the handler is there, which ends the program
-        return step(self, chosen)
+        return step(self, *chosen)
 
-    def step_and_interrupt(self: loop._Training, chosen: Any) -> tuple[float, int]:
-        found = step(self, chosen)
+    def step_and_interrupt(self: loop._Training, *chosen: Any) -> tuple[float, int]:
+        found = step(self, *chosen)
         steps.append(found)
         if len(steps) == 2:
             os.kill(os.getpid(), signal.SIGINT)
