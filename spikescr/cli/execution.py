@@ -160,7 +160,7 @@ class Execution:
                 f"fast and Lava: {self.differing[0]:,} of {self.compared[0]:,} spikes and {self.differing[1]:,} of "
                 f"{self.compared[1]:,} counts differ"
             )
-        console.print(f"wrote {run.simulation}/counts.csv, predictions.csv, summary.json")
+        console.print(f"wrote {run.simulation}/counts.csv, predictions.csv, summary.json, audit.npz")
 
     def _layer_table(self, samples: int) -> Table:
         from spikescr.sim.results import layers, totals
