@@ -123,9 +123,23 @@ class Window(Ports):
         _, clock = self._clock(synapse.clock)
         tally = NO_TALLY if signal is Signal.CLOCK else self._tally(synapse.x)
         operations.count_synapse(
-            counts, KIND[kind], rows.arrays, cum, tally, weights.delays, weights.fan_outs, clock, synapse.width,
+            counts, KIND[kind], rows.arrays, cum, tally, weights.delays, self._reach(synapse, rows, cum, tally), clock,
+            synapse.width,
             synapse.bias is not None, synapse.gated and kind != "bias",
         )  # fmt: skip
+
+    def _reach(self, synapse: Synapse, rows: Rows, cum: IntArray, tally: IntArray) -> IntArray:
+        """Synapses that are reached in each row by each tap: by events, entries, graded entries; (rows, taps, 3)."""
+        fan_outs = self.plan.weights[synapse.name].fan_outs
+        reach = self.buffers("reach", (rows.count, len(fan_outs), 3), np.int64)
+        if fan_outs.shape[1] == 1:
+            operations.reach_of_rows(reach, cum, tally, fan_outs)
+        elif synapse.x.signal is Signal.VALUES:
+            operations.reach_of_values(reach, self._values(synapse.x).packed, fan_outs)
+        else:
+            _, _, _, ptr, idx, mult = self._events(synapse.x, unique=True).arrays
+            operations.reach_of_events(reach, ptr, idx, mult, fan_outs)
+        return reach
 
     def _currents(self, synapse: Synapse) -> tuple[tuple[Any, ...], list[tuple[Rows, int, int]]]:
         """What the kernels take for the arriving currents, and the rows in which some arrive."""

@@ -146,23 +146,26 @@ class _Wire:
 
 
 class _Synapse:
-    """Linear, Affine or Scale. An event costs its fan-out: the rows of a matrix, 1 for a Scale.
+    """Linear, Affine or Scale. An event costs its fan-out: the weights of its channel that are not 0.
 
-    Spikes: `ac` += event count * fan-out. Values: `mac` += non-zero inputs * fan-out. Clock: `bias` += ticks * fan-out.
+    Spikes: `ac` += event count * fan-out. Values: `mac` += non-zero inputs * fan-out. Clock: `bias` += ticks * rows.
     The constant of an Affine is not counted.
     """
 
     def __init__(self, name: str, node: nir.Linear | nir.Affine | nir.Scale, kinds: Sequence[Kind]) -> None:
         self.name = name
         self.node = node
-        self.fan_out = 1 if isinstance(node, nir.Scale) else int(node.weight.shape[0])
+        weight = np.atleast_2d(node.scale if isinstance(node, nir.Scale) else node.weight)
+        self.fan_out = np.array([sum(w != 0 for w in column) for column in weight.T])
+        self.rows = len(weight)
         self.spikes, self.values, self.clock = _masks(name, kinds)
         self.counts: dict[str, list[int]] = {"ac": [], "mac": [], "bias": []}
 
     def step(self, x: np.ndarray) -> np.ndarray:
-        self.counts["ac"].append(_events(self.name, x[self.spikes]) * self.fan_out)
-        self.counts["mac"].append(int(np.count_nonzero(x[self.values])) * self.fan_out)
-        self.counts["bias"].append(_events(self.name, x[self.clock]) * self.fan_out)
+        _events(self.name, x[self.spikes])
+        self.counts["ac"].append(int(x[self.spikes] @ self.fan_out[self.spikes]))
+        self.counts["mac"].append(int((x[self.values] != 0) @ self.fan_out[self.values]))
+        self.counts["bias"].append(_events(self.name, x[self.clock]) * self.rows)
         if isinstance(self.node, nir.Scale):
             return np.asarray(self.node.scale, dtype=np.float64) * x
         y = np.asarray(self.node.weight, dtype=np.float64) @ x

@@ -126,9 +126,13 @@ def synapse(s: _Sample, o: Synapse, n: int) -> tuple[np.ndarray, dict]:
     for tap in o.taps:
         x = s.x(o.x, n - tap.delay)
         y = y + (tap.weight * x if tap.weight.ndim == 1 else tap.weight @ x)
-        fan_out = 1 if tap.weight.ndim == 1 else len(tap.weight)
-        cost += events(x, o.x.signal) * fan_out
-        synops, graded = (total + amount * fan_out for total, amount in zip((synops, graded), tally(x), strict=True))
+        for i, value in enumerate(x):
+            column = np.atleast_1d(tap.weight[i] if tap.weight.ndim == 1 else tap.weight[:, i])
+            reached = len(column) if o.x.signal is Signal.CLOCK else sum(w != 0 for w in column)
+            cost += events(value[None], o.x.signal) * reached
+            synops, graded = (
+                total + a * reached for total, a in zip((synops, graded), tally(value[None]), strict=True)
+            )
     kind = {Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[o.x.signal]
     counted = {"spikes": events(s.x(o.x, n), o.x.signal), kind: cost}
     if kind != "bias":
