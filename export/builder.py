@@ -63,7 +63,11 @@ class GraphBuilder:
         if key not in self._delays:
             if latency < x.latency:
                 raise ValueError(f"{'+'.join(x.sources)}: latency {x.latency} cannot be made {latency}")
-            name = f"{x.sources[0] if len(x.sources) == 1 else x.sources[-1] + '.sum'}.delay{latency}"
+            base = x.sources[0] if len(x.sources) == 1 else f"{x.sources[-1]}.sum"
+            name, others = f"{base}.delay{latency}", 0
+            while name in self._nodes:  # another sum that ends with the same source
+                others += 1
+                name = f"{base}{others}.delay{latency}"
             self._delays[key] = self._delay(name, x, latency - x.latency, latency)
         return self._delays[key]
 

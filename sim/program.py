@@ -170,6 +170,18 @@ class Rotary(Operation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Position(Operation):
+    """y = table[p], p being the number of clock ticks before this one; without a tick 0. Latency that of the clock.
+
+    table: (steps, width). Real values that join others' spikes: what reads the sum multiplies. Nothing is counted: the
+    sum is made where edges join, as a residual's.
+    """
+
+    clock: Port
+    table: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attention(Operation):
     """Spiking attention without softmax, in the order Q (K^T V); latency `steps`, T.
 

@@ -19,8 +19,9 @@ _TALLIED = ("entries", "graded", "synops", "synops_graded")
 class Weights:
     """A synapse's numbers in the precision of the run.
 
-    delays: of the taps. fan_outs: (taps, in), or (taps, 1) where all channels of a tap have the same. rows: (taps * in, out), one row for each event, None for depthwise taps. channels:
-    (N, longest delay + 1), None for dense ones. columns: (in, taps * out), the factor of one product for all taps.
+    delays: of the taps. fan_outs: (taps, in), or (taps, 1) where all channels of a tap have the same. rows: (taps * in,
+    out), one row for each event, None for depthwise taps. channels: (N, longest delay + 1), None for dense ones.
+    columns: (in, taps * out), the factor of one product for all taps.
     """
 
     delays: IntArray

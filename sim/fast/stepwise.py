@@ -19,6 +19,7 @@ from spikescr.sim.program import (
     Neuron,
     Operation,
     Port,
+    Position,
     Program,
     Rotary,
     Select,
@@ -102,6 +103,8 @@ class Stepwise:
                 return self._gate(operation)
             case Rotary():
                 return self._rotary(operation)
+            case Position():
+                return self._position(operation)
             case Attention():
                 return self._attention(operation)
             case Select():
@@ -220,6 +223,22 @@ class Stepwise:
             counts[kind, n] = 2 * counts[KIND["spikes"], n]
             counts[TALLIED, n] = _tally(x)
             counts[SYNOPS, n] = 2 * counts[TALLIED, n]
+            return y
+
+        return step
+
+    def _position(self, operation: Position) -> Step:
+        position, table = np.zeros(self.samples, np.int64), operation.table.astype(self.dtype)
+
+        def step(n: int) -> Array:
+            ticking = np.flatnonzero(self._ticks(operation.clock))
+            if (position[ticking] >= len(table)).any():
+                raise BackendError(
+                    f"fast: {operation.name} at step {n}: more ticks than the {len(table)} positions of its table"
+                )
+            y = self._zeros(operation.width)
+            y[ticking] = table[position[ticking]]
+            position[ticking] += 1
             return y
 
         return step

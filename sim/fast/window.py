@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
-from spikescr.sim.fast import kernels, operations, routing
+from spikescr.sim.fast import kernels, operations, position, routing
 from spikescr.sim.fast.memory import Buffers
 from spikescr.sim.fast.plan import KIND, Plan, Weights
 from spikescr.sim.fast.ports import NO_PLACES, Ports
@@ -22,6 +22,7 @@ from spikescr.sim.program import (
     IntArray,
     Neuron,
     Operation,
+    Position,
     Rotary,
     Select,
     Signal,
@@ -83,6 +84,8 @@ class Window(Ports):
                 self._gate(operation)
             case Rotary():
                 self._rotary(operation)
+            case Position():
+                self._position(operation)
             case Attention():
                 self._attention(operation)
             case Select():
@@ -291,6 +294,15 @@ class Window(Ports):
         kind = KIND["mac" if operation.x.signal is Signal.VALUES else "ac"]
         operations.count_arrivals(counts[kind], arrived.arrays, cum, 2)
         operations.count_tally(counts, arrived.arrays, self._tally(operation.x), 2)
+        self.signals[operation.name] = Values(rows, packed)
+
+    def _position(self, operation: Position) -> None:
+        clock_rows, clock = self._clock(operation.clock)
+        rows = self.geometry.spanning([(clock_rows, 0, 0)])
+        packed = self.buffers(f"{operation.name} out", (rows.count, operation.width), self.dtype)
+        if not position.encode(packed, rows.arrays, clock, operation.table.astype(self.dtype)):
+            length = len(operation.table)
+            raise BackendError(f"fast: {operation.name}: more ticks than the {length} positions of its table")
         self.signals[operation.name] = Values(rows, packed)
 
     def _attention(self, operation: Attention) -> None:

@@ -231,6 +231,31 @@ class RotaryModel(OperationModel):
         self.y.send(y)
 
 
+@implements(proc=processes.PositionProcess, protocol=LoihiProtocol)
+@requires(CPU)
+class PositionModel(OperationModel):
+    """The table's row of the clock ticks so far; 0 without a tick.
+
+    Raises:
+        IndexError: more ticks than the table has rows.
+    """
+
+    clock: PyInPort = LavaPyType(StepInPort, float)
+    y: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
+
+    operation: ops.Position
+
+    def _reset(self) -> None:
+        self.position = np.zeros(self.batch, np.int64)
+
+    def _step(self, n: int) -> None:
+        ticking = np.flatnonzero(self.clock.recv()[:, 0])
+        y = np.zeros((self.batch, self.operation.width))
+        y[ticking] = self.operation.table[self.position[ticking]]
+        self.position[ticking] += 1
+        self.y.send(y)
+
+
 @implements(proc=processes.AttentionProcess, protocol=LoihiProtocol)
 @requires(CPU)
 class AttentionModel(OperationModel):

@@ -20,6 +20,7 @@ from spikescr.sim.program import (
     Neuron,
     Operation,
     Port,
+    Position,
     Program,
     Rotary,
     Select,
@@ -175,6 +176,11 @@ def rotary(s: _Sample, o: Rotary, n: int) -> tuple[np.ndarray, dict]:
     return y, counted | {"entries": entries, "graded": graded, "synops": 2 * entries, "synops_graded": 2 * graded}
 
 
+def position(s: _Sample, o: Position, n: int) -> tuple[np.ndarray, dict]:
+    before = sum(s.ticks(o.clock, m) for m in range(n))
+    return (o.table[before] if s.ticks(o.clock, n) else np.zeros(o.width)), {}
+
+
 def attention(s: _Sample, o: Attention, n: int) -> tuple[np.ndarray, dict]:
     """Anew at every step from all that was written until then."""
     D = o.width // o.heads
@@ -213,6 +219,7 @@ RULES: dict[type[Operation], object] = {
     Synapse: synapse,
     Neuron: neuron,
     Rotary: rotary,
+    Position: position,
     Attention: attention,
     Gate: gate,
 }
