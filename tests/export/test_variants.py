@@ -16,7 +16,7 @@ from spikescr.errors import ExportError
 from spikescr.export.fold import fold
 from spikescr.export.reference import Trace, trace
 from spikescr.export.to_nir import to_nir
-from spikescr.model import DelaysConfig, build
+from spikescr.model import DelaysConfig, Network, build
 from spikescr.model.delays import DelayedLinear
 from spikescr.sim.account import Account
 from spikescr.sim.compare import compare
@@ -25,6 +25,7 @@ from spikescr.sim.formula import CAUSES
 from spikescr.sim.lava.backend import LavaBackend
 from spikescr.sim.lower import lower
 from spikescr.sim.program import Program, Synapse
+from spikescr.sim.recording import KINDS
 from spikescr.sim.run import Batch, run_batches
 
 DT = 1 / 40
@@ -95,13 +96,7 @@ def test_file_that_plain_nir_reads_is_interpreted_to_the_same_spikes_and_counts(
     counts = found.fast.recording.counts
     for kind in ("ac", "mac", "ac_quadratic", "fired"):
         expected = sum(of[kind].sum() for of in oracle.counts.values() if kind in of)
-        assert counts.table[:, :, :, 1][:, _kind(kind)].sum() == expected, kind
-
-
-def _kind(name: str) -> int:
-    from spikescr.sim.recording import KINDS
-
-    return KINDS.index(name)
+        assert counts.table[:, KINDS.index(kind), :, 1].sum() == expected, kind
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -199,8 +194,6 @@ def test_folding_learnt_constants_moves_them_by_rounding_alone_and_needs_dt() ->
 
 
 def test_a_network_of_no_family_is_refused() -> None:
-    from spikescr.model import Network
-
     with pytest.raises(ExportError, match="a Network cannot be exported"):
         to_nir(Network(VARIANTS["dcls"]), steps=3, dt=DT)
 
