@@ -157,8 +157,12 @@ class GraphBuilder:
         late = self._delay(f"{name}.delay", Stream((name,), current.width, current.latency), 1, before)
         node = nir.Linear(weight=weight, metadata={LATENCY: before})
         back = self._add(f"{name}.recurrent", node, late)
-        summed = Stream(current.sources + back.sources, current.width, current.latency)
-        return self.lif(name, self.gate(f"{name}.gate", summed, self.clock(current.latency)), decay)
+        gated = self.gate(f"{name}.gate", current, self.clock(current.latency))
+        # A wire of its own: what comes from outside, with its bias, and what comes back stay two synapses.
+        value, spike = PACKED_OPERATIONS["gate"].operands({"spike_width": 1}, current.width)
+        second = self._add(f"{name}.gate.wire_recurrent", wire(value, spike.stop, current.latency), back)
+        self._edges.append((second.sources[0], f"{name}.gate"))
+        return self.lif(name, gated, decay)
 
     def gate(self, name: str, value: Stream, spike: Stream) -> Stream:
         """Lets the value through where the spike is 1; a one-wide spike gates all channels."""

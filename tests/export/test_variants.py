@@ -207,3 +207,12 @@ def test_unused_delays_make_no_nodes() -> None:
     assert [n for n in sorted(graph.nodes) if ".synapse." in n] == [
         f"layers.{i}.synapse.{kind}3" for i in range(2) for kind in ("delay", "tap")
     ]
+
+
+def test_bias_of_a_recurrent_layer_belongs_to_its_input_synapse() -> None:
+    program = case("recurrent").program
+    forward, back = program["layers.0.synapse"], program["layers.0.lif.recurrent"]
+    assert isinstance(forward, Synapse)
+    assert isinstance(back, Synapse)
+    assert (forward.bias is not None, forward.origin, forward.gated) == (True, ("bias", "batch_norm"), True)
+    assert (back.bias, back.gated) == (None, True)
