@@ -19,6 +19,7 @@ from spikescr.export.to_nir import to_nir
 from spikescr.model import DelaysConfig, Network, build
 from spikescr.model.delays import DelayedLinear
 from spikescr.sim.account import Account
+from spikescr.sim.audit.tally import NAMES
 from spikescr.sim.compare import compare
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.formula import CAUSES
@@ -100,7 +101,7 @@ def test_file_that_plain_nir_reads_is_interpreted_to_the_same_spikes_and_counts(
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_causes_add_up_to_the_difference_from_the_formula(name: str) -> None:
+def test_causes_add_up_to_the_difference_from_the_formula_and_from_every_convention(name: str) -> None:
     found = case(name)
     account = Account(found.program)
     account.add(found.fast.recording.counts, found.valid)
@@ -109,6 +110,10 @@ def test_causes_add_up_to_the_difference_from_the_formula(name: str) -> None:
             difference = account.total(kind, row) - account.total(f"formula_{kind}", row)
             assert difference == account.causes[row, :, column].sum(), f"{operation.name} {kind}"
     assert account.causes[:, CAUSES.index("padding")].any()
+    charges = account.tally.charges
+    executed = charges[:, [NAMES.index("executed")]]
+    np.testing.assert_allclose(charges - executed, account.tally.causes.sum(axis=2), rtol=0, atol=1e-6)
+    assert (charges != executed).any()
 
 
 def test_real_valued_residual_makes_its_readers_multiply() -> None:

@@ -9,7 +9,7 @@ def test_it_is_spikingjellys_parametric_lif_spikes_and_gradients() -> None:
         init_tau=2.0, decay_input=False, surrogate_function=surrogate.ATan(alpha=5.0), detach_reset=True, step_mode="m"
     ).double()
     ours = ParametricLIF().double()
-    assert float(ours.w) == float(reference.w) == 0.0
+    assert float(ours.w.detach()) == float(reference.w.detach()) == 0.0
     generator = torch.Generator().manual_seed(0)
     for w in (0.0, 0.8, -1.3):
         x = torch.randn(30, 3, 7, generator=generator, dtype=torch.float64)

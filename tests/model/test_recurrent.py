@@ -48,3 +48,11 @@ def test_learnt_constant_and_recurrent_weights_have_gradients_through_time() -> 
     assert float(lif.recurrent.weight.grad.abs().max()) > 1e-6
     assert float(current.grad[5].abs().max()) > 1e-9
     assert [name for name, _ in RecurrentLIF(5, learn=False).named_parameters()] == ["recurrent.weight"]
+
+
+def test_what_fires_at_the_last_step_reaches_nobody() -> None:
+    lif = RecurrentLIF(1, learn=False).double()
+    lif.recurrent.weight.data.fill_(2.0)
+    current = torch.tensor([1.0, 0, 0, 0, 0], dtype=torch.float64)[:, None, None]
+    for steps, expected in ((5, [1, 1, 1, 1, 1]), (3, [1, 1, 1, 0, 0])):
+        assert lif(current, valid_mask(torch.tensor([steps]), 5, torch.float64)).flatten().tolist() == expected
