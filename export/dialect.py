@@ -1,9 +1,9 @@
 """The NIR dialect: metadata keys, the packed operations and their node table, for the exporter and the lowering alike.
 
-Everything that standard NIR can say is said in standard NIR. Three operations are beyond it: `rotary`, `attention`
-and `gate`. Each is a nested graph with one Input, one Output and a body that is a Linear of NaN, so that a tool that
-ignores the metadata gets NaN and never a plausible wrong answer. The operands are packed one after the other into the
-one input by 0/1 selection matrices, *wires*.
+Everything that standard NIR can say is said in standard NIR. Four operations are beyond it: `rotary`, `position`,
+`attention` and `gate`. Each is a nested graph with one Input, one Output and a body that is a Linear of NaN, so that a
+tool that ignores the metadata gets NaN and never a plausible wrong answer. The operands are packed one after the other
+into the one input by 0/1 selection matrices, *wires*.
 """
 
 from __future__ import annotations
@@ -79,6 +79,10 @@ PACKED_OPERATIONS: Mapping[str, PackedOperation] = {
     "rotary": PackedOperation(
         parameters={"heads": int, "cos": np.ndarray, "sin": np.ndarray},
         widths=lambda metadata, n: {"x": n, "clock": 1},
+    ),
+    "position": PackedOperation(  # puts out the row of its table whose number is the ticks so far
+        parameters={"table": np.ndarray},
+        widths=lambda metadata, n: {"clock": 1},
     ),
     "attention": PackedOperation(
         parameters={"heads": int, "scale": float, "steps": int},

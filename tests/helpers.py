@@ -10,9 +10,40 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from spikescr.model import LIF, ModelConfig, SequenceBatchNorm, SpikeSCR, valid_mask
+from spikescr.model import (
+    LIF,
+    AnyModelConfig,
+    DelaysConfig,
+    ModelConfig,
+    Network,
+    RecurrentConfig,
+    SequenceBatchNorm,
+    build,
+    valid_mask,
+)
+from spikescr.model.parametric import ParametricLIF
 
 SMALL = ModelConfig(inputs=12, classes=5, layers=1, heads=2, width=16, mlp_ratio=2, kernel=7)
+_TINY = {"inputs": 6, "classes": 4}
+
+
+def _variant(**switches: object) -> ModelConfig:
+    return ModelConfig(**_TINY, heads=2, width=8, kernel=5, **switches)
+
+
+VARIANTS: dict[str, AnyModelConfig] = {
+    "no position": _variant(position="none"),
+    "sinusoidal": _variant(position="sinusoidal", layers=2),
+    "sinusoidal_lif": _variant(position="sinusoidal_lif"),
+    "no SGU": _variant(gating_unit=False),
+    "no separable convolution": _variant(gating_unit=False, separable_convolution=False),
+    "parametric": _variant(neuron="parametric"),
+    "dcls": DelaysConfig(**_TINY, layers=2, width=10, taps=5),
+    "dcls parametric": DelaysConfig(**_TINY, layers=1, width=10, taps=3, neuron="parametric"),
+    "recurrent": RecurrentConfig(**_TINY, layers=2, width=10),
+    "recurrent parametric": RecurrentConfig(**_TINY, width=10, neuron="parametric"),
+}
+"""Every ablation and baseline, as small as it can be."""
 LOWEST_RATE, HIGHEST_RATE = 0.04, 0.65
 
 
@@ -77,19 +108,20 @@ def assert_every_layer_fires(rates: dict[str, float]) -> None:
 
 
 def calibrated_model(
-    config: ModelConfig = SMALL,
+    config: AnyModelConfig = SMALL,
     seed: int = 0,
     *,
     samples: int = 6,
     window: int = 24,
     dtype: torch.dtype = torch.float64,
     counts: bool = False,
-) -> tuple[SpikeSCR, Tensor, Tensor]:
+) -> tuple[Network, Tensor, Tensor]:
     """A network in which every LIF layer fires, unlike a freshly initialised one, with input that makes it.
 
     Weights are random; running statistics are those of the input; the affine parameters of the batch normalisations
     are random too (no gain is 1 and no shift is 0) and are moved until each LIF layer fires at 4 to 65 % of its steps.
-    Weights and input are float32 numbers whatever `dtype` is, as in a checkpoint.
+    Membrane constants that are learnt are random. Weights and input are float32 numbers whatever `dtype` is, as in a
+    checkpoint.
 
     Args:
         config: sizes.
@@ -106,7 +138,10 @@ def calibrated_model(
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = SpikeSCR(config)
+        model = build(config)
+    for module in model.modules():
+        if isinstance(module, ParametricLIF) and module.w is not None:
+            nn.init.uniform_(module.w, -1.0, 1.5, generator=generator)
     norms = {name: m for name, m in model.named_modules() if isinstance(m, SequenceBatchNorm)}
     for norm in norms.values():
         nn.init.uniform_(norm.weight, 0.6, 1.4, generator=generator)
@@ -210,7 +245,7 @@ def write_heidelberg_file(
     return path
 
 
-def _take_statistics(model: SpikeSCR, norms: dict[str, SequenceBatchNorm], x: Tensor, steps: Tensor) -> None:
+def _take_statistics(model: Network, norms: dict[str, SequenceBatchNorm], x: Tensor, steps: Tensor) -> None:
     """Sets the running statistics to those of x, without dropout; leaves the model in eval mode."""
     for module in model.modules():
         module.train(isinstance(module, SequenceBatchNorm))
@@ -223,7 +258,7 @@ def _take_statistics(model: SpikeSCR, norms: dict[str, SequenceBatchNorm], x: Te
     model.eval()
 
 
-def _shift(model: SpikeSCR, lif: str, by: float) -> None:
+def _shift(model: Network, lif: str, by: float) -> None:
     """Moves the shifts of the batch normalisations that drive a LIF layer."""
     block, _, name = lif.removesuffix(".lif").rpartition(".")
     own = [f"{block}.{name}.current.norm" if block else f"{name}.current.norm"]
@@ -233,11 +268,12 @@ def _shift(model: SpikeSCR, lif: str, by: float) -> None:
         "attention": ["v.current.norm", "q.current.norm"],
         "gate_in": ["split.norm"],
         "gated": ["split.norm"],
+        "positioned": ["sem.current.norm"],
     }
-    for driver in [f"{block}.{d}" for d in drivers[name]] if name in drivers else own:
+    for driver in [f"{block}.{d}".removeprefix(".") for d in drivers[name]] if name in drivers else own:
         bias = model.get_submodule(driver).bias
         assert isinstance(bias, Tensor)
         with torch.no_grad():
             half = len(bias) // 2
             part = {"gate_in": slice(half, None), "gated": slice(0, half)}.get(name, slice(None))
-            bias[part] += by
+            bias[part if getattr(model.config, "gating_unit", False) else slice(None)] += by

@@ -84,7 +84,7 @@ def gather(program: Program, ledger: Ledger, formula: Formula, valid: IntArray) 
             values=_flags(("x" in o.ports and o.ports["x"].signal is Signal.VALUES) for o in operations),
             width_in=_numbers(o.ports["x"].width if "x" in o.ports else o.width for o in operations),
             width_out=_numbers(o.width for o in operations),
-            dense=_numbers(sum(t.weight.size for t in o.taps) if isinstance(o, Synapse) else 0 for o in operations),
+            dense=_numbers(int(o.fan_outs.sum()) if isinstance(o, Synapse) else 0 for o in operations),
             over_time=_flags(isinstance(o, Synapse) and len(o.taps) > 1 for o in operations),
             own_bias=_flags(isinstance(o, Synapse) and "bias" in o.origin for o in operations),
             batch_norm=_flags(isinstance(o, Synapse) and "batch_norm" in o.origin for o in operations),

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from pydantic import BaseModel, ValidationError
 
 from spikescr.cli.console import notices, notify, output
 from spikescr.errors import UsageError
-from spikescr.model.config import ModelConfig
+from spikescr.model.config import FAMILIES, DelaysConfig, ModelConfig, NeuronKind, Position
 from spikescr.runs import DEFAULT_RUN, RunFolder
 from spikescr.training.config import Augmentation, TrainConfig, faults
 
@@ -40,8 +40,11 @@ Written to the run folder:
 Ctrl-C ends a training early; what is done is saved.
 """
 
-# flag, field of the configuration, type, help; the defaults are the configuration's
-OPTIONS: tuple[tuple[str, str, type, str], ...] = (
+POSITIONS = click.Choice(get_args(Position))
+NEURONS = click.Choice(get_args(NeuronKind))
+
+# flag, field of the configuration, type, help; the defaults are the configuration's, a model's those of its family
+OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
     (
         "--data",
         "data",
@@ -61,10 +64,16 @@ OPTIONS: tuple[tuple[str, str, type, str], ...] = (
     ("--warmup", "warmup_epochs", float, "Epochs of linear rise to it."),
     ("--weight-decay", "weight_decay", float, "Weight decay of AdamW."),
     ("--seed", "seed", int, "Seed of everything random."),
-    ("--layers", "model.layers", int, "Blocks."),
+    ("--family", "model.family", click.Choice(FAMILIES), "SpikeSCR, or a baseline: learnable delays, recurrent LIFs."),
+    ("--layers", "model.layers", int, "Blocks; hidden layers of a baseline."),
     ("--heads", "model.heads", int, "Attention heads."),
     ("--width", "model.width", int, "Channels."),
     ("--mlp-ratio", "model.mlp_ratio", int, "Hidden width of the MLPs over the width."),
+    ("--position", "model.position", POSITIONS, "Position encoding of SpikeSCR."),
+    ("--gating-unit", "model.gating_unit", bool, "False: blocks without SGU."),
+    ("--separable-convolution", "model.separable_convolution", bool, "False: blocks without SGC, hence without SGU."),
+    ("--taps", "model.taps", int, "Of dcls: longest delay + 1, odd."),
+    ("--neuron", "model.neuron", NEURONS, "LIF, or LIF with a learnt membrane constant per layer."),
     ("--dropout", "model.dropout", float, "After each LIF."),
     ("--shift", "augmentation.shift", int, "Mel bands by which training input is shifted at most; the paper: 0."),
     ("--threads", "threads", int, "Threads of torch. Default: as torch chooses."),
@@ -76,9 +85,12 @@ def _configured(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds OPTIONS to the function of a command."""
     for flag, field, kind, text in reversed(OPTIONS):
         owner, _, name = field.rpartition(".")
-        default = OWNERS[owner].model_fields[name].default
-        add = click.option(flag, field.replace(".", "__"), type=kind, default=default, show_default=True, help=text)
-        function = add(function)
+        fields = OWNERS[owner].model_fields
+        default = (fields if name in fields else DelaysConfig.model_fields)[name].default
+        settings: dict[str, Any] = {"default": default, "show_default": True}
+        if owner == "model":  # only what is given is asked for; the rest is the family's own default
+            settings = {"default": None, "show_default": str(default)}
+        function = click.option(flag, field.replace(".", "__"), type=kind, help=text, **settings)(function)
     return function
 
 
@@ -94,7 +106,7 @@ def _configured(function: Callable[..., Any]) -> Callable[..., Any]:
 @_configured
 @click.option("--augment/--no-augment", default=True, show_default=True, help="Shift and mask training input.")
 def command(folder: Path, augment: bool, **options: Any) -> None:
-    """Train SpikeSCR on recordings of words."""
+    """Train SpikeSCR, or a baseline, on recordings of words."""
     config = _config(options, augment)
     with notices().status("Loading torch and SpikingJelly"):
         from spikescr.data import open_data
@@ -120,7 +132,8 @@ def _config(options: dict[str, Any], augment: bool) -> TrainConfig:
     content: dict[str, Any] = {"model": {}, "augmentation": {}}
     for field, value in options.items():
         owner, _, name = field.rpartition("__")
-        (content[owner] if owner else content)[name] = value
+        if value is not None or owner != "model":
+            (content[owner] if owner else content)[name] = value
     if not augment:
         content["augmentation"] = None
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from spikescr.data import Features
     from spikescr.export.reference import Trace
-    from spikescr.model import SpikeSCR
+    from spikescr.model import Network
     from spikescr.sim.compare import Divergence, LayerComparison
 
 ROUNDING = 1e-9  # logits are sums of some hundred float64 weights of order 1
@@ -71,7 +71,7 @@ def command(
         )
 
 
-def _folded_model(run: RunFolder, deployed: Deployed) -> SpikeSCR:
+def _folded_model(run: RunFolder, deployed: Deployed) -> Network:
     from spikescr.checkpoint import load_checkpoint
     from spikescr.export import dialect
     from spikescr.export.fold import fold
@@ -83,12 +83,12 @@ def _folded_model(run: RunFolder, deployed: Deployed) -> SpikeSCR:
             f"{run.graph} was exported from another checkpoint than {run.checkpoint}; "
             f"export again with: {run.make_command(run.graph)}"
         )
-    return fold(model)
+    return fold(model, deployed.program.dt)
 
 
 class _Verification:
     def __init__(
-        self, deployed: Deployed, model: SpikeSCR, features: Features, batch_size: int, stall_seconds: float
+        self, deployed: Deployed, model: Network, features: Features, batch_size: int, stall_seconds: float
     ) -> None:
         from spikescr.data.progress import track
         from spikescr.export.reference import trace

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from spikescr.model.config import ModelConfig
+from spikescr.model.config import FAMILIES, AnyModelConfig, ModelConfig
 
 
 class Augmentation(BaseModel):
@@ -49,8 +49,8 @@ class TrainConfig(BaseModel):
     weight_decay: AdamW's. seed: of weights, order, dropout, augmentation, and of splits that a folder does not list.
     threads: of torch; None: as many as torch chooses. Sums in another order may differ in the last bit, so equal
     weights need equal threads. augmentation: None: none; what is not given is, for the paper's data sets, as in
-    PAPER_AUGMENTATION. model: sizes; `classes` follows from the data, `inputs` is
-    the number of mel bands, or of groups of units.
+    PAPER_AUGMENTATION. model: family and sizes; `classes` follows from the data,
+    `inputs` is the number of mel bands, or of groups of units.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +66,7 @@ class TrainConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63)
     threads: int | None = Field(None, ge=1)
     augmentation: Augmentation | None = Augmentation()
-    model: ModelConfig = ModelConfig()
+    model: AnyModelConfig = ModelConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -81,7 +81,12 @@ class TrainConfig(BaseModel):
 def faults(error: ValidationError) -> str:
     """All faults of a configuration in one line: field, what is wrong, what was given."""
     return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or error.title}: {fault['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(_field(fault['loc'])) or error.title}: {fault['msg'].removeprefix('Value error, ')}"
         + ("" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})")
         for fault in error.errors()
     )
+
+
+def _field(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that lead to a field; without the family that pydantic puts behind `model`, which is no key."""
+    return [str(key) for i, key in enumerate(location) if not (key in FAMILIES and location[:i] == ("model",))]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikescr.model import LIF, SpikeSCR, readout
+from spikescr.model import LIF, Network, readout
 from spikescr.training.batches import Split, by_length
 
 
@@ -23,7 +23,7 @@ class Evaluation:
     firing_rate: float
 
 
-def evaluate(model: SpikeSCR, split: Split, batch_size: int) -> Evaluation:
+def evaluate(model: Network, split: Split, batch_size: int) -> Evaluation:
     """Runs the network in eval mode over a split and leaves it in eval mode."""
     model.eval()
     loss = correct = 0.0

@@ -1,4 +1,4 @@
-"""Direct training of SpikeSCR: AdamW, warm-up and cosine, the best checkpoint kept as it goes."""
+"""Direct training: AdamW, warm-up and cosine, the best checkpoint kept as it goes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spikescr.checkpoint import CheckpointInfo, save_checkpoint
 from spikescr.data import DataSet, Preprocessing, fit_and_load, load
 from spikescr.errors import SpikescrError
 from spikescr.files import write_text
-from spikescr.model import ModelConfig, SpikeSCR, readout
+from spikescr.model import Network, build, readout
 from spikescr.runs import RunFolder
 from spikescr.training.augment import augment
 from spikescr.training.batches import Split, shuffled
@@ -79,7 +79,7 @@ def train(
     run.create()
     with _threads(config.threads) as threads, torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        sizes = ModelConfig.model_validate(config.model.model_dump() | {"classes": len(dataset.classes)})
+        sizes = type(config.model).model_validate(config.model.model_dump() | {"classes": len(dataset.classes)})
         config = config.model_copy(update={"model": sizes, "threads": threads})
         preprocessing, features = fit_and_load(
             dataset, steps=config.steps, window_s=config.window_s, bands=sizes.inputs
@@ -100,7 +100,7 @@ class _Keeper:
         self.preprocessing = preprocessing
         self.folder = run
 
-    def keep(self, model: SpikeSCR, epochs: list[EpochMetrics], best: EpochMetrics) -> None:
+    def keep(self, model: Network, epochs: list[EpochMetrics], best: EpochMetrics) -> None:
         """Writes the metrics; the checkpoint too if the last epoch is the best."""
         if len(epochs) == 1:
             self.folder.discard_derived()
@@ -128,7 +128,7 @@ class _Training:
         self.valid = valid
         self.keeper = keeper
         self.draws = torch.Generator().manual_seed(config.seed)
-        self.model = SpikeSCR(config.model)
+        self.model = build(config.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=True
         )
@@ -173,6 +173,7 @@ class _Training:
         loss = correct = seen = 0.0
         for step, chosen in enumerate(batches, 1):
             self._set_lr(epoch - 1 + step / len(batches))
+            self.model.anneal((epoch - 1 + step / len(batches)) / self.config.epochs)
             batch_loss, batch_correct = self._step(epoch, chosen)
             if not math.isfinite(batch_loss):
                 raise SpikescrError(self._diverged(epoch, step, batch_loss, best))
