@@ -146,7 +146,8 @@ class Convolution(Operation):
 
     Each sum is taken in the order of the inputs' flat indices, zeros left out or not, so that any two backends give
     the same float64 numbers. Counts: spikes, sum of x (non-zero entries for VALUES); ac, or mac for VALUES, every event
-    times the weights that it meets: padding is no synapse, an event at the edge has fewer. entries, graded, synops and
+    times the weights that it meets: padding is no synapse, an event at the edge has fewer, and a
+    weight of 0 is none. entries, graded, synops and
     synops_graded likewise. bias: the width at each step.
     """
 
@@ -162,15 +163,16 @@ class Convolution(Operation):
 
     @cached_property
     def fan_out(self) -> IntArray:
-        """Synapses that an event of each input reaches, (in width,): places of the kernel that cover it x channels."""
-        covered: list[IntArray] = []
+        """Synapses that an event of each input reaches, (in width,): weights other than 0 at places that read it."""
+        out, inside, *kernel = self.weight.shape
+        live = (self.weight != 0).reshape(self.groups, out // self.groups, inside, *kernel).sum(axis=1)
+        covering: list[IntArray] = []  # (place in the kernel, input): how often the one reads the other
         for axis in (0, 1):
-            size, places = self.in_shape[axis + 1], self.out_shape[axis + 1]
-            taps = np.arange(self.weight.shape[axis + 2])
-            read = np.arange(places)[:, None] * self.stride[axis] + taps * self.dilation[axis] - self.padding[axis]
-            covered.append(np.bincount(read[(read >= 0) & (read < size)], minlength=size))
-        reached: IntArray = np.outer(*covered) * (self.out_shape[0] // self.groups)
-        return np.tile(reached.ravel(), self.in_shape[0])
+            places, taps = np.arange(self.out_shape[axis + 1]), np.arange(kernel[axis])
+            read = places[:, None] * self.stride[axis] + taps * self.dilation[axis] - self.padding[axis]
+            covering.append((read[..., None] == np.arange(self.in_shape[axis + 1])).sum(axis=0))
+        reached: IntArray = np.einsum("gckm,ky,mx->gcyx", live, *covering)
+        return reached.ravel()
 
 
 @dataclass(frozen=True, kw_only=True)

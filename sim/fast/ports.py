@@ -48,7 +48,10 @@ class Ports:
     def _join_events(self, port: Port, unique: bool) -> Events:
         name = "+".join(port.sources)
         parts = [self.signals[source] for source in port.sources]
-        if unique and (len(parts) > 1 or (isinstance(parts[0], Events) and not parts[0].unique)):
+        # A sum that was delayed is listed anew for everybody: its rows may be cut off, those of the new list are not,
+        # and counts take rows from the one and channels from the other.
+        delayed_sum = len(parts) == 1 and isinstance(parts[0], Events) and not parts[0].unique
+        if delayed_sum or (unique and len(parts) > 1):
             return self._listed(f"{name} unique", self._values(port, np.dtype(np.float64)))
         total: Events | None = None
         for i, part in enumerate(parts):

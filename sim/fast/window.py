@@ -278,8 +278,7 @@ class Window(Evaluation):
         operations.count_arrivals(counts[KIND["spikes"]], arrived.arrays, cum, 1)
         kind = KIND["mac" if operation.x.signal is Signal.VALUES else "ac"]
         operations.count_arrivals(counts[kind], arrived.arrays, cum, 2)
-        tallied = self._values(operation.x) if operation.x.signal is Signal.VALUES else self._events(operation.x)
-        operations.count_tally(counts, tallied.rows.arrays, self._tally(operation.x), 2)
+        operations.count_tally(counts, arrived.arrays, self._tally(operation.x), 2)
         self.signals[operation.name] = Values(rows, packed)
 
     def _position(self, operation: Position) -> None:

@@ -52,10 +52,16 @@ def neurons(*shape: int, **metadata: object) -> nir.LIF:
     return nir.LIF(2 * DT * one, 2 * one, 0 * one, 0.75 * one, 0 * one, metadata=metadata)
 
 
+def weights(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Multiples of 1/8, none of them 0: that would be no synapse."""
+    found = rng.integers(-4, 8, shape) / 8
+    return np.where(found == 0, 1, found)
+
+
 def image_graph() -> tuple[nir.NIRGraph, np.ndarray]:
     """Convolution, neurons, pool, flatten, readout on images of 2 x 6 x 6; weights are multiples of 1/8."""
     rng = np.random.default_rng(0)
-    weight = rng.integers(-4, 8, (3, 2, 3, 3)) / 8
+    weight = weights(rng, 3, 2, 3, 3)
     two = np.array([2, 2])
     nodes = {
         "input": nir.Input(np.array([2, 6, 6])),
@@ -63,7 +69,7 @@ def image_graph() -> tuple[nir.NIRGraph, np.ndarray]:
         "lif": neurons(3, 6, 6),
         "pool": nir.SumPool2d(two, two, 0 * two),
         "flat": nir.Flatten({"input": np.array([3, 3, 3])}, 0),
-        "fc": nir.Affine(rng.integers(-4, 5, (4, 27)) / 8, rng.integers(-4, 5, 4) / 8),
+        "fc": nir.Affine(weights(rng, 4, 27), weights(rng, 4)),
         "li": nir.LI(4 * DT * np.ones(4), np.ones(4), np.zeros(4)),
         "output": nir.Output(np.array([4])),
     }
@@ -121,13 +127,13 @@ def recurrent_graph(**metadata: object) -> nir.NIRGraph:
     """A recurrent layer in a graph of its own, as snnTorch writes it, behind a synapse."""
     rng = np.random.default_rng(2)
     inner = nir.NIRGraph(
-        {"input": nir.Input(np.array([5])), "lif": neurons(5), "w_rec": nir.Linear(rng.integers(-6, 9, (5, 5)) / 8),
+        {"input": nir.Input(np.array([5])), "lif": neurons(5), "w_rec": nir.Linear(weights(rng, 5, 5)),
          "output": nir.Output(np.array([5]))},
         [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")],
     )  # fmt: skip
     nodes = {
         "input": nir.Input(np.array([3])),
-        "fc": nir.Linear(rng.integers(-4, 9, (5, 3)) / 8),
+        "fc": nir.Linear(weights(rng, 5, 3)),
         "rnn": inner,
         "output": nir.Output(np.array([5])),
     }

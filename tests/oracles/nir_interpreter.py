@@ -210,7 +210,7 @@ class _Synapse:
 
 
 class _Window:
-    """Convolution or pool. An event costs the weights that it meets; beyond the edge there is nothing to meet."""
+    """Convolution or pool. An event costs the weights that it meets and that are not 0; none is beyond the edge."""
 
     def __init__(self, name: str, node: nir.NIRNode, kinds: Sequence[Kind]) -> None:
         self.name, self.node = name, node
@@ -250,6 +250,8 @@ class _Window:
                     continue
                 arriving = image[channel, row, column]
                 y[o, i, j] += self.weight[o, c, k, m] * arriving
+                if self.weight[o, c, k, m] == 0:
+                    continue  # no synapse
                 if spiking[channel, row, column]:
                     ac += _events(self.name, np.array([arriving]))
                 else:

@@ -192,8 +192,10 @@ def convolution(s: _Sample, o: Convolution, n: int) -> tuple[np.ndarray, dict]:
             channel = place[0] // (o.out_shape[0] // o.groups) * o.weight.shape[1] + tap[0]
             at = [place[a] * o.stride[a - 1] + tap[a] * o.dilation[a - 1] - o.padding[a - 1] for a in (1, 2)]
             if 0 <= at[0] < o.in_shape[1] and 0 <= at[1] < o.in_shape[2]:
-                met.append(x[channel, at[0], at[1]])
-                y[place] += o.weight[place[0], *tap] * met[-1]
+                arriving, weight = x[channel, at[0], at[1]], o.weight[place[0], *tap]
+                y[place] += weight * arriving
+                if weight != 0:
+                    met.append(arriving)
     if o.bias is not None:
         y += o.bias[:, None, None]
     arrived = np.array(met)
