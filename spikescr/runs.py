@@ -21,6 +21,8 @@ class RunFolder:
 
     config.json      train     the training's configuration
     metrics.csv      train     one row per epoch
+    times.csv        train     when each epoch ended
+    checkpoints/     train     states from which a training continues
     model.safetensors train    best weights, with all that it takes to use them
     model.nir        export    the graph
     simulation/      simulate  what an execution of the graph gave
@@ -38,6 +40,16 @@ class RunFolder:
     def metrics(self) -> Path:
         """One row per epoch, CSV."""
         return self.path / "metrics.csv"
+
+    @property
+    def times(self) -> Path:
+        """When each epoch ended, CSV; equal trainings have equal metrics and unequal times."""
+        return self.path / "times.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of states from which a training continues."""
+        return self.path / "checkpoints"
 
     @property
     def checkpoint(self) -> Path:
@@ -69,6 +81,7 @@ class RunFolder:
         commands = {
             self.config: "train",
             self.metrics: "train",
+            self.times: "train",
             self.checkpoint: "train",
             self.graph: "export --to nir",
             self.simulation: "simulate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, get_args
@@ -20,6 +20,7 @@ from spikescr.training.config import Augmentation, TrainConfig, faults
 
 if TYPE_CHECKING:
     from spikescr.training.loop import TrainResult
+    from spikescr.training.metrics import EpochMetrics
 
 EPILOG = """
 \b
@@ -34,10 +35,12 @@ Examples:
 \b
 Written to the run folder:
   model.safetensors   the epoch that did best on the validation split
-  metrics.csv         one row per epoch
+  metrics.csv         one row per epoch; times.csv: when it ended
   config.json         this training's configuration
+  checkpoints/        the state after the last epochs
 
-Ctrl-C ends a training early; what is done is saved.
+Ctrl-C and SIGTERM save the state and end; so --resume continues, on a CPU to the same bytes as undisturbed:
+  spikescr train --resume --run runs/gsc
 """
 
 POSITIONS = click.Choice(get_args(Position))
@@ -45,19 +48,9 @@ NEURONS = click.Choice(get_args(NeuronKind))
 
 # flag, field of the configuration, type, help; the defaults are the configuration's, a model's those of its family
 OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
-    (
-        "--data",
-        "data",
-        str,
-        "'digits' (embedded), 'shd:PATH', 'ssc:PATH', 'gsc:PATH' (spikescr data get), or 'folder:PATH', like gsc.",
-    ),
+    ("--data", "data", str, "'digits' (embedded), or 'folder:PATH' in the layout of Google Speech Commands."),
     ("--steps", "steps", int, "Time steps per second."),
-    (
-        "--window",
-        "window_s",
-        float,
-        "Seconds that the network sees; of longer recordings the loudest stretch (SHD: up to 1.4).",
-    ),
+    ("--window", "window_s", float, "Seconds that the network sees; of longer recordings the loudest stretch."),
     ("--epochs", "epochs", int, "Passes over the training split."),
     ("--batch-size", "batch_size", int, "Recordings per optimisation step, at most."),
     ("--lr", "lr", float, "Highest learning rate."),
@@ -103,28 +96,91 @@ def _configured(function: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Run folder; an earlier run in it is replaced after the first epoch.",
 )
+@click.option("--resume", is_flag=True, help="Continue the training in the run folder, with the options it began with.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="States to keep, of the last epochs.",
+)
 @_configured
 @click.option("--augment/--no-augment", default=True, show_default=True, help="Shift and mask training input.")
-def command(folder: Path, augment: bool, **options: Any) -> None:
-    """Train SpikeSCR, or a baseline, on recordings of words."""
+@click.pass_context
+def command(ctx: click.Context, /, folder: Path, resume: bool, keep: int, augment: bool, **options: Any) -> None:
+    """Train SpikeSCR on recordings of words."""
     config = _config(options, augment)
     with notices().status("Loading torch and SpikingJelly"):
         from spikescr.data import open_data
+        from spikescr.training.devices import Devices
         from spikescr.training.loop import train
 
     run = RunFolder(folder)
+    if resume:
+        config = _begun_with(ctx, run, config)
+    devices = Devices()
     dataset = open_data(config.data, seed=config.seed)
     run.create()
-    with run.locked(), _stopping_on_interrupt() as (arm, stopped), _progress(config.epochs) as (on_step, on_epoch):
+    alone = run.locked() if devices.is_main else nullcontext()
+    with alone, _stopping_on_signal() as (arm, requested), _progress(config.epochs) as (on_step, on_epoch):
 
         def after_step(progress: Any) -> None:
             arm()
             on_step(progress)
 
-        result = train(config, dataset, run, on_step=after_step, on_epoch=on_epoch, stop=stopped)
-    if result.interrupted:
-        notify(f"stopped early, after epoch {len(result.epochs)} of {config.epochs}; what is done is saved")
-    _summary(result, run)
+        result = train(
+            config,
+            dataset,
+            run,
+            resume=resume,
+            keep=keep,
+            devices=devices,
+            on_step=after_step if devices.is_main else lambda progress: arm(),
+            on_epoch=on_epoch if devices.is_main else lambda metrics: None,
+            stop=lambda: requested() is not None,
+        )
+    if devices.is_main:
+        if result.best is not None:
+            _summary(result, result.best, run)
+        if result.interrupted:
+            notify(
+                f"stopped after epoch {len(result.epochs)} of {config.epochs}, step {result.step} of the next; "
+                f"continue with: {run.make_command(run.checkpoint)} --resume"
+            )
+    number = requested()
+    if result.interrupted and number is not None:
+        ctx.exit(128 + number)
+
+
+def _begun_with(ctx: click.Context, run: RunFolder, config: TrainConfig) -> TrainConfig:
+    """The configuration of the newest state in a run folder, where the options that were given agree with it."""
+    from spikescr.training.state import Checkpoints, load_state
+
+    latest = Checkpoints(run.checkpoints).latest()
+    if latest is None:
+        notify(f"nothing to resume in {run.path}; starting from the beginning")
+        return config
+    begun = load_state(latest).setting.config
+    fields = {flag: field for flag, field, _, _ in OPTIONS} | {"--augment/--no-augment": "augmentation"}
+    for flag, field in fields.items():
+        source = ctx.get_parameter_source("augment" if field == "augmentation" else field.replace(".", "__"))
+        given, before = _value(config, field), _value(begun, field)
+        if field == "augmentation":
+            given, before = given is not None, before is not None
+        if source is click.core.ParameterSource.COMMANDLINE and given != before:
+            raise UsageError(
+                f"{flag}: the training in {run.path} was begun with {before}, not {given}; it resumes with what it was "
+                "begun with alone"
+            )
+    return begun
+
+
+def _value(config: TrainConfig, field: str) -> Any:
+    """A field of the configuration by its dotted name; None within what is switched off."""
+    value: Any = config
+    for name in field.split("."):
+        value = getattr(value, name, None)
+    return value
 
 
 def _config(options: dict[str, Any], augment: bool) -> TrainConfig:
@@ -146,30 +202,36 @@ def _config(options: dict[str, Any], augment: bool) -> TrainConfig:
 
 
 @contextmanager
-def _stopping_on_interrupt() -> Iterator[tuple[Callable[[], None], Callable[[], bool]]]:
-    """Gives `arm` and `stopped`: once armed, the first Ctrl-C makes `stopped()` true, the second ends at once.
+def _stopping_on_signal() -> Iterator[tuple[Callable[[], None], Callable[[], int | None]]]:
+    """Gives `arm` and `requested`: once armed, the first SIGINT or SIGTERM is what `requested()` gives.
 
-    Unarmed, while nothing could be saved yet, Ctrl-C does what it always does.
+    Unarmed, while nothing could be saved yet, and after the first one, signals do what they always do.
     """
-    before = signal.getsignal(signal.SIGINT)
-    armed = requested = False
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    armed = False
+    request: int | None = None
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        nonlocal requested
-        requested = True
-        signal.signal(signal.SIGINT, before)
-        notify("finishing the current step; Ctrl-C again ends at once")
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal request
+        request = number
+        restore()
+        notify("finishing the current step; once more ends at once")
 
     def arm() -> None:
         nonlocal armed
         if not armed:
             armed = True
-            signal.signal(signal.SIGINT, handle)
+            for number in before:
+                signal.signal(number, handle)
 
     try:
-        yield arm, lambda: requested
+        yield arm, lambda: request
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 @contextmanager
@@ -204,10 +266,10 @@ def _progress(epochs: int) -> Iterator[tuple[Callable[[Any], None], Callable[[An
         yield on_step, on_epoch
 
 
-def _summary(result: TrainResult, run: RunFolder) -> None:
+def _summary(result: TrainResult, best: EpochMetrics, run: RunFolder) -> None:
     from rich.table import Table
 
-    best, config = result.best, result.config
+    config = result.config
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -218,8 +280,8 @@ def _summary(result: TrainResult, run: RunFolder) -> None:
         "best epoch": f"{best.epoch} of {len(result.epochs)}",
         "validation accuracy": f"{best.valid_accuracy:.2%}",
         "firing rate": f"{best.firing_rate:.1%} of neurons per step",
-        "training time": f"{result.epochs[-1].seconds:.0f} s",
-        "written": "\n".join(map(str, (run.checkpoint, run.metrics, run.config))),
+        "training time": f"{result.seconds:.0f} s",
+        "written": "\n".join(map(str, (run.checkpoint, run.metrics, run.times, run.config))),
     }
     for row in rows.items():
         table.add_row(*row)

@@ -68,14 +68,15 @@ def test_two_steps_leave_a_run_that_can_be_used(tones: Path, tmp_path: Path) -> 
     out, err = finished(process)
     assert (process.returncode, err) == (0, "")
     run = RunFolder(tmp_path / "runs/latest")
-    assert sorted(path.name for path in run.path.iterdir()) == ["config.json", "metrics.csv", "model.safetensors"]
+    names = ["checkpoints", "config.json", "metrics.csv", "model.safetensors", "times.csv"]
+    assert sorted(path.name for path in run.path.iterdir()) == names
     model, info = load_checkpoint(run.checkpoint)
     parameters = sum(p.numel() for p in model.parameters())
     assert f"1L-2-16, {parameters:,} parameters ({parameters / 2**20:.2f} in the paper's unit of 2^20)" in out
     assert f"folder:{tones}, 2 classes, 20 steps per second" in out
     assert re.search(r"best epoch +1 of 1\n", out)
     assert f"validation accuracy  {info.valid_accuracy:.2%}\n" in out
-    for path in ("model.safetensors", "metrics.csv", "config.json"):
+    for path in ("model.safetensors", "metrics.csv", "times.csv", "config.json"):
         assert f" runs/latest/{path}\n" in out
     assert (info.training.seed, info.training.steps, info.classes) == (3, 20, ("high", "low"))
     assert json.loads(run.config.read_text())["model"]["width"] == 16
@@ -94,9 +95,11 @@ def test_ctrl_c_ends_early_with_what_is_done_saved(tones: Path, tmp_path: Path) 
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = finished(process)
-    assert process.returncode == 0, err
-    assert "note: finishing the current step; Ctrl-C again ends at once\n" in err
-    stopped = re.search(r"note: stopped early, after epoch (\d+) of 100000; what is done is saved\n", err)
+    assert process.returncode == 130, err
+    assert "note: finishing the current step; once more ends at once\n" in err
+    stopped = re.search(
+        r"note: stopped after epoch (\d+) of 100000, step \d of the next; continue with: spikescr train --resume\n", err
+    )
     assert stopped
     _, info = load_checkpoint(run.checkpoint)
     assert f"best epoch           {info.epoch} of {stopped[1]}\n" in out
@@ -108,12 +111,12 @@ def test_ctrl_c_while_training(tones: Path, tmp_path: Path, monkeypatch: pytest.
     """Once: the current step is finished. Twice: the program ends at once."""
     from spikescr.training import loop
 
-    def interrupted_step(self: loop._Training, *chosen: Any) -> tuple[float, int]:
+    def interrupted_step(self: loop._Training, *arguments: Any) -> tuple[float, int]:
         os.kill(os.getpid(), signal.SIGINT)  # the first before the handler is there, which ends the program
-        return step(self, *chosen)
+        return step(self, *arguments)
 
-    def step_and_interrupt(self: loop._Training, *chosen: Any) -> tuple[float, int]:
-        found = step(self, *chosen)
+    def step_and_interrupt(self: loop._Training, *arguments: Any) -> tuple[float, int]:
+        found = step(self, *arguments)
         steps.append(found)
         if len(steps) == 2:
             os.kill(os.getpid(), signal.SIGINT)
@@ -127,12 +130,16 @@ def test_ctrl_c_while_training(tones: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(loop._Training, "_step", step_and_interrupt)
     found = CliRunner().invoke(main, arguments)
     assert len(steps) == 2
+    assert found.exit_code == 130
     if again:
-        assert (found.exit_code, found.stderr.splitlines()[-1]) == (130, "error: interrupted")
+        assert found.stderr.splitlines()[-1] == "error: interrupted"
+        assert list(tmp_path.iterdir()) == []
     else:
-        assert found.exit_code == 1
-        assert found.stderr.splitlines()[-1] == "error: stopped before the first epoch was done; nothing was saved"
-    assert list(tmp_path.iterdir()) == []
+        assert found.stderr.splitlines()[-1] == (
+            "note: stopped after epoch 0 of 40, step 2 of the next; "
+            f"continue with: spikescr train --run {tmp_path} --resume"
+        )
+        assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["00000-000002.safetensors"]
     assert signal.getsignal(signal.SIGINT) is before
     monkeypatch.setattr(loop._Training, "_step", interrupted_step)
     found = CliRunner().invoke(main, arguments)
