@@ -210,7 +210,7 @@ def test_loss_that_is_no_number_ends_the_training_and_keeps_the_last_checkpoint(
     cross_entropy = torch.nn.functional.cross_entropy
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", loss)
     run = RunFolder(tmp_path)
-    with pytest.raises(SpikescrError, match=rf"the loss is nan in epoch {in_epoch}, step 2: lower --lr .*; {kept}$"):
+    with pytest.raises(SpikescrError, match=rf"the loss is nan in epoch {in_epoch}, step 2: lower lr .*; {kept}$"):
         train(config, dataset, run)
     assert run.checkpoint.exists() == (in_epoch > 1)
     if in_epoch > 1:
