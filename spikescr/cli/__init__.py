@@ -17,6 +17,7 @@ from spikescr.errors import SpikescrError, UsageError
 COMMANDS = {
     "data": ("spikescr.cli.data", "Fetch the published data sets, check a copy, draw a recording."),
     "train": ("spikescr.cli.train", "Train SpikeSCR on recordings of words."),
+    "distill": (
         "spikescr.cli.distill",
         "Train through a curriculum of time scales, each network the next one's teacher.",
     ),
