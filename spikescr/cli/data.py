@@ -122,12 +122,12 @@ def show(spec: str, recording: str, out: Path, steps: int, window: float, draws:
         from spikescr.data import open_data
         from spikescr.data.inspection import find_item, single
         from spikescr.training.augment import augment
-        from spikescr.training.config import TrainConfig
+        from spikescr.training.recipes import default_training
 
     dataset = open_data(spec)
     item, place = find_item(dataset, recording)
     x, counts = single(item, steps=steps, window_s=window)
-    augmentation = TrainConfig(data=spec).augmentation
+    augmentation = default_training(spec).augmentation
     assert augmentation is not None
     panels = [("as it is", x)]
     for epoch in range(1, draws + 1):

@@ -77,6 +77,20 @@ def read_recipe(command: Command, name: str) -> Recipe:
     return replace(_read(_find(command, name), ()), name=name)
 
 
+def default_training(data: str) -> TrainConfig:
+    """What the first recipe gives that is for that kind of data set.
+
+    Raises:
+        UsageError: there is none.
+    """
+    kind = data.partition(":")[0]
+    recipes = [read_recipe("train", name) for name in recipe_names("train")]
+    for recipe in recipes:
+        if kind in recipe.kinds:
+            return resolve(recipe, TrainConfig, [], options={}, data=data)
+    raise UsageError(f"no recipe is for {data}; spikescr train --list shows all")
+
+
 def recipe_of(config: TrainConfig | CurriculumConfig, name: str) -> Recipe:
     """A configuration as a recipe of that name."""
     content = config.model_dump()
