@@ -187,6 +187,7 @@ def distill(
             for steps in config.curriculum:  # states of an earlier job would be taken for this one's
                 Checkpoints(job.stage(steps).checkpoints).discard()
             _write(job, record)
+        devices.wait()
     if teacher is not None:
         _take_teacher(record, teacher, dataset, job, devices)
     result: TrainResult | None = None

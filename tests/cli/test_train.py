@@ -204,6 +204,9 @@ def test_dry_run_needs_no_data_and_tells_keys_parameters_memory_and_time(tmp_pat
     assert re.match(rf" +40 +2 +{parameters:,} +[\d.]+ [kMG]B +{16 * parameters / 1e3:.3g} kB +479 MB ", row)
     assert "an estimate" in found.stdout.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+    found = CliRunner().invoke(main, ["train", "--dry-run", "model.width=32", "model.heads=2"])
+    assert "2160 recordings to train on, 480 to validate, 20 classes" in found.stdout
+    assert " 59.1 MB " in found.stdout.splitlines()[-2]  # real numbers of 4 bytes for (2160 + 480) x 40 x 140
 
 
 def test_divergence_is_told_in_one_line(tones: Path, tmp_path: Path) -> None:
