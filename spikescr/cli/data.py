@@ -86,7 +86,7 @@ def get(name: str, folder: Path | None, mirror: str | None, timeout: float) -> N
     console = output()
     console.print(f"{name} is in {folder}")
     console.print(f"check it:    spikescr data check {name}:{folder}", soft_wrap=True)
-    console.print(f"train on it: spikescr train --data {name}:{folder}", soft_wrap=True)
+    console.print(f"train on it: spikescr train {name}-100 --data {name}:{folder}", soft_wrap=True)
 
 
 @command.command(epilog=CHECK_EPILOG)
