@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +52,12 @@ class CheckpointInfo(BaseModel):
 
 def save_checkpoint(path: Path, model: Network, info: CheckpointInfo) -> None:
     """Writes weights and buffers of the model, as a whole or not at all; equal content gives equal bytes."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_weights(path, model.state_dict(), info)
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], info: CheckpointInfo) -> None:
+    """The same for weights and buffers by name."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     write_bytes(path, safetensors.torch.save(tensors, {METADATA_KEY: info.model_dump_json()}))
 
 

@@ -17,6 +17,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder, with the same suffix, that takes the place of `path` at the end.
 
     When the block raises, the temporary file is removed and `path` stays as it was. The block must close the file.
+
+    Raises:
+        OSError: the file cannot be written, to a full disk for instance; it names `path`.
     """
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
@@ -24,6 +27,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # or a power cut could leave the new name with no content
         temporary.replace(path)
+    except OSError as error:
+        if error.filename in {None, str(temporary)}:
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

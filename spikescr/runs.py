@@ -13,79 +13,13 @@ from pathlib import Path
 from spikescr.errors import SpikescrError
 
 DEFAULT_RUN = Path("runs/latest")
+DEFAULT_JOB = Path("runs/curriculum")
+RECORD = "curriculum.json"
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """A folder of one training run and of what is derived from it.
-
-    config.json      train     the training's configuration
-    metrics.csv      train     one row per epoch
-    model.safetensors train    best weights, with all that it takes to use them
-    model.nir        export    the graph
-    simulation/      simulate  what an execution of the graph gave
-    verify.json      verify    comparison of spikes
-    """
-
-    path: Path = DEFAULT_RUN
-
-    @property
-    def config(self) -> Path:
-        """Configuration of the training, JSON."""
-        return self.path / "config.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One row per epoch, CSV."""
-        return self.path / "metrics.csv"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Best weights."""
-        return self.path / "model.safetensors"
-
-    @property
-    def graph(self) -> Path:
-        """The exported graph."""
-        return self.path / "model.nir"
-
-    @property
-    def simulation(self) -> Path:
-        """Folder of what `simulate` writes."""
-        return self.path / "simulation"
-
-    @property
-    def audit(self) -> Path:
-        """All that a simulation counted, in the folder of simulations."""
-        return self.simulation / "audit.npz"
-
-    @property
-    def verification(self) -> Path:
-        """What `verify` writes, JSON."""
-        return self.path / "verify.json"
-
-    def make_command(self, path: Path) -> str:
-        """The command that makes one of this folder's files, or what lies in its folder of simulations."""
-        commands = {
-            self.config: "train",
-            self.metrics: "train",
-            self.checkpoint: "train",
-            self.graph: "export --to nir",
-            self.simulation: "simulate",
-            self.verification: "verify",
-        }
-        command = commands[self.simulation if self.simulation in path.parents else path]
-        return f"spikescr {command}" + ("" if self.path == DEFAULT_RUN else f" --run {self.path}")
-
-    def require(self, path: Path) -> Path:
-        """Returns one of this folder's files, or its folder of simulations, if it is there.
-
-        Raises:
-            SpikescrError: it is not; the message has the command that makes it.
-        """
-        if not path.exists():
-            raise SpikescrError(f"{path} does not exist; make it with: {self.make_command(path)}")
-        return path
+class _Folder:
+    path: Path
 
     def create(self) -> None:
         """Makes the folder where it is not there yet.
@@ -117,9 +51,129 @@ class RunFolder:
         finally:
             os.close(handle)
 
+
+@dataclass(frozen=True)
+class JobFolder(_Folder):
+    """A folder of a curriculum: a run folder for each stage, and a record of what is done."""
+
+    path: Path = DEFAULT_JOB
+
+    @property
+    def record(self) -> Path:
+        """What the job is and which stages are done, JSON."""
+        return self.path / RECORD
+
+    def stage(self, steps: int) -> RunFolder:
+        """The run folder of the stage with so many steps per second."""
+        return RunFolder(self.path / f"stage-{steps:03d}")
+
+    @property
+    def command(self) -> str:
+        """The command that makes its content."""
+        return "spikescr distill" + ("" if self.path == DEFAULT_JOB else f" --run {self.path}")
+
+
+@dataclass(frozen=True)
+class RunFolder(_Folder):
+    """A folder of one training run and of what is derived from it.
+
+    config.json      train     the training's configuration
+    metrics.csv      train     one row per epoch
+    times.csv        train     when each epoch ended
+    checkpoints/     train     states from which a training continues
+    model.safetensors train    best weights, with all that it takes to use them
+    model.nir        export    the graph
+    simulation/      simulate  what an execution of the graph gave
+    verify.json      verify    comparison of spikes
+    evaluation/      evaluate  accuracy, confusion, confidence on a split
+
+    Of a curriculum's stage, `distill` makes what `train` makes otherwise.
+    """
+
+    path: Path = DEFAULT_RUN
+
+    @property
+    def config(self) -> Path:
+        """Configuration of the training, JSON."""
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One row per epoch, CSV."""
+        return self.path / "metrics.csv"
+
+    @property
+    def times(self) -> Path:
+        """When each epoch ended, CSV; equal trainings have equal metrics and unequal times."""
+        return self.path / "times.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of states from which a training continues."""
+        return self.path / "checkpoints"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Best weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def graph(self) -> Path:
+        """The exported graph."""
+        return self.path / "model.nir"
+
+    @property
+    def simulation(self) -> Path:
+        """Folder of what `simulate` writes."""
+        return self.path / "simulation"
+
+    @property
+    def audit(self) -> Path:
+        """All that a simulation counted, in the folder of simulations."""
+        return self.simulation / "audit.npz"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of what `evaluate` writes."""
+        return self.path / "evaluation"
+
+    @property
+    def verification(self) -> Path:
+        """What `verify` writes, JSON."""
+        return self.path / "verify.json"
+
+    def make_command(self, path: Path) -> str:
+        """The command that makes one of this folder's files, or what lies in its folder of simulations."""
+        commands = {
+            self.config: "train",
+            self.metrics: "train",
+            self.times: "train",
+            self.checkpoint: "train",
+            self.graph: "export --to nir",
+            self.simulation: "simulate",
+            self.verification: "verify",
+            self.evaluation: "evaluate",
+        }
+        command = commands[self.simulation if self.simulation in path.parents else path]
+        if command == "train" and (self.path.parent / RECORD).exists():
+            return JobFolder(self.path.parent).command
+        return f"spikescr {command}" + ("" if self.path == DEFAULT_RUN else f" --run {self.path}")
+
+    def require(self, path: Path) -> Path:
+        """Returns one of this folder's files, or its folder of simulations, if it is there.
+
+        Raises:
+            SpikescrError: it is not; the message has the command that makes it.
+        """
+        if not path.exists():
+            raise SpikescrError(f"{path} does not exist; make it with: {self.make_command(path)}")
+        return path
+
     def discard_derived(self) -> None:
         """Removes what was made from the checkpoint, so that nothing of an old network stands beside a new one."""
         self.graph.unlink(missing_ok=True)
+        if self.evaluation.exists():
+            shutil.rmtree(self.evaluation)
         self.discard_results()
 
     def discard_results(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from spikescr.model.neuron import LIF
@@ -85,13 +84,39 @@ class Current(nn.Module):
         return current
 
 
+class SequenceDropout(nn.Module):
+    """Dropout with one mask for all steps of a sample, as in SpikingJelly.
+
+    share: where several processes share a batch, its size, and which of its samples are here: the first, and every
+    how many. The mask is drawn for the whole batch, so that every sample gets the one that it would get in one process.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.share: tuple[int, int, int] | None = None
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """0 or 1 / (1 - p), shape (B, N), for x (T, B, N); None where nothing is dropped."""
+        if not self.training or self.probability == 0:
+            return None
+        keep = 1.0 - self.probability
+        count, first, stride = self.share or (x.shape[1], 0, 1)
+        return x.new_empty(count, x.shape[2]).bernoulli_(keep).div_(keep)[first::stride]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns x (T, B, N), whole neurons of a sample zeroed, the others scaled up."""
+        mask = self.mask(x)
+        return x if mask is None else x * mask
+
+
 class Spiking(nn.Module):
     """SN: a LIF over the window, dropout after it (one mask for all steps of a sample, as in SpikingJelly)."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
         self.lif = LIF()
-        self.dropout = layer.Dropout(dropout, step_mode="m")
+        self.dropout = SequenceDropout(dropout)
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes (T, B, N) for currents (T, B, N)."""

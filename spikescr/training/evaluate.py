@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from spikescr.model import LIF, Network, readout
 from spikescr.training.batches import Split, by_length
+from spikescr.training.devices import Devices
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,26 @@ class Evaluation:
     firing_rate: float
 
 
-def evaluate(model: Network, split: Split, batch_size: int) -> Evaluation:
-    """Runs the network in eval mode over a split and leaves it in eval mode."""
+def evaluate(model: Network, split: Split, batch_size: int, devices: Devices | None = None) -> Evaluation:
+    """Runs the network in eval mode over a split and leaves it in eval mode.
+
+    With `devices`, each of several processes takes its share of the batches; all get the same result, which is that of
+    one process: sums are taken batch by batch, in the order of the batches.
+    """
     model.eval()
-    loss = correct = 0.0
+    device = next(model.parameters()).device
+    batches = by_length(split.steps, batch_size)
+    sums = torch.zeros(len(batches), 3, dtype=torch.float64)  # loss, right answers, spikes per neuron
     with torch.no_grad(), _counting_spikes(model) as counts:
-        for chosen in by_length(split.steps, batch_size):
-            x, steps, labels = split.batch(chosen)
+        for i in range(len(batches))[devices.share(len(batches)) if devices else slice(None)]:
+            counts.clear()
+            x, steps, labels = (part.to(device) for part in split.batch(batches[i]))
             y = readout(model(x, steps), steps)
-            loss += float(functional.cross_entropy(y, labels, reduction="sum"))
-            correct += int((y.argmax(dim=-1) == labels).sum())
-    neurons = sum(width for _, width in counts.values())
-    spikes = sum(spikes for spikes, _ in counts.values())
-    return Evaluation(loss / len(split), correct / len(split), spikes / (neurons * int(split.steps.sum())))
+            sums[i, 0] = functional.cross_entropy(y, labels, reduction="sum")
+            sums[i, 1] = (y.argmax(dim=-1) == labels).sum()
+            sums[i, 2] = sum(spikes for spikes, _ in counts.values()) / sum(width for _, width in counts.values())
+    loss, correct, spikes = (float(column.sum()) for column in (devices.sum(sums) if devices else sums).T)
+    return Evaluation(loss / len(split), correct / len(split), spikes / int(split.steps.sum()))
 
 
 @contextmanager

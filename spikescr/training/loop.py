@@ -1,30 +1,36 @@
-"""Direct training: AdamW, warm-up and cosine, the best checkpoint kept as it goes."""
+"""Training: AdamW, warm-up and cosine; its state is kept as it goes, and it continues from there."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
+from torch import Tensor
 
-from spikescr.checkpoint import CheckpointInfo, save_checkpoint
-from spikescr.data import DataSet, Preprocessing, fit_and_load, load
-from spikescr.errors import SpikescrError
-from spikescr.files import write_text
-from spikescr.model import Network, build, readout
+from spikescr.data import DataSet, fit_and_load, load
+from spikescr.errors import SpikescrError, UsageError
+from spikescr.model import build, readout
 from spikescr.runs import RunFolder
 from spikescr.training.augment import augment
 from spikescr.training.batches import Split, shuffled
 from spikescr.training.config import TrainConfig
+from spikescr.training.devices import Devices
+from spikescr.training.draws import derived_seed, generator
 from spikescr.training.evaluate import evaluate
-from spikescr.training.metrics import EpochMetrics, write_metrics
+from spikescr.training.keeper import Keeper
+from spikescr.training.metrics import EpochMetrics
+from spikescr.training.objective import Batch, CrossEntropy, Objective
+from spikescr.training.state import Environment, Progressed, Setting, TrainState, differences, load_state
 
-FINAL_LR = 0.01
-"""Learning rate at the end of the run, over that at the top."""
+ORDER, DROPOUT = range(2)
+"""What random numbers are for: part of the position that they are derived from."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training gave: the configuration with all that followed from the data, the epochs, the best of them."""
+    """What a training gave.
+
+    config: with all that followed from the data. epochs: those that are done. best: of them, None before there is one.
+    seconds: of training. step: optimisation steps done of the epoch after those. interrupted: whether `stop` ended it.
+    """
 
     config: TrainConfig
     epochs: tuple[EpochMetrics, ...]
-    best: EpochMetrics
+    best: EpochMetrics | None
     parameters: int
+    seconds: float
+    step: int
     interrupted: bool
 
 
@@ -54,85 +66,116 @@ def train(
     dataset: DataSet,
     run: RunFolder,
     *,
+    objective: Objective | None = None,
+    initial: Mapping[str, Tensor] | None = None,
+    resume: bool = False,
+    keep: int = 2,
+    devices: Devices | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
     """Trains a network and keeps its best state, by validation accuracy, in a run folder; never opens the test split.
 
-    The folder's earlier content stays until the first epoch is done; then it is replaced, and what was derived from
-    it removed.
+    The state of the training is kept after every epoch and where `stop` ends it; from there `resume` continues, on a
+    CPU to the same bytes as if nothing had happened. The folder's earlier content stays until the first epoch is
+    done; then it is replaced, and what was derived from it removed.
 
     Args:
         config: the training; its number of classes is replaced by the data's, its threads by those in use.
         dataset: what `open_data(config.data)` gave.
-        run: where metrics, configuration and checkpoint go.
+        run: where states, metrics, configuration and the best weights go.
+        objective: what is minimised; None: cross-entropy.
+        initial: weights and buffers to begin with; None: as the seed draws them.
+        resume: continue from the newest state in the folder, from the beginning where there is none.
+        keep: how many states to keep.
+        devices: the processes that train together; None: as `accelerate launch` has it.
         on_step: called after every optimisation step.
         on_epoch: called after every epoch.
-        stop: asked after every optimisation step and every epoch; True ends the training, an epoch that is not
-            done does not count.
+        stop: asked after every optimisation step and every epoch; True in any process ends the training.
 
     Raises:
         DataError: a recording cannot be used.
-        SpikescrError: the loss is no number any more, or the training was stopped in its first epoch.
+        UsageError: something differs from what is resumed; the message names it.
+        SpikescrError: the loss is no number any more, or the folder cannot be written; the message names what is safe.
     """
-    run.create()
-    with _threads(config.threads) as threads, torch.random.fork_rng(devices=[]):
+    devices = devices or Devices()
+    if config.distillation is not None and objective is None:
+        raise UsageError("a configuration with distillation needs a teacher: spikescr distill trains with one")
+    objective = objective or CrossEntropy()
+    keeper = Keeper(run, keep)
+    if devices.is_main:
+        run.create()
+    with using_threads(config.threads) as threads, torch.random.fork_rng(devices=devices.generators):
         torch.manual_seed(config.seed)
         sizes = type(config.model).model_validate(config.model.model_dump() | {"classes": len(dataset.classes)})
         config = config.model_copy(update={"model": sizes, "threads": threads})
         preprocessing, features = fit_and_load(
             dataset, steps=config.steps, window_s=config.window_s, bands=sizes.inputs
         )
+        split = Split.of(features)
         valid = Split.of(load(dataset.split("valid"), preprocessing))
-        training = _Training(config, Split.of(features), valid, _Keeper(config, dataset.classes, preprocessing, run))
+        setting = Setting(
+            config=config,
+            classes=dataset.classes,
+            preprocessing=preprocessing,
+            recordings=(len(split), len(valid)),
+            objective=objective.identity(),
+        )
+        training = _Training(setting, split, valid, objective, devices, keeper)
+        if initial is not None:
+            training.model.load_state_dict(dict(initial))
+        latest = keeper.checkpoints.latest() if resume else None
+        if latest is not None:
+            training.restore(load_state(latest))
         return training.run(on_step, on_epoch, stop)
-
-
-class _Keeper:
-    """Writes the run folder."""
-
-    def __init__(
-        self, config: TrainConfig, classes: tuple[str, ...], preprocessing: Preprocessing, run: RunFolder
-    ) -> None:
-        self.config = config
-        self.classes = classes
-        self.preprocessing = preprocessing
-        self.folder = run
-
-    def keep(self, model: Network, epochs: list[EpochMetrics], best: EpochMetrics) -> None:
-        """Writes the metrics; the checkpoint too if the last epoch is the best."""
-        if len(epochs) == 1:
-            self.folder.discard_derived()
-            write_text(self.folder.config, self.config.model_dump_json(indent=2) + "\n")
-        if epochs[-1] is best:
-            info = CheckpointInfo(
-                model=self.config.model,
-                classes=self.classes,
-                preprocessing=self.preprocessing,
-                training=self.config,
-                epoch=best.epoch,
-                valid_loss=best.valid_loss,
-                valid_accuracy=best.valid_accuracy,
-            )
-            save_checkpoint(self.folder.checkpoint, model, info)
-        write_metrics(self.folder.metrics, epochs)
 
 
 class _Training:
     """Model, optimiser and schedule of a running training."""
 
-    def __init__(self, config: TrainConfig, train: Split, valid: Split, keeper: _Keeper) -> None:
-        self.config = config
+    def __init__(
+        self, setting: Setting, train: Split, valid: Split, objective: Objective, devices: Devices, keeper: Keeper
+    ) -> None:
+        self.config = config = setting.config
+        self.setting = setting
         self.train = train
         self.valid = valid
+        self.objective = objective
+        self.devices = devices
         self.keeper = keeper
-        self.draws = torch.Generator().manual_seed(config.seed)
-        self.model = build(config.model)
+        self.at = Progressed()
+        self.best_weights: dict[str, Tensor] = {}
+        self.model = build(config.model).to(devices.device)
+        self.shared = devices.wrap(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=True
         )
-        self.began = time.monotonic()
+
+    def restore(self, state: TrainState) -> None:
+        """Continues from a state.
+
+        Raises:
+            UsageError: it is of another training.
+        """
+        changed = differences(state.setting, self.setting)
+        if changed:
+            raise UsageError(
+                f"{self.keeper.folder.path}: a training with other settings cannot be resumed: {'; '.join(changed)}; "
+                "give what it was begun with, or begin anew without --resume"
+            )
+        changed = differences(state.environment, self._environment())
+        if changed:
+            logger.warning("continued elsewhere, so results may differ in rounding: %s", "; ".join(changed))
+        self.at = state.progressed
+        self.best_weights = state.best
+        self.model.load_state_dict(state.model)
+        held = self.optimizer.state_dict()
+        names = [name for name, _ in self.model.named_parameters()]
+        held["state"] = {names.index(name): tensors for name, tensors in state.optimizer.items()}
+        self.optimizer.load_state_dict(held)
+        if self.devices.is_main:
+            self.keeper.continue_from(state)
 
     def run(
         self,
@@ -140,96 +183,137 @@ class _Training:
         on_epoch: Callable[[EpochMetrics], None],
         stop: Callable[[], bool],
     ) -> TrainResult:
-        """All epochs, or those until `stop`."""
-        epochs: list[EpochMetrics] = []
-        best: EpochMetrics | None = None
-        for epoch in range(1, self.config.epochs + 1):
-            done = self._epoch(epoch, best, on_step, stop)
-            if done is None:
+        """All epochs that are not done yet, or those until `stop`."""
+        at = self.at
+        began = time.monotonic() - at.elapsed
+        while len(at.epochs) < self.config.epochs:
+            steps, asked = self._steps(on_step, stop)
+            at.elapsed = time.monotonic() - began
+            if asked:
+                self._keep()  # before evaluating, which may take longer than one is given
+            if at.step < steps:
                 break
-            epochs.append(done)
-            if best is None or done.better_than(best):
-                best = done
-            self.keeper.keep(self.model, epochs, best)
-            on_epoch(done)
-            if stop():
+            self._finish_epoch(time.monotonic() - began)
+            on_epoch(at.epochs[-1])
+            if self.devices.any(asked or stop()):
                 break
-        if best is None:
-            raise SpikescrError("stopped before the first epoch was done; nothing was saved")
         return TrainResult(
             config=self.config,
-            epochs=tuple(epochs),
-            best=best,
+            epochs=tuple(at.epochs),
+            best=at.epochs[at.best - 1] if at.best else None,
             parameters=sum(p.numel() for p in self.model.parameters()),
-            interrupted=len(epochs) < self.config.epochs,
+            seconds=at.elapsed,
+            step=at.step,
+            interrupted=len(at.epochs) < self.config.epochs,
         )
 
-    def _epoch(
-        self, epoch: int, best: EpochMetrics | None, on_step: Callable[[Progress], None], stop: Callable[[], bool]
-    ) -> EpochMetrics | None:
-        """Trains and evaluates once; None if it was stopped before its last step."""
+    def _steps(self, on_step: Callable[[Progress], None], stop: Callable[[], bool]) -> tuple[int, bool]:
+        """The steps that are left of an epoch, or those until `stop`; gives their number in a whole epoch, and if."""
+        at, epoch = self.at, len(self.at.epochs) + 1
+        batches = shuffled(self.train.steps, self.config.batch_size, generator(self.config.seed, ORDER, epoch))
+        self.devices.require_batches(min(map(len, batches)))
         self.model.train()
-        batches = shuffled(self.train.steps, self.config.batch_size, self.draws)
-        loss = correct = seen = 0.0
-        for step, chosen in enumerate(batches, 1):
-            self._set_lr(epoch - 1 + step / len(batches))
-            self.model.anneal((epoch - 1 + step / len(batches)) / self.config.epochs)
-            batch_loss, batch_correct = self._step(epoch, chosen)
-            if not math.isfinite(batch_loss):
-                raise SpikescrError(self._diverged(epoch, step, batch_loss, best))
-            seen += len(chosen)
-            loss += batch_loss * len(chosen)
-            correct += batch_correct
-            on_step(Progress(epoch, step, len(batches), loss / seen, correct / seen))
-            if stop() and step < len(batches):
-                return None
-        found = evaluate(self.model, self.valid, self.config.batch_size)
-        return EpochMetrics(
+        for chosen in batches[at.step :]:
+            done = epoch - 1 + (at.step + 1) / len(batches)
+            self._set_lr(done)
+            self.model.anneal(done / self.config.epochs)
+            loss, correct = self._step(epoch, at.step + 1, chosen)
+            at.step += 1
+            self._require_number(loss, "loss")
+            at.seen += len(chosen)
+            at.loss += loss
+            at.correct += correct
+            on_step(Progress(epoch, at.step, len(batches), at.loss / at.seen, at.correct / at.seen))
+            if self.devices.any(stop()):
+                return len(batches), True
+        return len(batches), False
+
+    def _step(self, epoch: int, step: int, chosen: Tensor) -> tuple[float, int]:
+        """One optimisation step; returns the sum of its losses and the number of right answers, of all processes."""
+        seed, share = self.config.seed, self.devices.share(len(chosen))
+        x, steps, labels = self.train.batch(chosen)
+        if self.config.augmentation is not None:
+            x = augment(x, steps, self.config.augmentation, seed=seed, epoch=epoch, samples=chosen)
+        device = self.devices.device
+        mine = Batch(epoch, chosen[share], x[:, share].to(device), steps[share].to(device), labels[share].to(device))
+        torch.manual_seed(derived_seed(seed, DROPOUT, epoch, step))
+        self.devices.share_dropout(self.model, len(chosen))
+        y = readout(self.shared(mine.x, mine.steps), mine.steps)
+        loss = self.objective.losses(y, mine).sum()
+        self.optimizer.zero_grad()
+        # Gradients are averaged over processes: each one's share of the mean, times their number.
+        (loss * (self.devices.processes / len(chosen))).backward()
+        self.optimizer.step()
+        correct = (y.argmax(dim=-1) == mine.labels).sum()
+        total = self.devices.sum(torch.stack((loss.detach().double(), correct.double())).cpu())
+        return float(total[0]), int(total[1])
+
+    def _finish_epoch(self, elapsed: float) -> None:
+        """Evaluates, and keeps what the epoch gave."""
+        at, epoch = self.at, len(self.at.epochs) + 1
+        found = evaluate(self.model, self.valid, self.config.batch_size, self.devices)
+        self._require_number(found.loss, "validation loss")
+        done = EpochMetrics(
             epoch=epoch,
-            seconds=time.monotonic() - self.began,
             lr=self.optimizer.param_groups[0]["lr"],
-            train_loss=loss / seen,
-            train_accuracy=correct / seen,
+            train_loss=at.loss / at.seen,
+            train_accuracy=at.correct / at.seen,
             valid_loss=found.loss,
             valid_accuracy=found.accuracy,
             firing_rate=found.firing_rate,
         )
+        if not at.best or done.better_than(at.epochs[at.best - 1]):
+            at.best = epoch
+            self.best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        at.epochs.append(done)
+        at.seconds.append(elapsed)
+        at.elapsed = elapsed
+        at.step, at.loss, at.correct, at.seen = 0, 0.0, 0, 0
+        self._keep()
 
-    def _step(self, epoch: int, chosen: torch.Tensor) -> tuple[float, int]:
-        """One optimisation step; returns its mean loss and the number of right answers."""
-        x, steps, labels = self.train.batch(chosen)
-        if self.config.augmentation is not None:
-            x = augment(x, steps, self.config.augmentation, seed=self.config.seed, epoch=epoch, samples=chosen)
-        y = readout(self.model(x, steps), steps)
-        loss = functional.cross_entropy(y, labels)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return loss.item(), int((y.argmax(dim=-1) == labels).sum())
+    def _keep(self) -> None:
+        """Writes the state, in the main process."""
+        names = [name for name, _ in self.model.named_parameters()]
+        state = TrainState(
+            setting=self.setting,
+            progressed=self.at,
+            environment=self._environment(),
+            model=self.model.state_dict(),
+            best=self.best_weights,
+            optimizer={names[i]: tensors for i, tensors in self.optimizer.state_dict()["state"].items()},
+        )
+        fault = state.fault()
+        if fault is not None:
+            raise SpikescrError(self._diverged(f"{fault} holds values that are no numbers"))
+        if self.devices.is_main:
+            self.keeper.keep(state)
+
+    def _environment(self) -> Environment:
+        return Environment(device=self.devices.device.type, processes=self.devices.processes)
 
     def _set_lr(self, epochs: float) -> None:
-        """Linear rise, then a cosine down to FINAL_LR over what is left; `epochs` at the end of the coming step."""
+        """Linear rise, then cosines between the top and the lowest rate; `epochs` at the end of the coming step."""
         config = self.config
-        warmup = min(config.warmup_epochs, config.epochs / 2)
+        warmup = min(config.warmup_epochs, config.warmup_share * config.epochs)
         if epochs <= warmup:
             factor = epochs / warmup
         else:
-            done = (epochs - warmup) / (config.epochs - warmup)
-            factor = FINAL_LR + (1 - FINAL_LR) * (1 + math.cos(math.pi * done)) / 2
+            done = (epochs - warmup) / (config.cosine_epochs or config.epochs - warmup)
+            factor = config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * done)) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr * factor
 
-    def _diverged(self, epoch: int, step: int, loss: float, best: EpochMetrics | None) -> str:
-        kept = (
-            "nothing was saved"
-            if best is None
-            else f"the checkpoint of epoch {best.epoch} is kept in {self.keeper.folder.checkpoint}"
-        )
-        return f"the loss is {loss} in epoch {epoch}, step {step}: lower --lr ({self.config.lr:g}); {kept}"
+    def _require_number(self, loss: float, what: str) -> None:
+        if not math.isfinite(loss):
+            raise SpikescrError(self._diverged(f"the {what} is {loss}"))
+
+    def _diverged(self, what: str) -> str:
+        epoch, step = len(self.at.epochs) + 1, self.at.step
+        return f"{what} in epoch {epoch}, step {step}: lower lr ({self.config.lr:g}); {self.keeper.last_good()}"
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[int]:
+def using_threads(count: int | None) -> Iterator[int]:
     """Lets torch compute with so many threads; gives the number in use."""
     before = torch.get_num_threads()
     torch.set_num_threads(before if count is None else count)

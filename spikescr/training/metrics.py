@@ -1,10 +1,10 @@
-"""What is measured in each epoch, and the table of it on disk."""
+"""What is measured in each epoch, and the tables of it on disk."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -13,14 +13,13 @@ from spikescr.files import write_text
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One row of metrics.csv.
+    """One row of metrics.csv; equal trainings have equal rows.
 
-    epoch: from 1. seconds: since the training began. lr: at the epoch's end. train_*: mean over the epoch, with dropout
-    and augmentation. valid_*: after it. firing_rate: spikes per neuron and valid step on the validation split.
+    epoch: from 1. lr: at the epoch's end. train_*: mean over the epoch, with dropout and augmentation. valid_*: after
+    it. firing_rate: spikes per neuron and valid step on the validation split.
     """
 
     epoch: int
-    seconds: float
     lr: float
     train_loss: float
     train_accuracy: float
@@ -35,9 +34,18 @@ class EpochMetrics:
 
 def write_metrics(path: Path, rows: Sequence[EpochMetrics]) -> None:
     """Writes all rows as CSV; numbers with six significant digits."""
+    _write(path, [field.name for field in fields(EpochMetrics)], (asdict(row).values() for row in rows))
+
+
+def write_times(path: Path, seconds: Sequence[float]) -> None:
+    """Writes when each epoch ended, in seconds of training, as CSV; apart from metrics.csv, for it never repeats."""
+    _write(path, ["epoch", "seconds"], ((epoch, round(end, 3)) for epoch, end in enumerate(seconds, 1)))
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Iterable[float]]) -> None:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(field.name for field in fields(EpochMetrics))
+    writer.writerow(header)
     for row in rows:
-        writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in asdict(row).values())
+        writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in row)
     write_text(path, table.getvalue())

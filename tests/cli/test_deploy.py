@@ -17,7 +17,7 @@ from helpers import write_tones
 from spikescr.runs import RunFolder
 
 pytestmark = pytest.mark.lava
-TRAIN = ["--steps", "20", "--heads", "2", "--width", "16", "--batch-size", "16", "--threads", "1", "--epochs", "3"]
+TRAIN = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=3"]
 
 
 def spikescr(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

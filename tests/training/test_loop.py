@@ -21,9 +21,11 @@ from spikescr.training.evaluate import evaluate
 from spikescr.training.loop import Progress, train
 from spikescr.training.metrics import EpochMetrics
 
+FILES = ["checkpoints", "config.json", "metrics.csv", "model.safetensors", "times.csv"]
+
 
 def epoch(number: int, loss: float, accuracy: float) -> EpochMetrics:
-    return EpochMetrics(number, 1.0, 0.1, 0.0, 0.0, loss, accuracy, 0.2)
+    return EpochMetrics(number, 0.1, 0.0, 0.0, loss, accuracy, 0.2)
 
 
 def test_learns_and_leaves_a_checkpoint_that_gives_the_same_accuracy(
@@ -88,7 +90,7 @@ def test_metrics_and_configuration_are_written_as_it_goes(
         assert row.keys() == expected.keys()
         assert {name: float(value) for name, value in row.items()} == pytest.approx(expected, rel=1e-5)
     assert TrainConfig.model_validate(json.loads(run.config.read_text())) == result.config
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.csv", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
 def test_learning_rate_rises_then_falls_to_a_hundredth(config: TrainConfig, dataset: DataSet, tmp_path: Path) -> None:
@@ -97,6 +99,28 @@ def test_learning_rate_rises_then_falls_to_a_hundredth(config: TrainConfig, data
     cosine = [1e-3 * (0.01 + 0.99 * (1 + math.cos(math.pi * done / 4)) / 2) for done in (1, 2, 3, 4)]
     assert [m.lr for m in result.epochs] == pytest.approx([0.5e-3, 1e-3, *cosine], rel=1e-9)
     assert result.epochs[-1].lr == pytest.approx(1e-5)
+
+
+def test_learning_rate_goes_up_and_down_as_torchs_cosine_does(
+    config: TrainConfig, dataset: DataSet, tmp_path: Path
+) -> None:
+    changes = {"epochs": 7, "warmup_epochs": 0, "cosine_epochs": 3, "final_lr": 0.0, "lr": 1e-3}
+    result = train(config.model_copy(update=changes), dataset, RunFolder(tmp_path))
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3, eta_min=0.0)
+    expected = []
+    for _ in range(7):
+        optimizer.step()
+        schedule.step()
+        expected.append(schedule.get_last_lr()[0])
+    assert [m.lr for m in result.epochs] == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+def test_warmup_is_no_longer_than_its_share(config: TrainConfig, dataset: DataSet, tmp_path: Path) -> None:
+    changes = {"epochs": 4, "warmup_epochs": 10, "warmup_share": 0.25, "lr": 1e-3}
+    result = train(config.model_copy(update=changes), dataset, RunFolder(tmp_path))
+    assert [m.lr > 0.999e-3 for m in result.epochs] == [True, False, False, False]
+    assert result.epochs[0].lr == pytest.approx(1e-3)
 
 
 def test_test_split_is_never_opened(config: TrainConfig, dataset: DataSet, tmp_path: Path) -> None:
@@ -143,6 +167,7 @@ def test_stopping_after_an_epoch_keeps_what_is_done(config: TrainConfig, dataset
     result = train(config, dataset, run, on_step=seen.append, stop=lambda: (seen[-1].epoch, seen[-1].step) == (3, 2))
     assert result.interrupted
     assert [m.epoch for m in result.epochs] == [1, 2]
+    assert result.step == 2
     assert (seen[-1].epoch, seen[-1].step, seen[-1].steps) == (3, 2, 4)
     assert load_checkpoint(run.checkpoint)[1].epoch == result.best.epoch
 
@@ -159,15 +184,16 @@ def test_stopping_with_an_epochs_last_step_counts_the_epoch(
     assert result.interrupted
 
 
-def test_stopping_in_the_first_epoch_is_an_error_and_leaves_an_earlier_run_alone(
+def test_stopping_in_the_first_epoch_keeps_the_state_and_leaves_an_earlier_run_alone(
     config: TrainConfig, dataset: DataSet, tmp_path: Path
 ) -> None:
     run = RunFolder(tmp_path)
     run.checkpoint.write_bytes(b"earlier")
     run.graph.write_bytes(b"earlier")
-    with pytest.raises(SpikescrError, match="stopped before the first epoch was done; nothing was saved"):
-        train(config, dataset, run, stop=lambda: True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.nir", "model.safetensors"]
+    result = train(config, dataset, run, stop=lambda: True)
+    assert (result.epochs, result.best, result.step) == ((), None, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "model.nir", "model.safetensors"]
+    assert [path.name for path in run.checkpoints.iterdir()] == ["00000-000001.safetensors"]
     assert run.checkpoint.read_bytes() == b"earlier"
 
 
@@ -179,13 +205,12 @@ def test_new_training_replaces_an_earlier_run_and_removes_what_was_derived(
     for path in (run.checkpoint, run.graph, run.verification, run.simulation / "summary.json", tmp_path / "notes.txt"):
         path.write_text("earlier")
     train(config, dataset, run)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["config.json", "metrics.csv", "model.safetensors", "notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "notes.txt"])
     assert load_checkpoint(run.checkpoint)[1].training.data == dataset.spec
 
 
 @pytest.mark.parametrize(
-    ("in_epoch", "kept"), [(1, "nothing was saved"), (2, "the checkpoint of epoch 1 is kept in .*model.safetensors")]
+    ("in_epoch", "kept"), [(1, "nothing was saved"), (2, r"the last good checkpoint is .*00001-000000\.safetensors")]
 )
 def test_loss_that_is_no_number_ends_the_training_and_keeps_the_last_checkpoint(
     config: TrainConfig,
@@ -199,14 +224,15 @@ def test_loss_that_is_no_number_ends_the_training_and_keeps_the_last_checkpoint(
 
     def loss(y: torch.Tensor, labels: torch.Tensor, **kwargs: str) -> torch.Tensor:
         nonlocal steps
-        steps += not kwargs
+        training = kwargs["reduction"] == "none"
+        steps += training
         found = cross_entropy(y, labels, **kwargs)
-        return found * math.nan if not kwargs and steps == 4 * (in_epoch - 1) + 2 else found
+        return found * math.nan if training and steps == 4 * (in_epoch - 1) + 2 else found
 
     cross_entropy = torch.nn.functional.cross_entropy
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", loss)
     run = RunFolder(tmp_path)
-    with pytest.raises(SpikescrError, match=rf"the loss is nan in epoch {in_epoch}, step 2: lower --lr .*; {kept}$"):
+    with pytest.raises(SpikescrError, match=rf"the loss is nan in epoch {in_epoch}, step 2: lower lr .*; {kept}$"):
         train(config, dataset, run)
     assert run.checkpoint.exists() == (in_epoch > 1)
     if in_epoch > 1:

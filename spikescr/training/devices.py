@@ -1,0 +1,77 @@
+"""The processes and devices of a training, as `accelerate launch` started them; alone without it.
+
+Every process walks through the same batches and takes its share of each, so that the global batch is what the
+configuration says whatever the number of processes. What is summed over processes gives what one process would have.
+"""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from spikescr.errors import UsageError
+from spikescr.model.layers import SequenceDropout
+
+
+class Devices:
+    """This process among `processes`, number `rank`, and its device."""
+
+    def __init__(self) -> None:
+        # Buffers are the same everywhere already: statistics are taken over the whole batch.
+        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+        self.device: torch.device = self.accelerator.device
+        self.rank: int = self.accelerator.process_index
+        self.processes: int = self.accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes and reports."""
+        return self.rank == 0
+
+    def require_batches(self, smallest: int) -> None:
+        """Refuses batches of which a process would get nothing.
+
+        Raises:
+            UsageError: there are fewer recordings in the smallest batch than processes.
+        """
+        if smallest < self.processes:
+            raise UsageError(
+                f"{self.processes} processes cannot share a batch of {smallest} recordings: "
+                "raise batch_size or start fewer processes"
+            )
+
+    def share(self, count: int) -> slice:
+        """Which of `count` things in a row are this process's: every `processes`-th, for even work."""
+        return slice(self.rank, count, self.processes)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model on this device, its gradients averaged over processes."""
+        wrapped: nn.Module = self.accelerator.prepare(model)
+        return wrapped
+
+    def share_dropout(self, model: nn.Module, count: int) -> None:
+        """Tells all dropout layers that the coming batch is this process's share of `count` recordings."""
+        for module in model.modules():
+            if isinstance(module, SequenceDropout):
+                module.share = (count, self.rank, self.processes)
+
+    @property
+    def generators(self) -> list[torch.device]:
+        """Accelerators whose random state a training changes, as `torch.random.fork_rng` takes them."""
+        return [] if self.device.type == "cpu" else [self.device]
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process; all of them must ask."""
+        return bool(self.sum(torch.tensor([float(flag)])).any())
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.accelerator.wait_for_everyone()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in every one of them."""
+        if self.processes == 1:
+            return values
+        total: Tensor = self.accelerator.reduce(values.to(self.device), reduction="sum")
+        return total.to(values.device)
