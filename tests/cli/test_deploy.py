@@ -52,6 +52,8 @@ def copied(workplace: Path, tmp_path: Path) -> Path:
 def test_commands_share_the_run_folder(workplace: Path) -> None:
     found = sorted(str(p.relative_to(workplace / "runs/latest")) for p in (workplace / "runs/latest").rglob("*.*"))
     assert found == [
+        "checkpoints/00002-000000.safetensors",
+        "checkpoints/00003-000000.safetensors",
         "config.json",
         "metrics.csv",
         "model.nir",
@@ -60,6 +62,7 @@ def test_commands_share_the_run_folder(workplace: Path) -> None:
         "simulation/counts.csv",
         "simulation/predictions.csv",
         "simulation/summary.json",
+        "times.csv",
         "verify.json",
     ]
 
