@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt torch
 	$(PIP) install --quiet --constraint constraints.txt --no-deps --ignore-requires-python $(UNRESOLVED)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[digits,cluster,test,bench,lint]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[digits,cluster,tensorboard,test,bench,lint]'
 	touch $@
 
 demo: setup

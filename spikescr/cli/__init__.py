@@ -16,6 +16,7 @@ from spikescr.errors import SpikescrError, UsageError
 # name -> module with its `command`, what it does
 COMMANDS = {
     "train": ("spikescr.cli.train", "Train SpikeSCR on recordings of words."),
+    "curves": ("spikescr.cli.curves", "Draw the learning curves of runs."),
     "export": ("spikescr.cli.export", "Write the trained network as a NIR graph."),
     "simulate": ("spikescr.cli.simulate", "Execute the graph on recordings and count its operations."),
     "verify": ("spikescr.cli.verify", "Compare every spike of the graph with the trained network's."),

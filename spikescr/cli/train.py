@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -92,10 +93,20 @@ def _configured(function: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="States to keep, of the last epochs.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard too.")
 @_configured
 @click.option("--augment/--no-augment", default=True, show_default=True, help="Shift and mask training input.")
 @click.pass_context
-def command(ctx: click.Context, /, folder: Path, resume: bool, keep: int, augment: bool, **options: Any) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    folder: Path,
+    resume: bool,
+    keep: int,
+    tensorboard: bool,
+    augment: bool,
+    **options: Any,
+) -> None:
     """Train SpikeSCR on recordings of words."""
     config = _config(options, augment)
     with notices().status("Loading torch and SpikingJelly"):
@@ -107,14 +118,25 @@ def command(ctx: click.Context, /, folder: Path, resume: bool, keep: int, augmen
     if resume:
         config = _begun_with(ctx, run, config)
     devices = Devices()
+    board = _tensorboard(run.path / "tensorboard") if tensorboard and devices.is_main else nullcontext()
     dataset = open_data(config.data, seed=config.seed)
     run.create()
     alone = run.locked() if devices.is_main else nullcontext()
-    with alone, _stopping_on_signal() as (arm, requested), _progress(config.epochs) as (on_step, on_epoch):
+    with (
+        alone,
+        board as log,
+        _stopping_on_signal() as (arm, requested),
+        _progress(config.epochs) as (on_step, show_epoch),
+    ):
 
         def after_step(progress: Any) -> None:
             arm()
             on_step(progress)
+
+        def on_epoch(metrics: Any) -> None:
+            show_epoch(metrics)
+            if log is not None:
+                log(metrics)
 
         result = train(
             config,
@@ -138,6 +160,25 @@ def command(ctx: click.Context, /, folder: Path, resume: bool, keep: int, augmen
     number = requested()
     if result.interrupted and number is not None:
         ctx.exit(128 + number)
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> Iterator[Callable[[Any], None]]:
+    """Gives a function that writes an epoch's metrics for TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise UsageError("--tensorboard needs a package: pip install 'spikescr[tensorboard]'") from error
+
+    with SummaryWriter(str(folder)) as writer:
+
+        def log(metrics: Any) -> None:
+            for name, value in asdict(metrics).items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, metrics.epoch)
+            writer.flush()
+
+        yield log
 
 
 def _begun_with(ctx: click.Context, run: RunFolder, config: TrainConfig) -> TrainConfig:

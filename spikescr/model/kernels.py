@@ -97,60 +97,65 @@ def fire_backward(  # noqa: PLR0912 (what is None costs no branch)
     """Gradients of `fire_forward`, from h computed again.
 
     dL/dc[t] = dL/ds[t] g(h[t] - 1) + (1 - s[t]) / 2 dL/dc[t+1]; out: dL/d(x scale + shift); gate_out: dL/dgate; sums
-    (2, N): of out, and of out times (x - mean) rate. Short loops of few arrays: more, and LLVM does not vectorise them.
+    (2, N): of out, and of out times (x - mean) rate. On the way, out holds
+    h and gate_out the current. Short loops of few arrays: of more, LLVM does not vectorise them.
     """
     half, one, zero = x.dtype.type(0.5), x.dtype.type(1), x.dtype.type(0)
     top, sharp = x.dtype.type(alpha / 2), x.dtype.type(math.pi / 2 * alpha)
     T, N = x.shape[0], x.shape[2]
-    h, current = np.empty((T, N), x.dtype), np.empty((T, N), x.dtype)
-    carry, own, kept = np.empty(N, x.dtype), np.empty(N, x.dtype), np.empty(N, x.dtype)
+    carry, own, kept = np.empty((hi - lo, N), x.dtype), np.empty(N, x.dtype), np.empty(N, x.dtype)
     for b in range(lo, hi):
-        length = lengths[b]
         for n in range(N):
-            carry[n] = v[b, n]
-        for t in range(length):
-            xs, cs, hs = x[t, b], current[t], h[t]
+            carry[b - lo, n] = v[b, n]
+    for t in range(T):
+        for b in range(lo, hi):
+            if t >= lengths[b]:
+                continue
+            xs, hs, vs = x[t, b], out[t, b], carry[b - lo]
             for n in range(N):
                 c = xs[n]
                 if scale is not None:
                     c = c * scale[n] + shift[n]
-                cs[n] = c
+                hs[n] = c
             if gate is not None:
-                gs = gate[t, b]
+                gs, cs = gate[t, b], gate_out[t, b]
                 for n in range(N):
-                    hs[n] = carry[n] * half + cs[n] * gs[n]
-            else:
+                    cs[n] = hs[n]
                 for n in range(N):
-                    hs[n] = carry[n] * half + cs[n]
+                    hs[n] *= gs[n]
             for n in range(N):
-                carry[n] = zero if hs[n] >= one else hs[n]
-        for t in range(length, T):
-            out[t, b] = zero
-            if gate is not None:
-                gate_out[t, b] = zero
-        carry[:] = zero
-        for t in range(length - 1, -1, -1):
-            xs, hs, up, to = x[t, b], h[t], upstream[t, b], out[t, b]
+                hs[n] = vs[n] * half + hs[n]
             for n in range(N):
-                u = sharp * (hs[n] - one)
+                vs[n] = zero if hs[n] >= one else hs[n]
+    carry[:] = zero
+    for t in range(T - 1, -1, -1):
+        for b in range(lo, hi):
+            xs, up, to, later = x[t, b], upstream[t, b], out[t, b], carry[b - lo]
+            if t >= lengths[b]:
+                to[:] = zero
+                if gate is not None:
+                    gate_out[t, b] = zero
+                continue
+            for n in range(N):
+                u = sharp * (to[n] - one)
                 own[n] = up[n] * (top / (one + u * u))
             if mask is not None:
                 ms = mask[b]
                 for n in range(N):
                     own[n] *= ms[n]
             for n in range(N):
-                kept[n] = zero if hs[n] >= one else half
+                kept[n] = zero if to[n] >= one else half
             for n in range(N):
-                carry[n] = own[n] + kept[n] * carry[n]
+                later[n] = own[n] + kept[n] * later[n]
             if gate is not None:
-                gs, cs, go = gate[t, b], current[t], gate_out[t, b]
+                gs, go = gate[t, b], gate_out[t, b]
                 for n in range(N):
-                    go[n] = carry[n] * cs[n]
+                    go[n] *= later[n]
                 for n in range(N):
-                    to[n] = carry[n] * gs[n]
+                    to[n] = later[n] * gs[n]
             else:
                 for n in range(N):
-                    to[n] = carry[n]
+                    to[n] = later[n]
             if scale is not None:
                 first, second = sums[0], sums[1]
                 for n in range(N):
@@ -162,8 +167,10 @@ def fire_backward(  # noqa: PLR0912 (what is None costs no branch)
 @compiled
 def moments(lo, hi, x, centre, lengths, sums):
     """sums (2, N): of x - centre and of its square, over valid steps; float64."""
-    for b in range(lo, hi):
-        for t in range(lengths[b]):
+    for t in range(x.shape[0]):
+        for b in range(lo, hi):
+            if t >= lengths[b]:
+                continue
             xs = x[t, b]
             for n in range(x.shape[2]):
                 d = np.float64(xs[n]) - centre[n]
