@@ -5,9 +5,9 @@
 Both are built from the same weights, get the same batch of full-length recordings and take turns in one process, so
 that a drift of the machine's speed touches both; medians, and the median of the ratios of pairs. The stock network is
 plain PyTorch around `LIFNode(step_mode="m")` and its loop over steps. Spikes and gradients are compared in every neuron
-layer: in the whole network in float64; in float32 layer by layer, on the currents of the stock network, for products that
-sum in another order differ in the last bit. Shares of time are the profiler's, of one step; those of the stock neurons,
-which are made of common operations, are measured on their own. Ours do normalisation and dropout on the way.
+layer: in the whole network in float64; in float32 layer by layer, on the currents of the stock network, for products
+that sum in another order differ in the last bit. Shares of time are the profiler's, of one step; those of the stock
+neurons, which are made of common operations, are measured on their own. Ours normalise and drop out on the way.
 """
 
 from __future__ import annotations
