@@ -10,9 +10,12 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from spikescr.errors import ExportError
 from spikescr.export.dialect import CLOCK, LATENCY, OP, ORIGIN, PACKED_OPERATIONS, SIGNAL, packed_node, wire
+from spikescr.export.membrane import membrane
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,11 @@ class GraphBuilder:
         if key not in self._delays:
             if latency < x.latency:
                 raise ValueError(f"{'+'.join(x.sources)}: latency {x.latency} cannot be made {latency}")
-            name = f"{x.sources[0] if len(x.sources) == 1 else x.sources[-1] + '.sum'}.delay{latency}"
+            base = x.sources[0] if len(x.sources) == 1 else f"{x.sources[-1]}.sum"
+            name, others = f"{base}.delay{latency}", 0
+            while name in self._nodes:  # another sum that ends with the same source
+                others += 1
+                name = f"{base}{others}.delay{latency}"
             self._delays[key] = self._delay(name, x, latency - x.latency, latency)
         return self._delays[key]
 
@@ -113,6 +120,50 @@ class GraphBuilder:
         current = self._biased(name, Stream(sources, out, latency), bias, origin)
         return self.gate(f"{name}.gate", current, self.clock(latency))
 
+    def delayed_linear(
+        self, name: str, x: Stream, weight: FloatArray, delays: IntArray, latency: int, bias: FloatArray | None,
+        origin: Sequence[str] = ("bias",),
+    ) -> Stream:  # fmt: skip
+        """Synapses with delays of their own, gated by the clock as a convolution is.
+
+        For each delay that occurs a Delay, then a Linear of the synapses that have it; its other entries are 0, which
+        stand for no synapse.
+
+        Args:
+            name: prefix of the nodes.
+            x: input.
+            weight: (out, in).
+            delays: steps (out, in).
+            latency: by which the output is late against x, steps.
+            bias: (out,).
+            origin: as in `linear`.
+        """
+        latency += x.latency
+        sources: tuple[str, ...] = ()
+        for delay in np.unique(delays):
+            late = self._delay(f"{name}.synapse.delay{delay}", x, int(delay), x.latency + int(delay))
+            node = nir.Linear(np.where(delays == delay, weight, 0.0), metadata={LATENCY: latency})
+            self._add(f"{name}.synapse.tap{delay}", node, late)
+            sources += (f"{name}.synapse.tap{delay}",)
+        current = self._biased(name, Stream(sources, len(weight), latency), bias, origin)
+        return self.gate(f"{name}.gate", current, self.clock(latency))
+
+    def recurrent(self, name: str, current: Stream, weight: FloatArray, decay: float) -> Stream:
+        """Neurons `name` that feed each other one step later: LIF, Delay(dt), Linear, and back into their current.
+
+        The sum is gated by the clock: what fires at a sample's last step reaches nobody.
+        """
+        before = current.latency + 1  # the spikes of the step before arrive here
+        late = self._delay(f"{name}.delay", Stream((name,), current.width, current.latency), 1, before)
+        node = nir.Linear(weight=weight, metadata={LATENCY: before})
+        back = self._add(f"{name}.recurrent", node, late)
+        gated = self.gate(f"{name}.gate", current, self.clock(current.latency))
+        # A wire of its own: what comes from outside, with its bias, and what comes back stay two synapses.
+        value, spike = PACKED_OPERATIONS["gate"].operands({"spike_width": 1}, current.width)
+        second = self._add(f"{name}.gate.wire_recurrent", wire(value, spike.stop, current.latency), back)
+        self._edges.append((second.sources[0], f"{name}.gate"))
+        return self.lif(name, gated, decay)
+
     def gate(self, name: str, value: Stream, spike: Stream) -> Stream:
         """Lets the value through where the spike is 1; a one-wide spike gates all channels."""
         parameters = {"width": value.width, "spike_width": spike.width}
@@ -138,16 +189,22 @@ class GraphBuilder:
             wires += (f"{name}.wire_{operand.name}",)
         return self._add(name, node, Stream(wires, slots[-1].stop, arrival), width, arrival + duration)
 
-    def lif(self, name: str, current: Stream) -> Stream:
-        """The neuron of training: v = v / 2 + I, spike where v >= 1, reset to 0.
+    def lif(self, name: str, current: Stream, decay: float = 0.5) -> Stream:
+        """The neuron of training: v = decay v + I, spike where v >= 1, reset to 0.
 
-        tau = 2 dt and r = 2 make NIR's forward Euler exactly this; NIR fires above the threshold and SpikingJelly at
-        it, so the threshold is the largest number below 1.
+        tau and r make NIR's forward Euler exactly this (decay 1/2: tau = 2 dt, r = 2); NIR fires above the threshold
+        and SpikingJelly at it, so the threshold is the largest number below 1.
+
+        Raises:
+            ExportError: no tau and r state this decay exactly.
         """
+        constants = membrane(decay, self.dt)
+        if constants.decay != decay:
+            raise ExportError(f"{name}: a decay of {decay} cannot be stated for steps of {self.dt} s; fold for this dt")
         full = np.ones(current.width)
         node = nir.LIF(
-            tau=2 * self.dt * full,
-            r=2 * full,
+            tau=constants.tau * full,
+            r=constants.r * full,
             v_leak=0 * full,
             v_threshold=np.nextafter(1.0, 0.0) * full,
             v_reset=0 * full,

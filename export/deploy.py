@@ -36,7 +36,8 @@ def deploy(checkpoint: Path) -> nir.NIRGraph:
         dialect.CHECKPOINT: sha256(checkpoint),
         dialect.VERSIONS: json.dumps({**info.versions, **versions("spikescr", "nir", "torch", "numpy")}),
     }
-    return to_nir(fold(model), steps=front_end.window_steps, dt=1 / front_end.steps, metadata=metadata)
+    dt, signal = 1 / front_end.steps, info.preprocessing.signal
+    return to_nir(fold(model, dt), steps=front_end.window_steps, dt=dt, signal=signal, metadata=metadata)
 
 
 def write_graph(path: Path, graph: nir.NIRGraph) -> None:

@@ -1,9 +1,9 @@
 """The NIR dialect: metadata keys, the packed operations and their node table, for the exporter and the lowering alike.
 
-Everything that standard NIR can say is said in standard NIR. Three operations are beyond it: `rotary`, `attention`
-and `gate`. Each is a nested graph with one Input, one Output and a body that is a Linear of NaN, so that a tool that
-ignores the metadata gets NaN and never a plausible wrong answer. The operands are packed one after the other into the
-one input by 0/1 selection matrices, *wires*.
+Everything that standard NIR can say is said in standard NIR. Four operations are beyond it: `rotary`, `position`,
+`attention` and `gate`. Each is a nested graph with one Input, one Output and a body that is a Linear of NaN, so that a
+tool that ignores the metadata gets NaN and never a plausible wrong answer. The operands are packed one after the other
+into the one input by 0/1 selection matrices, *wires*.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SIGNAL = "spikescr.signal"  # Input: "values" (real numbers) or "spikes" (intege
 # Linear from the clock: what the bias was in the trained network, of "bias" (a layer's own) and "batch_norm", joined
 # by "+". It changes nothing in what is executed; conventions that charge a network for its normalisation ask for it.
 ORIGIN = "spikescr.origin"
+RESET = "reset_mechanism"  # neuron or graph: "subtract" (soft: v - v_threshold) or "zero"; snnTorch's words
 
 GRAPH_FORMAT = "spikescr.format"  # graph: FORMAT
 DT = "spikescr.dt"  # graph: seconds per step
@@ -78,6 +79,10 @@ PACKED_OPERATIONS: Mapping[str, PackedOperation] = {
     "rotary": PackedOperation(
         parameters={"heads": int, "cos": np.ndarray, "sin": np.ndarray},
         widths=lambda metadata, n: {"x": n, "clock": 1},
+    ),
+    "position": PackedOperation(  # puts out the row of its table whose number is the ticks so far
+        parameters={"table": np.ndarray},
+        widths=lambda metadata, n: {"clock": 1},
     ),
     "attention": PackedOperation(
         parameters={"heads": int, "scale": float, "steps": int},

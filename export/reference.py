@@ -9,15 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikescr.model import LIF, SpikeSCR
+from spikescr.model import LIF, Network
+from spikescr.model.recurrent import RecurrentLIF
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Per LIF module, by its name: spikes bool (T, B, N), currents float64 (T, B, N). logits: (T, B, K)."""
+    """Per LIF module, by its name: spikes bool (T, B, N), currents float64 (T, B, N), decay. logits: (T, B, K)."""
 
     spikes: dict[str, NDArray[np.bool_]]
     currents: dict[str, NDArray[np.float64]]
+    decays: dict[str, float]
     logits: NDArray[np.float64]
 
     def membrane(self, layer: str, sample: int, neuron: int) -> NDArray[np.float64]:
@@ -26,13 +28,13 @@ class Trace:
         for current, spike in zip(
             self.currents[layer][:, sample, neuron], self.spikes[layer][:, sample, neuron], strict=True
         ):
-            v = v * 0.5 + current
+            v = v * self.decays[layer] + current
             membranes.append(v)
             v = 0.0 if spike else v
         return np.array(membranes)
 
 
-def trace(model: SpikeSCR, x: NDArray[np.floating], steps: NDArray[np.int64]) -> Trace:
+def trace(model: Network, x: NDArray[np.floating], steps: NDArray[np.int64]) -> Trace:
     """Runs the model on a batch and keeps what every LIF received and put out.
 
     Args:
@@ -44,13 +46,15 @@ def trace(model: SpikeSCR, x: NDArray[np.floating], steps: NDArray[np.int64]) ->
     currents: dict[str, NDArray[np.float64]] = {}
 
     def keep(name: str) -> object:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            arriving = module.arriving(inputs[0], inputs[1], output) if isinstance(module, RecurrentLIF) else inputs[0]
             spikes[name] = output.bool().numpy()
-            currents[name] = inputs[0].double().numpy()
+            currents[name] = arriving.double().numpy()
 
         return hook
 
-    handles = [m.register_forward_hook(keep(name)) for name, m in model.named_modules() if isinstance(m, LIF)]
+    neurons = {name: module for name, module in model.named_modules() if isinstance(module, LIF)}
+    handles = [module.register_forward_hook(keep(name)) for name, module in neurons.items()]
     try:
         with torch.inference_mode():
             dtype = next(model.parameters()).dtype
@@ -58,4 +62,5 @@ def trace(model: SpikeSCR, x: NDArray[np.floating], steps: NDArray[np.int64]) ->
     finally:
         for handle in handles:
             handle.remove()
-    return Trace(spikes, currents, logits.double().numpy())
+    decays = {name: module.decay for name, module in neurons.items()}
+    return Trace(spikes, currents, decays, logits.double().numpy())

@@ -1,4 +1,4 @@
-"""The exporter: a folded SpikeSCR as a NIR graph, layer by layer."""
+"""The exporter: a folded network as a NIR graph, layer by layer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from torch import Tensor
 from spikescr.errors import ExportError
 from spikescr.export import dialect
 from spikescr.export.builder import GraphBuilder, Stream
-from spikescr.model import Current, Masked, SpikeSCR, SpikingLayer, TimeConv
+from spikescr.model import Current, Masked, Network, SpikeSCR, SpikingLayer, TimeConv
 from spikescr.model.blocks import MLP, SGLE, SpikingGatedConvolution, SpikingSelfAttention
+from spikescr.model.delays import DelayedLinear, DelayNetwork
+from spikescr.model.layers import Spiking
+from spikescr.model.position import sinusoidal_table
+from spikescr.model.recurrent import RecurrentLayer, RecurrentNetwork
 from spikescr.model.rotary import rotary_table
 
 
 def to_nir(
-    model: SpikeSCR, *, steps: int, dt: float, signal: str = "values", metadata: Mapping[str, Any] | None = None
+    model: Network, *, steps: int, dt: float, signal: str = "values", metadata: Mapping[str, Any] | None = None
 ) -> nir.NIRGraph:
     """The NIR graph of a folded model.
 
@@ -27,7 +31,7 @@ def to_nir(
 
     Args:
         model: folded (`spikescr.export.fold.fold`).
-        steps: T, the window in steps; the latency of attention and the length of the rotary table.
+        steps: T, the window in steps; the latency of attention and the length of the position tables.
         dt: seconds per step.
         signal: what the input carries, "values" or "spikes".
         metadata: more entries for the graph (data, classes, hashes, versions).
@@ -42,7 +46,7 @@ def to_nir(
 
 
 class _Exporter:
-    def __init__(self, model: SpikeSCR, steps: int, dt: float) -> None:
+    def __init__(self, model: Network, steps: int, dt: float) -> None:
         self.model = model
         self.steps = steps
         self.build = GraphBuilder(dt)
@@ -50,13 +54,7 @@ class _Exporter:
 
     def run(self, signal: str, metadata: Mapping[str, Any]) -> nir.NIRGraph:
         x = self.build.input("input", self.model.config.inputs, signal)
-        x = self.spiking_layer(self.model.sem, x)
-        for block in self.model.blocks:
-            assert isinstance(block, SGLE)
-            x = self.build.joined(x, self.attention(block.ssa, x))
-            x = self.build.joined(x, self.mlp(block.mlp1, x))
-            x = self.build.joined(x, self.gated_convolution(block.sgc, x))
-            x = self.build.joined(x, self.mlp(block.mlp2, x))
+        x = self.hidden(self.model, x)
         self.build.output("output", self.build.linear("head", x, _array(self.model.head.weight), None))
         return self.build.graph(
             {
@@ -68,14 +66,58 @@ class _Exporter:
             }
         )
 
-    def spiking_layer(self, layer: SpikingLayer, x: Stream) -> Stream:
+    def hidden(self, model: Network, x: Stream) -> Stream:
+        match model:
+            case SpikeSCR():
+                return self.spikescr(model, x)
+            case DelayNetwork():
+                for layer in model.layers:
+                    assert isinstance(layer, SpikingLayer)
+                    x = self.spiking_layer(layer, x)
+                return x
+            case RecurrentNetwork():
+                for layer in model.layers:
+                    assert isinstance(layer, RecurrentLayer)
+                    x = self.recurrent_layer(layer, x)
+                return x
+            case _:
+                raise ExportError(f"a {type(model).__name__} cannot be exported")
+
+    def spikescr(self, model: SpikeSCR, x: Stream) -> Stream:
+        x = self.spiking_layer(model.sem, x)
+        if model.position is not None:
+            table = sinusoidal_table(self.steps, x.width)
+            operands = {"clock": self.build.clock(x.latency)}
+            x = self.build.joined(x, self.build.operation("position", "position", x.width, operands, {"table": table}))
+        if model.positioned is not None:
+            x = self.neurons(model.positioned, x)
+        for block in model.blocks:
+            assert isinstance(block, SGLE)
+            x = self.build.joined(x, self.attention(block.ssa, x))
+            x = self.build.joined(x, self.mlp(block.mlp1, x))
+            if block.sgc is not None:
+                x = self.build.joined(x, self.gated_convolution(block.sgc, x))
+            x = self.build.joined(x, self.mlp(block.mlp2, x))
+        return x
+
+    def neurons(self, layer: Spiking, current: Stream) -> Stream:
+        return self.build.lif(f"{self.paths[layer]}.lif", current, layer.lif.decay)
+
+    def recurrent_layer(self, layer: RecurrentLayer, x: Stream) -> Stream:
         path = self.paths[layer]
-        return self.build.lif(f"{path}.lif", self.current(path, layer.current, x))
+        current = self.current(path, layer.current, x)
+        return self.build.recurrent(f"{path}.lif", current, _array(layer.lif.recurrent.weight), layer.lif.decay)
+
+    def spiking_layer(self, layer: SpikingLayer, x: Stream) -> Stream:
+        return self.neurons(layer, self.current(self.paths[layer], layer.current, x))
 
     def current(self, name: str, current: Current, x: Stream) -> Stream:
         weight, bias, origin = self.folded(current)
         if isinstance(current.synapse, TimeConv):
             return self.build.convolution(name, x, weight, bias, origin)
+        if isinstance(current.synapse, DelayedLinear):
+            delays = current.synapse.delays().numpy()
+            return self.build.delayed_linear(name, x, weight, delays, current.synapse.taps // 2, bias, origin)
         return self.build.linear(name, x, weight, bias, origin)
 
     def folded(self, current: Current) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
@@ -88,9 +130,9 @@ class _Exporter:
 
     def attention(self, ssa: SpikingSelfAttention, x: Stream) -> Stream:
         path, width = self.paths[ssa], x.width
-        q = self.rotated(f"{path}.q_rotated", ssa, self.spiking_layer(ssa.q, x))
-        k = self.rotated(f"{path}.k_rotated", ssa, self.spiking_layer(ssa.k, x))
-        v = self.spiking_layer(ssa.v, x)
+        q, k, v = (self.spiking_layer(layer, x) for layer in (ssa.q, ssa.k, ssa.v))
+        if ssa.rotary is not None:
+            q, k = self.rotated(ssa.q_rotated, ssa.heads, q), self.rotated(ssa.k_rotated, ssa.heads, k)
         attended = self.build.operation(
             f"{path}.attention.product",
             "attention",
@@ -99,27 +141,29 @@ class _Exporter:
             {"heads": ssa.heads, "scale": float(ssa.scale), "steps": self.steps},
             duration=self.steps,
         )
-        return self.spiking_layer(ssa.out, self.build.lif(f"{path}.attention.lif", attended))
+        return self.spiking_layer(ssa.out, self.neurons(ssa.attention, attended))
 
-    def rotated(self, path: str, ssa: SpikingSelfAttention, x: Stream) -> Stream:
-        cos, sin = rotary_table(self.steps, x.width // ssa.heads)
+    def rotated(self, layer: Spiking, heads: int, x: Stream) -> Stream:
+        cos, sin = rotary_table(self.steps, x.width // heads)
         turned = self.build.operation(
-            f"{path}.rotary",
+            f"{self.paths[layer]}.rotary",
             "rotary",
             x.width,
             {"x": x, "clock": self.build.clock(x.latency)},
-            {"heads": ssa.heads, "cos": cos, "sin": sin},
+            {"heads": heads, "cos": cos, "sin": sin},
         )
-        return self.build.lif(f"{path}.lif", turned)
+        return self.neurons(layer, turned)
 
     def gated_convolution(self, sgc: SpikingGatedConvolution, x: Stream) -> Stream:
         path, width = self.paths[sgc], x.width
         x = self.spiking_layer(sgc.depthwise, self.spiking_layer(sgc.pointwise, x))
+        if not sgc.gating_unit:
+            return self.neurons(sgc.gated, self.current(f"{path}.value", sgc.split, x))
         weight, bias, origin = self.folded(sgc.split)
         value = self.build.linear(f"{path}.value", x, weight[:width], bias[:width], origin)
         gate = self.build.linear(f"{path}.gate_in", x, weight[width:], bias[width:], origin)
-        gate = self.spiking_layer(sgc.gate, self.build.lif(f"{path}.gate_in.lif", gate))
-        return self.build.lif(f"{path}.gated.lif", self.build.gate(f"{path}.gated.gate", value, gate))
+        gate = self.spiking_layer(sgc.gate, self.neurons(sgc.gate_in, gate))
+        return self.neurons(sgc.gated, self.build.gate(f"{path}.gated.gate", value, gate))
 
 
 def _array(tensor: Tensor) -> NDArray[np.float64]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
@@ -17,6 +18,8 @@ from spikescr.sim.compare import CrossCheck
 from spikescr.sim.program import FloatArray, IntArray, Neuron, Program
 from spikescr.sim.run import Backend, Batch, run_batches
 
+_ACCOUNT = "account."  # before the names of an account's arrays in a file
+
 Readout = Callable[[FloatArray, IntArray], FloatArray]
 
 
@@ -24,15 +27,13 @@ Readout = Callable[[FloatArray, IntArray], FloatArray]
 class ChunkResult:
     """Sums and answers of one chunk.
 
-    table, causes: as in Account. samples: rows of ac, mac, formula_ac, formula_mac (n, 4). answers: readout (n, K).
+    account: what Account.arrays gave. answers: readout (n, K).
     valid: valid steps (n,). compared: neuron-steps and counts compared between two backends, differing: those that
     differ, (2,) each; zeros where one backend ran.
     seconds: time in the backend. build_seconds: of the backend, 0 where one was there already.
     """
 
-    table: IntArray
-    causes: IntArray
-    samples: IntArray
+    account: Mapping[str, NDArray[Any]]
     answers: FloatArray
     valid: IntArray
     compared: IntArray
@@ -43,7 +44,8 @@ class ChunkResult:
     def save(self, path: Path) -> None:
         """Writes an .npz archive without pickled objects."""
         with path.open("wb") as file:
-            np.savez(file, **vars(self))
+            sums = {_ACCOUNT + name: array for name, array in self.account.items()}
+            np.savez(file, **sums, **{name: value for name, value in vars(self).items() if name != "account"})
 
     @staticmethod
     def load(path: Path) -> ChunkResult:
@@ -53,14 +55,13 @@ class ChunkResult:
             OSError, ValueError, KeyError: the file is not such an archive.
         """
         with np.load(path, allow_pickle=False) as archive:
-            fields = {f.name: archive[f.name] for f in dataclasses.fields(ChunkResult)}
+            fields: dict[str, Any] = {
+                f.name: archive[f.name] for f in dataclasses.fields(ChunkResult) if f.name != "account"
+            }
+            fields["account"] = {
+                name.removeprefix(_ACCOUNT): archive[name] for name in archive.files if name.startswith(_ACCOUNT)
+            }
         return ChunkResult(**fields | {name: float(fields[name]) for name in ("seconds", "build_seconds")})
-
-    def add_to(self, account: Account) -> None:
-        """Adds the chunk's counts to an account of its program."""
-        account.table += self.table
-        account.causes += self.causes
-        account.samples += [tuple(row) for row in self.samples.tolist()]
 
 
 class SpikeRecorder:
@@ -105,16 +106,14 @@ def run_chunk(
     account, answers = Account(program), []
     begin = time.perf_counter()
     for batch in run_batches(program, backend, values, valid):
-        account.add(batch.recording.counts, batch.valid)
+        account.add(batch.recording.counts, batch.valid, batch.outputs)
         answers.append(readout(batch.outputs, batch.valid))
         if observe is not None:
             observe(batch)
         del batch  # so that the fast backend can use its memory for the next one
     compared, differing = backend.take() if isinstance(backend, CrossCheck) else (np.zeros(2, np.int64),) * 2
     return ChunkResult(
-        table=account.table,
-        causes=account.causes,
-        samples=np.array(account.samples, np.int64),
+        account=account.arrays(),
         answers=np.concatenate(answers),
         valid=valid,
         compared=compared,

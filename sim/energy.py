@@ -1,29 +1,98 @@
-"""Energy of counted operations, in joules."""
+"""Energy of counted operations, in joules; the constants are data, in costs.toml beside this file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spikescr.errors import UsageError
 
 PICO = 1e-12
 
 
-@dataclass(frozen=True)
-class EnergyCost:
-    """Energy of one operation in picojoules, with where the figures come from."""
+class EnergyCost(BaseModel):
+    """Energy of one operation in picojoules, with where the figures come from; None where the source gives none.
+
+    bits: width of operands and weights. ac_pj: accumulation. mac_pj: multiply-accumulate. neuron_pj: membrane update.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    ac_pj: float
-    mac_pj: float
+    title: str
+    bits: int = Field(gt=0)
+    ac_pj: float = Field(ge=0, allow_inf_nan=False)
+    mac_pj: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    neuron_pj: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    year: int
     source: str
 
-    def joules(self, ac: int, mac: int) -> float:
-        """Energy of accumulations and multiply-accumulates, J."""
-        return (ac * self.ac_pj + mac * self.mac_pj) * PICO
+    def joules(self, ac: float, mac: float, neuron: float = 0) -> float:
+        """Energy of accumulations, multiply-accumulates and membrane updates, J; what has no constant adds nothing."""
+        return (ac * self.ac_pj + mac * (self.mac_pj or 0) + neuron * (self.neuron_pj or 0)) * PICO
 
 
-HOROWITZ_45NM = EnergyCost(
-    name="horowitz2014-45nm-fp32",
-    ac_pj=0.9,
-    mac_pj=4.6,
-    source="M. Horowitz, Computing's energy problem, ISSCC 2014: 32-bit floating-point add 0.9 pJ, multiply 3.7 pJ",
-)
+class MemoryCost(BaseModel):
+    """Energy of memory traffic in picojoules per byte, with where the figure comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    pj_per_byte: float = Field(ge=0, allow_inf_nan=False)
+    year: int
+    source: str
+
+    def joules(self, count: float) -> float:
+        """Energy of so many bytes read or written, J."""
+        return count * self.pj_per_byte * PICO
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Costs of operations and of memory traffic, by name."""
+
+    costs: Mapping[str, EnergyCost] = field(default_factory=dict)
+    memories: Mapping[str, MemoryCost] = field(default_factory=dict)
+
+
+def read_constants(path: Path) -> Constants:
+    """Reads a TOML file of tables [cost.NAME] and [memory.NAME], fields as in EnergyCost and MemoryCost.
+
+    Raises:
+        UsageError: it cannot be read, or a field is missing, unknown or out of range; the message names it.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML: {error}") from error
+    unknown = content.keys() - {"cost", "memory"}
+    if unknown:
+        raise UsageError(f"{path}: {min(unknown)} is not known; tables are [cost.NAME] and [memory.NAME]")
+    return Constants(
+        {name: _checked(EnergyCost, path, "cost", name, fields) for name, fields in content.get("cost", {}).items()},
+        {
+            name: _checked(MemoryCost, path, "memory", name, fields)
+            for name, fields in content.get("memory", {}).items()
+        },
+    )
+
+
+def _checked(kind: type[Any], path: Path, table: str, name: str, fields: Any) -> Any:
+    if not isinstance(fields, dict):
+        raise UsageError(f"{path}: {table}.{name} must be a table, found {fields!r}")
+    try:
+        return kind(name=name, **fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{path}: [{table}.{name}] {where}: {first['msg'].lower()}") from error
+
+
+CONSTANTS = read_constants(Path(__file__).with_name("costs.toml"))
+HOROWITZ_45NM = CONSTANTS.costs["horowitz2014-45nm-fp32"]

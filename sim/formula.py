@@ -1,7 +1,9 @@
 """The paper's energy formula, evaluated on the counts of an executed run, and the named causes of its error.
 
 SOP(l) = firing rate of the layer's input x FLOPs(l), FLOPs over all T steps of the window (arXiv 2412.12858, section
-4). With the firing rate measured in the same run the product is an integer: for a synapse, events x fan-out.
+4). With the firing rate measured in the same run the product is an integer: for a synapse, events x fan-out. Where
+channels differ in their fan-out it is taken channel by channel, which is what was executed, step by step (what is cut
+off at the end then cannot be told apart).
 
 What differs from what was executed, operation by operation (executed minus formula is the sum of the causes):
 
@@ -12,6 +14,7 @@ What differs from what was executed, operation by operation (executed minus form
   coincidences of q and k.
 - `attention_order`: Q (K^T V) was executed, not (Q K^T) V.
 - `rotary`: two additions for each spike that is turned; the formula leaves them out.
+- `cut_off`: what arrives so late that the run ends before all taps have passed (networks that fire on their own).
 
 Bias additions and membrane updates are in neither figure; they are counted apart.
 """
@@ -36,7 +39,7 @@ from spikescr.sim.program import (
 )
 from spikescr.sim.recording import Ledger
 
-CAUSES = ("padding", "zero_input", "attention_correlation", "attention_order", "rotary")
+CAUSES = ("padding", "zero_input", "attention_correlation", "attention_order", "rotary", "cut_off")
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,23 @@ class _Evaluation:
         self.result = Formula(self.ac, self.mac, self.causes)
 
     def _synapse(self, row: int, operation: Synapse) -> None:
-        fan_out = sum(tap.fan_out for tap in operation.taps)
+        fan_outs = operation.fan_outs.sum(axis=0)
+        uniform = bool((fan_outs == fan_outs[0]).all())
         events = self.ledger.of(operation.name, "spikes")
         if operation.x.signal is Signal.SPIKES:
-            self.ac[row] = fan_out * self._shifted(events, self._centre(operation))
+            if uniform:
+                self.ac[row] = fan_outs[0] * self._shifted(events, self._centre(operation))
+                self.causes["cut_off"][row, 0] = (self.ledger.of(operation.name, "ac") - self.ac[row]).sum(axis=0)
+            else:
+                self.ac[row] = self.ledger.of(operation.name, "ac")
         elif operation.x.signal is Signal.VALUES:
-            width, start = operation.x.width, operation.latency or 0
-            self.mac[row, start : start + self.program.steps] = fan_out * width
-            padded = self.program.steps - self.valid
-            self.causes["padding"][row, 1] = -fan_out * width * padded
-            self.causes["zero_input"][row, 1] = fan_out * (events.sum(axis=0) - width * self.valid)
+            synapses, start = int(fan_outs.sum()), operation.latency or 0
+            self.mac[row, start : start + self.program.steps] = synapses
+            executed = self.ledger.of(operation.name, "mac").sum(axis=0)
+            reached = fan_outs[0] * events.sum(axis=0) if uniform else executed
+            self.causes["padding"][row, 1] = -synapses * (self.program.steps - self.valid)
+            self.causes["zero_input"][row, 1] = reached - synapses * self.valid
+            self.causes["cut_off"][row, 1] = executed - reached
 
     def _rotary(self, row: int, operation: Rotary) -> None:
         self.causes["rotary"][row, 0] = self.ledger.of(operation.name, "ac").sum(axis=0)

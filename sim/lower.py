@@ -31,6 +31,7 @@ from spikescr.sim.program import (
     Neuron,
     Operation,
     Port,
+    Position,
     Program,
     Rotary,
     Select,
@@ -195,7 +196,7 @@ class _Lowering:
         )
 
     def _synapse(self, name: str, members: tuple[str, ...]) -> None:
-        weighted = [m for m in members if len(members) == 1 or not self.fused.is_bias((m,))]
+        weighted = [m for m in members if not self.fused.is_bias((m,))] or list(members)
         biases = [m for m in members if m not in weighted]
         taps = []
         for member in weighted:
@@ -280,6 +281,13 @@ class _Lowering:
                 self._check_heads(name, int(metadata["heads"]), 2 * int(metadata["cos"].shape[1]))
                 tables: dict[str, Any] = {key: np.asarray(metadata[key], np.float64) for key in ("cos", "sin")}
                 self._add(Rotary(**common, **ports, heads=int(metadata["heads"]), **tables))
+            case "position":
+                table = np.asarray(metadata["table"], np.float64)
+                if table.ndim != 2 or table.shape[1] != common["width"]:
+                    raise GraphError(
+                        f"{name}: metadata table must have shape (steps, {common['width']}), has {table.shape}"
+                    )
+                self._add(Position(**common, **ports, table=table))
             case "attention":
                 heads = int(metadata["heads"])
                 self._check_heads(name, heads, common["width"] // heads)

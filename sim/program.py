@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -80,11 +81,6 @@ class Tap:
     delay: int
     weight: FloatArray
 
-    @property
-    def fan_out(self) -> int:
-        """Synapses that one event of one channel reaches."""
-        return 1 if self.weight.ndim == 1 else int(self.weight.shape[0])
-
 
 @dataclass(frozen=True, kw_only=True)
 class Synapse(Operation):
@@ -94,10 +90,14 @@ class Synapse(Operation):
     gates that this same clock opens: what is accumulated while it does not tick is discarded. `origin`: what the bias
     was in the trained network, of "bias" and "batch_norm".
 
-    Counts: spikes, sum of x[t] (events arriving; non-zero entries for VALUES). x SPIKES: ac[t] = sum_k fan_out_k *
-    sum(x[t - delay_k]); x VALUES: the same with non-zero entries, as mac. A CLOCK input is bias additions. bias: the
-    width for every tick. discarded: the ac of the steps without a tick, where gated. entries, graded: of x[t], SPIKES
-    or VALUES; synops and synops_graded from them as ac from events; synops_discarded as discarded.
+    A weight of 0 is no synapse (a tap holds the synapses of one delay, and zeros where others have theirs): nothing is
+    accumulated there and nothing counted.
+
+    Counts: spikes, sum of x[t] (events arriving; non-zero entries for VALUES). x SPIKES: ac[t] = sum over taps k and
+    channels i of fan_out_ki * x_i[t - delay_k]; x VALUES: the same with non-zero entries, as mac. A CLOCK input is bias
+    additions. bias: the width for every tick. discarded: the ac of the steps without a tick, where gated. entries,
+    graded: of x[t], SPIKES or VALUES; synops and synops_graded from them as ac from events; synops_discarded as
+    discarded.
     """
 
     x: Port
@@ -106,6 +106,13 @@ class Synapse(Operation):
     clock: Port | None = None
     gated: bool = False
     origin: tuple[str, ...] = ()
+
+    @cached_property
+    def fan_outs(self) -> IntArray:
+        """Synapses that one event of each channel reaches by each tap, (taps, in); of a clock, all additions."""
+        weights = [np.atleast_2d(tap.weight) for tap in self.taps]
+        live = [np.full(w.shape, self.x.signal is Signal.CLOCK) | (w != 0) for w in weights]
+        return np.stack([reached.sum(axis=0) for reached in live]).astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +167,18 @@ class Rotary(Operation):
     heads: int
     cos: FloatArray
     sin: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position(Operation):
+    """y = table[p], p being the number of clock ticks before this one; without a tick 0. Latency that of the clock.
+
+    table: (steps, width). Real values that join others' spikes: what reads the sum multiplies. Nothing is counted: the
+    sum is made where edges join, as a residual's.
+    """
+
+    clock: Port
+    table: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

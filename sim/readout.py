@@ -17,8 +17,13 @@ def softmax_sum(outputs: FloatArray, valid: IntArray) -> FloatArray:
     Returns:
         y (B, K); the prediction is its largest entry.
     """
-    shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=-1, keepdims=True)
     mask = np.arange(len(outputs))[:, None] < valid[None, :]
-    y: FloatArray = (probabilities * mask[..., None]).sum(axis=0)
+    y: FloatArray = (probabilities(outputs) * mask[..., None]).sum(axis=0)
     return y
+
+
+def probabilities(outputs: FloatArray) -> FloatArray:
+    """softmax(output) at every step, (T, B, K)."""
+    shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    found: FloatArray = shifted / shifted.sum(axis=-1, keepdims=True)
+    return found

@@ -16,7 +16,7 @@ from torch import Tensor
 from spikescr.data import Preprocessing
 from spikescr.errors import CheckpointError
 from spikescr.files import write_bytes
-from spikescr.model import ModelConfig, SpikeSCR
+from spikescr.model import AnyModelConfig, Network, build
 from spikescr.provenance import versions
 from spikescr.training.config import TrainConfig, faults
 
@@ -31,15 +31,16 @@ PACKAGES = ("spikescr", "torch", "spikingjelly", "numpy", "librosa")
 class CheckpointInfo(BaseModel):
     """All that it takes to use a checkpoint, and where it comes from.
 
-    format: of the file. model: sizes. classes: names, in the order of the outputs. preprocessing: from a recording to
-    the input. training: its configuration, with the data's name and the seed. epoch: after which the weights were
-    taken, from 1. valid_loss, valid_accuracy: on the validation split then. versions: of the packages that trained.
+    format: of the file. model: family and sizes. classes: names, in the order of the outputs. preprocessing: from a
+    recording to the input. training: its configuration, with the data's name and the seed. epoch: after which the
+    weights were taken, from 1. valid_loss, valid_accuracy: on the validation split then. versions: of the packages that
+    trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = FORMAT
-    model: ModelConfig
+    model: AnyModelConfig
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     training: TrainConfig
@@ -49,7 +50,7 @@ class CheckpointInfo(BaseModel):
     versions: dict[str, str] = Field(default_factory=lambda: versions(*PACKAGES))
 
 
-def save_checkpoint(path: Path, model: SpikeSCR, info: CheckpointInfo) -> None:
+def save_checkpoint(path: Path, model: Network, info: CheckpointInfo) -> None:
     """Writes weights and buffers of the model, as a whole or not at all; equal content gives equal bytes."""
     save_weights(path, model.state_dict(), info)
 
@@ -60,7 +61,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], info: CheckpointInfo
     write_bytes(path, safetensors.torch.save(tensors, {METADATA_KEY: info.model_dump_json()}))
 
 
-def load_checkpoint(path: Path) -> tuple[SpikeSCR, CheckpointInfo]:
+def load_checkpoint(path: Path) -> tuple[Network, CheckpointInfo]:
     """Reads a checkpoint.
 
     Returns:
@@ -81,7 +82,7 @@ def load_checkpoint(path: Path) -> tuple[SpikeSCR, CheckpointInfo]:
             f"{path} is damaged or no safetensors file ({error}); train again: spikescr train"
         ) from error
     info = _read_info(path, metadata)
-    model = SpikeSCR(info.model)
+    model = build(info.model)
     _check_tensors(path, tensors, model.state_dict())
     model.load_state_dict(tensors)
     return model.eval(), info

@@ -67,6 +67,11 @@ class RunFolder:
         return self.path / "simulation"
 
     @property
+    def audit(self) -> Path:
+        """All that a simulation counted, in the folder of simulations."""
+        return self.simulation / "audit.npz"
+
+    @property
     def verification(self) -> Path:
         """What `verify` writes, JSON."""
         return self.path / "verify.json"

@@ -4,14 +4,46 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import soundfile
 import torch
 from torch import Tensor, nn
 
-from spikescr.model import LIF, ModelConfig, SequenceBatchNorm, SpikeSCR, valid_mask
+from spikescr.model import (
+    LIF,
+    AnyModelConfig,
+    DelaysConfig,
+    ModelConfig,
+    Network,
+    RecurrentConfig,
+    SequenceBatchNorm,
+    build,
+    valid_mask,
+)
+from spikescr.model.parametric import ParametricLIF
 
 SMALL = ModelConfig(inputs=12, classes=5, layers=1, heads=2, width=16, mlp_ratio=2, kernel=7)
+_TINY = {"inputs": 6, "classes": 4}
+
+
+def _variant(**switches: object) -> ModelConfig:
+    return ModelConfig(**_TINY, heads=2, width=8, kernel=5, **switches)
+
+
+VARIANTS: dict[str, AnyModelConfig] = {
+    "no position": _variant(position="none"),
+    "sinusoidal": _variant(position="sinusoidal", layers=2),
+    "sinusoidal_lif": _variant(position="sinusoidal_lif"),
+    "no SGU": _variant(gating_unit=False),
+    "no separable convolution": _variant(gating_unit=False, separable_convolution=False),
+    "parametric": _variant(neuron="parametric"),
+    "dcls": DelaysConfig(**_TINY, layers=2, width=10, taps=5),
+    "dcls parametric": DelaysConfig(**_TINY, layers=1, width=10, taps=3, neuron="parametric"),
+    "recurrent": RecurrentConfig(**_TINY, layers=2, width=10),
+    "recurrent parametric": RecurrentConfig(**_TINY, width=10, neuron="parametric"),
+}
+"""Every ablation and baseline, as small as it can be."""
 LOWEST_RATE, HIGHEST_RATE = 0.04, 0.65
 
 
@@ -76,19 +108,20 @@ def assert_every_layer_fires(rates: dict[str, float]) -> None:
 
 
 def calibrated_model(
-    config: ModelConfig = SMALL,
+    config: AnyModelConfig = SMALL,
     seed: int = 0,
     *,
     samples: int = 6,
     window: int = 24,
     dtype: torch.dtype = torch.float64,
     counts: bool = False,
-) -> tuple[SpikeSCR, Tensor, Tensor]:
+) -> tuple[Network, Tensor, Tensor]:
     """A network in which every LIF layer fires, unlike a freshly initialised one, with input that makes it.
 
     Weights are random; running statistics are those of the input; the affine parameters of the batch normalisations
     are random too (no gain is 1 and no shift is 0) and are moved until each LIF layer fires at 4 to 65 % of its steps.
-    Weights and input are float32 numbers whatever `dtype` is, as in a checkpoint.
+    Membrane constants that are learnt are random. Weights and input are float32 numbers whatever `dtype` is, as in a
+    checkpoint.
 
     Args:
         config: sizes.
@@ -105,7 +138,10 @@ def calibrated_model(
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = SpikeSCR(config)
+        model = build(config)
+    for module in model.modules():
+        if isinstance(module, ParametricLIF) and module.w is not None:
+            nn.init.uniform_(module.w, -1.0, 1.5, generator=generator)
     norms = {name: m for name, m in model.named_modules() if isinstance(m, SequenceBatchNorm)}
     for norm in norms.values():
         nn.init.uniform_(norm.weight, 0.6, 1.4, generator=generator)
@@ -145,7 +181,71 @@ def write_tones(root: Path, *, takes: int = 5) -> Path:
     return root
 
 
-def _take_statistics(model: SpikeSCR, norms: dict[str, SequenceBatchNorm], x: Tensor, steps: Tensor) -> None:
+def write_heidelberg(
+    root: Path, name: str, counts: dict[str, int], *, classes: tuple[str, ...] = ("null", "fünf"), seed: int = 0
+) -> Path:
+    """A folder with the HDF5 files of SHD or SSC, laid out as published, of spikes that a small network can tell apart.
+
+    Times are ascending float16, units uint16, both of variable length; labels, speakers and `extra/meta_info` as
+    published. Recordings last 0.3 to 0.6 s and have some 800 spikes; a class is a sweep of its own slope.
+
+    Args:
+        root: The folder.
+        name: "shd" or "ssc".
+        counts: Split -> recordings; class and speaker (0 to 5; in SHD's test split 4 to 7) go round.
+        classes: Their names.
+        seed: Of everything drawn.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for split, count in counts.items():
+        labels = np.arange(count) % len(classes)
+        times, units = [], []
+        for label in labels:
+            seconds, spikes = rng.uniform(0.3, 0.6), int(rng.integers(600, 1000))
+            t = np.sort(rng.uniform(0, seconds, spikes))
+            place = 350 + 500 * (label / max(1, len(classes) - 1) - 0.5) * (2 * t / seconds - 1)
+            times.append(t.astype(np.float16))
+            units.append(np.clip(place + 40 * rng.normal(size=spikes), 0, 699).astype(np.uint16))
+        write_heidelberg_file(
+            root / f"{name}_{split}.h5",
+            times,
+            units,
+            labels,
+            classes,
+            speakers=None
+            if name == "ssc"
+            else np.arange(count) // len(classes) % (4 if split == "test" else 6) + (4 if split == "test" else 0),
+        )
+    return root
+
+
+def write_heidelberg_file(
+    path: Path,
+    times: list[np.ndarray],
+    units: list[np.ndarray],
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    speakers: np.ndarray | None = None,
+) -> Path:
+    """One HDF5 file in the layout of https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/."""
+    with h5py.File(path, "w") as file:
+        for field, arrays, dtype in (("times", times, np.float16), ("units", units, np.uint16)):
+            dataset = file.create_dataset(f"spikes/{field}", (len(arrays),), h5py.vlen_dtype(dtype))
+            for index, array in enumerate(arrays):
+                dataset[index] = array
+        file["labels"] = labels.astype(np.uint16)
+        file["extra/keys"] = np.array([name.encode() for name in classes])
+        if speakers is not None:
+            file["extra/speaker"] = speakers.astype(np.uint16)
+            who = int(speakers.max(initial=0)) + 1
+            file["extra/meta_info/gender"] = np.array([b"male", b"female"] * who)[:who]
+            file["extra/meta_info/age"] = np.arange(20, 20 + who, dtype=np.uint16)
+            file["extra/meta_info/body_height"] = np.arange(160, 160 + who, dtype=np.uint16)
+    return path
+
+
+def _take_statistics(model: Network, norms: dict[str, SequenceBatchNorm], x: Tensor, steps: Tensor) -> None:
     """Sets the running statistics to those of x, without dropout; leaves the model in eval mode."""
     for module in model.modules():
         module.train(isinstance(module, SequenceBatchNorm))
@@ -158,7 +258,7 @@ def _take_statistics(model: SpikeSCR, norms: dict[str, SequenceBatchNorm], x: Te
     model.eval()
 
 
-def _shift(model: SpikeSCR, lif: str, by: float) -> None:
+def _shift(model: Network, lif: str, by: float) -> None:
     """Moves the shifts of the batch normalisations that drive a LIF layer."""
     block, _, name = lif.removesuffix(".lif").rpartition(".")
     own = [f"{block}.{name}.current.norm" if block else f"{name}.current.norm"]
@@ -168,11 +268,12 @@ def _shift(model: SpikeSCR, lif: str, by: float) -> None:
         "attention": ["v.current.norm", "q.current.norm"],
         "gate_in": ["split.norm"],
         "gated": ["split.norm"],
+        "positioned": ["sem.current.norm"],
     }
-    for driver in [f"{block}.{d}" for d in drivers[name]] if name in drivers else own:
+    for driver in [f"{block}.{d}".removeprefix(".") for d in drivers[name]] if name in drivers else own:
         bias = model.get_submodule(driver).bias
         assert isinstance(bias, Tensor)
         with torch.no_grad():
             half = len(bias) // 2
             part = {"gate_in": slice(half, None), "gated": slice(0, half)}.get(name, slice(None))
-            bias[part] += by
+            bias[part if getattr(model.config, "gating_unit", False) else slice(None)] += by

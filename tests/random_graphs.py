@@ -136,6 +136,15 @@ class RandomGraph:
         operands = {"x": x, "clock": self.build.clock(x.latency)}
         return self.build.operation(self.name("rotary"), "rotary", x.width, operands, {"heads": heads, **tables})
 
+    def positioned(self, x: Stream) -> tuple[Stream, str]:
+        """A stream with a position encoding added: values, or the spikes of neurons that get the sum."""
+        table = {"table": self.numbers(self.steps, x.width)}
+        encoding = self.build.operation(
+            self.name("position"), "position", x.width, {"clock": self.build.clock(x.latency)}, table
+        )
+        summed = self.build.joined(x, encoding)
+        return (self.neuron(summed), "spikes") if self.rng.random() < 0.5 else (summed, "values")
+
     def attention(self, x: Stream) -> Stream:
         width = self.choose((2, 4, 8))
         heads = self.choose((1, 2))
@@ -160,7 +169,7 @@ class RandomGraph:
 
     def layer(self) -> None:
         x, signal = self.pick()
-        match int(self.rng.integers(7)):
+        match int(self.rng.integers(8)):
             case 0:
                 self.streams.append((self.spiking(x, self.choose(WIDTHS)), "spikes"))
             case 1:
@@ -173,6 +182,8 @@ class RandomGraph:
                 self.streams.append((self.neuron(self.attention(x)), "spikes"))
             case 5:
                 self.streams.append((self.neuron(self.gate()), "spikes"))
+            case 6:
+                self.streams.append(self.positioned(x))
             case _:
                 self.streams.append((self.linear(x, self.choose(WIDTHS)), "values"))
 

@@ -357,16 +357,16 @@ def test_counts_of_a_small_network_by_hand() -> None:
     # Current [2.5, 0], [.75, 1.25], then none: [1, 0], [0, 1], [0, 0] fire ([.75 and 1.25], then .375).
     assert trace.membranes["lif"].tolist() == [[2.5, 0], [0.75, 1.25], [0.375, 0], [0.1875, 0]]
     assert trace.counts["lif"]["fired"].tolist() == [1, 1, 0, 0]
-    # 2 events x 2 rows, 2 events x 2 rows: weights of zero count, an integer of 2 is 2 events.
-    assert trace.counts["fc"]["ac"].tolist() == [4, 4, 0, 0]
+    # 2 events x 1 synapse; an event x 1 and one x 2: a weight of zero is no synapse, an integer of 2 is 2 events.
+    assert trace.counts["fc"]["ac"].tolist() == [2, 3, 0, 0]
     assert trace.counts["fc"]["mac"].tolist() == [0, 0, 0, 0]
     assert trace.counts["bias"]["bias"].tolist() == [2, 2, 0, 0]  # 1 tick x 2 rows, the zero row included
     assert trace.counts["bias"]["ac"].tolist() == [0, 0, 0, 0]
     # Into the Scale: skip [2, 0], skip [0, 1] + late [1, 0], late [0, 1]: 2, 2, 1 events. Sums of spikes are spikes.
     assert trace.outputs["head"].tolist() == [[4, 0], [2, 3], [0, 3], [0, 0]]
     assert trace.counts["head"]["ac"].tolist() == [2, 2, 1, 0]
-    # The Scale puts out values: 1, 2, 1 non-zero inputs x 3 rows.
-    assert trace.counts["readout"]["mac"].tolist() == [3, 6, 3, 0]
+    # The Scale puts out values: 1, 2, 1 non-zero inputs x the 2 weights of their columns that are not 0.
+    assert trace.counts["readout"]["mac"].tolist() == [2, 4, 2, 0]
     assert trace.counts["readout"]["ac"].tolist() == [0, 0, 0, 0]
     for free in ("in", "clock", "later", "skip", "out"):
         assert trace.counts[free] == {}

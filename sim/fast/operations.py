@@ -235,10 +235,49 @@ def count_tally(counts, rows, tally, fan_out):
 
 
 @njit(**KERNEL)
-def count_synapse(counts, kind, rows, cum, tally, delays, fan_outs, clock, width, biased, gated):  # noqa: PLR0912
+def reach_of_events(out, ptr, idx, mult, fan_outs):
+    """Events, entries and graded entries times the synapses of their channels, (rows, taps, 3); no channel twice."""
+    out[:] = 0
+    for r in range(len(out)):
+        for e in range(ptr[r], ptr[r + 1]):
+            times = mult[e] if len(mult) else 1
+            for k in range(len(fan_outs)):
+                reached = fan_outs[k, idx[e]]
+                out[r, k, 0] += times * reached
+                out[r, k, 1] += reached
+                if times != 1:
+                    out[r, k, 2] += reached
+
+
+@njit(**KERNEL)
+def reach_of_values(out, packed, fan_outs):
+    """The same for packed rows of values, in which every non-zero entry is an event."""
+    out[:] = 0
+    for r in range(len(out)):
+        for i in range(packed.shape[1]):
+            if packed[r, i] != 0:
+                for k in range(len(fan_outs)):
+                    out[r, k, 0] += fan_outs[k, i]
+                    out[r, k, 1] += fan_outs[k, i]
+                    if packed[r, i] != 1:
+                        out[r, k, 2] += fan_outs[k, i]
+
+
+@njit(**KERNEL)
+def reach_of_rows(out, cum, tally, fan_outs):
+    """The same where all channels of a tap have as many synapses, fan_outs (taps, 1), from the sums of each row."""
+    for r in range(len(out)):
+        for k in range(len(fan_outs)):
+            out[r, k, 0] = fan_outs[k, 0] * (cum[r + 1] - cum[r])
+            for kind in range(2):
+                out[r, k, 1 + kind] = fan_outs[k, 0] * tally[r, kind] if len(tally) else 0
+
+
+@njit(**KERNEL)
+def count_synapse(counts, kind, rows, cum, tally, delays, reach, clock, width, biased, gated):  # noqa: PLR0912
     """Counts (kinds, P, B) of a synapse, as the docstring of `program.Synapse` says; its operations are of `kind`.
 
-    tally: entries and graded entries of each row, of size 0 for a clock.
+    tally: entries and graded entries of each row, of size 0 for a clock. reach: (rows, taps, 3), as above.
     """
     lo, hi, base = rows
     clo, chi, cbase, cptr = clock
@@ -254,14 +293,14 @@ def count_synapse(counts, kind, rows, cum, tally, delays, fan_outs, clock, width
             spikes[n, b] = count
             for k in range(len(delays)):
                 if n + delays[k] < period:
-                    cost[n + delays[k], b] += fan_outs[k] * count
+                    cost[n + delays[k], b] += reach[r, k, 0]
             if len(tally):
                 counts[ENTRIES, n, b] = tally[r, 0]
                 counts[GRADED, n, b] = tally[r, 1]
                 for k in range(len(delays)):
                     if n + delays[k] < period:
-                        synops[n + delays[k], b] += fan_outs[k] * tally[r, 0]
-                        synops_graded[n + delays[k], b] += fan_outs[k] * tally[r, 1]
+                        synops[n + delays[k], b] += reach[r, k, 1]
+                        synops_graded[n + delays[k], b] += reach[r, k, 2]
         if biased:
             for n in range(clo[b], chi[b]):
                 r = cbase[b] + n - clo[b]

@@ -19,8 +19,9 @@ _TALLIED = ("entries", "graded", "synops", "synops_graded")
 class Weights:
     """A synapse's numbers in the precision of the run.
 
-    delays, fan_outs: of the taps. rows: (taps * in, out), one row for each event, None for depthwise taps. channels:
-    (N, longest delay + 1), None for dense ones. columns: (in, taps * out), the factor of one product for all taps.
+    delays: of the taps. fan_outs: (taps, in), or (taps, 1) where all channels of a tap have the same. rows: (taps * in,
+    out), one row for each event, None for depthwise taps. channels: (N, longest delay + 1), None for dense ones.
+    columns: (in, taps * out), the factor of one product for all taps.
     """
 
     delays: IntArray
@@ -84,7 +85,9 @@ class Plan:
 
     def _weights(self, synapse: Synapse) -> Weights:
         delays = np.array([tap.delay for tap in synapse.taps], np.int64)
-        fan_outs = np.array([tap.fan_out for tap in synapse.taps], np.int64)
+        fan_outs = synapse.fan_outs
+        if (fan_outs == fan_outs[:, :1]).all():
+            fan_outs = np.ascontiguousarray(fan_outs[:, :1])
         bias = np.zeros(synapse.width) if synapse.bias is None else synapse.bias
         rows = channels = columns = None
         if all(tap.weight.ndim == 1 for tap in synapse.taps):

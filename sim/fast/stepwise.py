@@ -19,6 +19,7 @@ from spikescr.sim.program import (
     Neuron,
     Operation,
     Port,
+    Position,
     Program,
     Rotary,
     Select,
@@ -102,6 +103,8 @@ class Stepwise:
                 return self._gate(operation)
             case Rotary():
                 return self._rotary(operation)
+            case Position():
+                return self._position(operation)
             case Attention():
                 return self._attention(operation)
             case Select():
@@ -127,23 +130,25 @@ class Stepwise:
         counts, weights = self.counts[synapse.name], self.plan.weights[synapse.name]
         depth = int(weights.delays.max()) + 1
         history = self._zeros(synapse.x.width, depth=depth)
-        arrived = np.zeros((depth, 3, self.samples), np.int64)
+        reached = np.zeros((depth, 3, self.samples, len(synapse.taps)), np.int64)
         kernels = [np.ascontiguousarray(tap.weight.T, self.dtype) for tap in synapse.taps]
         kind = KIND[{Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[synapse.x.signal]]
 
         def step(n: int) -> Array:
             x = history[n % depth] = self._port(synapse.x)
-            arrived[n % depth] = _events(x, synapse.x.signal), *_tally(x)
-            counts[KIND["spikes"], n] = arrived[n % depth, 0]
+            counts[KIND["spikes"], n] = _events(x, synapse.x.signal)
             if synapse.x.signal is not Signal.CLOCK:
-                counts[TALLIED, n] = arrived[n % depth, 1:]
+                counts[TALLIED, n] = _tally(x)
+            live = x != 0
+            each = np.stack([live if synapse.x.signal is Signal.VALUES else x, live, live & (x != 1)])
+            reached[n % depth] = each.astype(np.int64) @ synapse.fan_outs.T
             y = self._zeros(synapse.width)
-            for tap, kernel in zip(synapse.taps, kernels, strict=True):
+            for k, (tap, kernel) in enumerate(zip(synapse.taps, kernels, strict=True)):
                 past = (n - tap.delay) % depth
                 y += history[past] * kernel if kernel.ndim == 1 else history[past] @ kernel
-                counts[kind, n] += tap.fan_out * arrived[past, 0]
+                counts[kind, n] += reached[past, 0, :, k]
                 if synapse.x.signal is not Signal.CLOCK:
-                    counts[SYNOPS, n] += tap.fan_out * arrived[past, 1:]
+                    counts[SYNOPS, n] += reached[past, 1:, :, k]
             if synapse.clock is not None:
                 ticks = self._ticks(synapse.clock)
                 if synapse.bias is not None:
@@ -218,6 +223,22 @@ class Stepwise:
             counts[kind, n] = 2 * counts[KIND["spikes"], n]
             counts[TALLIED, n] = _tally(x)
             counts[SYNOPS, n] = 2 * counts[TALLIED, n]
+            return y
+
+        return step
+
+    def _position(self, operation: Position) -> Step:
+        position, table = np.zeros(self.samples, np.int64), operation.table.astype(self.dtype)
+
+        def step(n: int) -> Array:
+            ticking = np.flatnonzero(self._ticks(operation.clock))
+            if (position[ticking] >= len(table)).any():
+                raise BackendError(
+                    f"fast: {operation.name} at step {n}: more ticks than the {len(table)} positions of its table"
+                )
+            y = self._zeros(operation.width)
+            y[ticking] = table[position[ticking]]
+            position[ticking] += 1
             return y
 
         return step

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
-from spikescr.sim.fast import kernels, operations, routing
+from spikescr.sim.fast import kernels, operations, position, routing
 from spikescr.sim.fast.memory import Buffers
 from spikescr.sim.fast.plan import KIND, Plan, Weights
 from spikescr.sim.fast.ports import NO_PLACES, Ports
@@ -22,6 +22,7 @@ from spikescr.sim.program import (
     IntArray,
     Neuron,
     Operation,
+    Position,
     Rotary,
     Select,
     Signal,
@@ -83,6 +84,8 @@ class Window(Ports):
                 self._gate(operation)
             case Rotary():
                 self._rotary(operation)
+            case Position():
+                self._position(operation)
             case Attention():
                 self._attention(operation)
             case Select():
@@ -123,9 +126,23 @@ class Window(Ports):
         _, clock = self._clock(synapse.clock)
         tally = NO_TALLY if signal is Signal.CLOCK else self._tally(synapse.x)
         operations.count_synapse(
-            counts, KIND[kind], rows.arrays, cum, tally, weights.delays, weights.fan_outs, clock, synapse.width,
+            counts, KIND[kind], rows.arrays, cum, tally, weights.delays, self._reach(synapse, rows, cum, tally), clock,
+            synapse.width,
             synapse.bias is not None, synapse.gated and kind != "bias",
         )  # fmt: skip
+
+    def _reach(self, synapse: Synapse, rows: Rows, cum: IntArray, tally: IntArray) -> IntArray:
+        """Synapses that are reached in each row by each tap: by events, entries, graded entries; (rows, taps, 3)."""
+        fan_outs = self.plan.weights[synapse.name].fan_outs
+        reach = self.buffers("reach", (rows.count, len(fan_outs), 3), np.int64)
+        if fan_outs.shape[1] == 1:
+            operations.reach_of_rows(reach, cum, tally, fan_outs)
+        elif synapse.x.signal is Signal.VALUES:
+            operations.reach_of_values(reach, self._values(synapse.x).packed, fan_outs)
+        else:
+            _, _, _, ptr, idx, mult = self._events(synapse.x, unique=True).arrays
+            operations.reach_of_events(reach, ptr, idx, mult, fan_outs)
+        return reach
 
     def _currents(self, synapse: Synapse) -> tuple[tuple[Any, ...], list[tuple[Rows, int, int]]]:
         """What the kernels take for the arriving currents, and the rows in which some arrive."""
@@ -277,6 +294,15 @@ class Window(Ports):
         kind = KIND["mac" if operation.x.signal is Signal.VALUES else "ac"]
         operations.count_arrivals(counts[kind], arrived.arrays, cum, 2)
         operations.count_tally(counts, arrived.arrays, self._tally(operation.x), 2)
+        self.signals[operation.name] = Values(rows, packed)
+
+    def _position(self, operation: Position) -> None:
+        clock_rows, clock = self._clock(operation.clock)
+        rows = self.geometry.spanning([(clock_rows, 0, 0)])
+        packed = self.buffers(f"{operation.name} out", (rows.count, operation.width), self.dtype)
+        if not position.encode(packed, rows.arrays, clock, operation.table.astype(self.dtype)):
+            length = len(operation.table)
+            raise BackendError(f"fast: {operation.name}: more ticks than the {length} positions of its table")
         self.signals[operation.name] = Values(rows, packed)
 
     def _attention(self, operation: Attention) -> None:

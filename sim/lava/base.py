@@ -27,6 +27,12 @@ def tally(x: FloatArray) -> tuple[IntArray, IntArray]:
     return live.sum(axis=1), (live & (x != 1)).sum(axis=1)
 
 
+def tally_by_channel(x: FloatArray, signal: Signal) -> IntArray:
+    """Events, non-zero entries and graded entries of every channel of x (B, N), (3, B, N); sums as in the others."""
+    live = x != 0
+    return np.stack([live if signal is Signal.VALUES else x, live, live & (x != 1)]).astype(np.int64)
+
+
 class StepInPort(PyInPortVectorDense):
     """An input port that sums its sources without a start at zeros and a copy for each."""
 

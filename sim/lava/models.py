@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spikescr.sim import program as ops
 from spikescr.sim.lava import processes
-from spikescr.sim.lava.base import OperationModel, StepInPort, events, tally
+from spikescr.sim.lava.base import OperationModel, StepInPort, events, tally, tally_by_channel
 from spikescr.sim.program import FloatArray, IntArray, Signal
 
 
@@ -98,12 +98,15 @@ class SynapseModel(OperationModel):
         self.arrived[now] = (events(x, self.operation.x.signal), *tally(x))
         y = np.zeros((self.batch, self.operation.width))
         cost = np.zeros((3, self.batch), np.int64)
-        for tap, kernel in zip(self.operation.taps, self.kernels, strict=True):
+        for tap, kernel, fan_out in zip(self.operation.taps, self.kernels, self.operation.fan_outs, strict=True):
             row = (n - tap.delay) % self.depth  # a row not written yet in this batch is zero
             if self.arrived[row].any():
                 combine = np.multiply if kernel.ndim == 1 else np.matmul
                 y += combine(self.history[row], kernel, out=self.product)
-                cost += tap.fan_out * self.arrived[row]
+                if (fan_out == fan_out[0]).all():
+                    cost += fan_out[0] * self.arrived[row]
+                else:
+                    cost += tally_by_channel(self.history[row], self.operation.x.signal) @ fan_out
         return y, self.arrived[now], cost
 
 
@@ -225,6 +228,31 @@ class RotaryModel(OperationModel):
         self.count("graded", n, graded)
         self.count("synops", n, 2 * entries)
         self.count("synops_graded", n, 2 * graded)
+        self.y.send(y)
+
+
+@implements(proc=processes.PositionProcess, protocol=LoihiProtocol)
+@requires(CPU)
+class PositionModel(OperationModel):
+    """The table's row of the clock ticks so far; 0 without a tick.
+
+    Raises:
+        IndexError: more ticks than the table has rows.
+    """
+
+    clock: PyInPort = LavaPyType(StepInPort, float)
+    y: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
+
+    operation: ops.Position
+
+    def _reset(self) -> None:
+        self.position = np.zeros(self.batch, np.int64)
+
+    def _step(self, n: int) -> None:
+        ticking = np.flatnonzero(self.clock.recv()[:, 0])
+        y = np.zeros((self.batch, self.operation.width))
+        y[ticking] = self.operation.table[self.position[ticking]]
+        self.position[ticking] += 1
         self.y.send(y)
 
 

@@ -36,6 +36,7 @@ MODELS: dict[type[ops.Operation], tuple[type[processes.OperationProcess], type[O
     ops.Select: (processes.SelectProcess, models.SelectModel),
     ops.Neuron: (processes.NeuronProcess, models.NeuronModel),
     ops.Rotary: (processes.RotaryProcess, models.RotaryModel),
+    ops.Position: (processes.PositionProcess, models.PositionModel),
     ops.Attention: (processes.AttentionProcess, models.AttentionModel),
     ops.Gate: (processes.GateProcess, models.GateModel),
 }

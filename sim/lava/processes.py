@@ -64,6 +64,10 @@ class RotaryProcess(OperationProcess):
     """A Rotary."""
 
 
+class PositionProcess(OperationProcess):
+    """A Position."""
+
+
 class AttentionProcess(OperationProcess):
     """An Attention."""
 

@@ -15,10 +15,13 @@ from spikescr.errors import SpikescrError, UsageError
 
 # name -> module with its `command`, what it does
 COMMANDS = {
+    "data": ("spikescr.cli.data", "Fetch the published data sets, check a copy, draw a recording."),
     "train": ("spikescr.cli.train", "Train SpikeSCR on recordings of words."),
     "curves": ("spikescr.cli.curves", "Draw the learning curves of runs."),
     "export": ("spikescr.cli.export", "Write the trained network as a NIR graph."),
+    "inspect": ("spikescr.cli.inspect", "List and draw what a NIR file consists of, whoever wrote it."),
     "simulate": ("spikescr.cli.simulate", "Execute the graph on recordings and count its operations."),
+    "energy": ("spikescr.cli.energy", "Audit a simulation's energy: what was executed, what conventions say."),
     "verify": ("spikescr.cli.verify", "Compare every spike of the graph with the trained network's."),
 }
 

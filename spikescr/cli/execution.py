@@ -57,7 +57,7 @@ class Execution:
         self.compared, self.differing = np.zeros(2, np.int64), np.zeros(2, np.int64)
         for index in range(chunks):
             result = store.get(index)
-            result.add_to(self.account)
+            self.account.merge(result.account)
             self.predicted += result.answers.argmax(axis=1).tolist()
             self.valid += result.valid.tolist()
             self.seconds += result.seconds
@@ -106,13 +106,29 @@ class Execution:
         }
 
     def write(self, run: RunFolder, which: dict[str, Any]) -> None:
-        """Writes counts.csv, predictions.csv and summary.json."""
-        from spikescr.files import write_text
+        """Writes counts.csv, predictions.csv, summary.json and audit.npz."""
+        import numpy as np
+
+        from spikescr.files import replacing, write_text
+        from spikescr.sim.audit.saved import Audit
         from spikescr.sim.results import COUNT_FIELDS, count_rows
 
         write_text(run.simulation / "counts.csv", _csv(COUNT_FIELDS, count_rows(self.account)))
         write_text(run.simulation / "predictions.csv", _csv(*self._prediction_rows()))
-        write_text(run.simulation / "summary.json", json.dumps(self.summary(run, which), indent=1) + "\n")
+        summary = self.summary(run, which)
+        write_text(run.simulation / "summary.json", json.dumps(summary, indent=1) + "\n")
+        classes = self.deployed.classes
+        about = ("steps", "seed", *which, "backend", "precision", "versions", "files")
+        audit = Audit.of(
+            self.account,
+            [item.name for item in self.items],
+            [classes[item.label] for item in self.items],
+            [classes[predicted] for predicted in self.predicted],
+            np.array(self.valid),
+            {key: summary[key] for key in about},
+        )
+        with replacing(run.audit) as temporary:
+            audit.save(temporary)
 
     def _prediction_rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         classes = self.deployed.classes
@@ -144,7 +160,7 @@ class Execution:
                 f"fast and Lava: {self.differing[0]:,} of {self.compared[0]:,} spikes and {self.differing[1]:,} of "
                 f"{self.compared[1]:,} counts differ"
             )
-        console.print(f"wrote {run.simulation}/counts.csv, predictions.csv, summary.json")
+        console.print(f"wrote {run.simulation}/counts.csv, predictions.csv, summary.json, audit.npz")
 
     def _layer_table(self, samples: int) -> Table:
         from spikescr.sim.results import layers, totals

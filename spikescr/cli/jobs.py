@@ -142,7 +142,7 @@ def _fingerprint(chunks: Sequence[Sequence[Item]]) -> str:
     for chunk in chunks:
         for item in chunk:
             found = item.path.stat()
-            digest.update(f"{item.path}\0{item.label}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+            digest.update(f"{item.path}\0{item.name}\0{item.label}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
         digest.update(b"\n")
     return digest.hexdigest()
 

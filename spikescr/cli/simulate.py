@@ -42,7 +42,7 @@ simulation/summary.json (totals, energy in joules, causes of the difference, see
     show_default=True,
     help="Compiled and fast; Lava, process by process; or both, compared.",
 )
-@click.option("--data", help="Data set instead of the one trained on: digits or folder:PATH.")
+@click.option("--data", help="Data set instead of the one trained on, named as for train.")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many recordings.")
 @click.option("--recording", help="Only the recording of this name (see predictions.csv).")

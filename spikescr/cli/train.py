@@ -8,14 +8,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from pydantic import BaseModel, ValidationError
 
 from spikescr.cli.console import notices, notify, output
 from spikescr.errors import UsageError
-from spikescr.model.config import ModelConfig
+from spikescr.model.config import FAMILIES, DelaysConfig, ModelConfig, NeuronKind, Position
 from spikescr.runs import DEFAULT_RUN, RunFolder
 from spikescr.training.config import Augmentation, TrainConfig, faults
 
@@ -44,8 +44,11 @@ Ctrl-C and SIGTERM save the state and end; so --resume continues, on a CPU to th
   spikescr train --resume --run runs/gsc
 """
 
-# flag, field of the configuration, type, help; the defaults are the configuration's
-OPTIONS: tuple[tuple[str, str, type, str], ...] = (
+POSITIONS = click.Choice(get_args(Position))
+NEURONS = click.Choice(get_args(NeuronKind))
+
+# flag, field of the configuration, type, help; the defaults are the configuration's, a model's those of its family
+OPTIONS: tuple[tuple[str, str, Any, str], ...] = (
     ("--data", "data", str, "'digits' (embedded), or 'folder:PATH' in the layout of Google Speech Commands."),
     ("--steps", "steps", int, "Time steps per second."),
     ("--window", "window_s", float, "Seconds that the network sees; of longer recordings the loudest stretch."),
@@ -55,10 +58,16 @@ OPTIONS: tuple[tuple[str, str, type, str], ...] = (
     ("--warmup", "warmup_epochs", float, "Epochs of linear rise to it."),
     ("--weight-decay", "weight_decay", float, "Weight decay of AdamW."),
     ("--seed", "seed", int, "Seed of everything random."),
-    ("--layers", "model.layers", int, "Blocks."),
+    ("--family", "model.family", click.Choice(FAMILIES), "SpikeSCR, or a baseline: learnable delays, recurrent LIFs."),
+    ("--layers", "model.layers", int, "Blocks; hidden layers of a baseline."),
     ("--heads", "model.heads", int, "Attention heads."),
     ("--width", "model.width", int, "Channels."),
     ("--mlp-ratio", "model.mlp_ratio", int, "Hidden width of the MLPs over the width."),
+    ("--position", "model.position", POSITIONS, "Position encoding of SpikeSCR."),
+    ("--gating-unit", "model.gating_unit", bool, "False: blocks without SGU."),
+    ("--separable-convolution", "model.separable_convolution", bool, "False: blocks without SGC, hence without SGU."),
+    ("--taps", "model.taps", int, "Of dcls: longest delay + 1, odd."),
+    ("--neuron", "model.neuron", NEURONS, "LIF, or LIF with a learnt membrane constant per layer."),
     ("--dropout", "model.dropout", float, "After each LIF."),
     ("--shift", "augmentation.shift", int, "Mel bands by which training input is shifted at most; the paper: 0."),
     ("--threads", "threads", int, "Threads of torch. Default: as torch chooses."),
@@ -70,9 +79,12 @@ def _configured(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds OPTIONS to the function of a command."""
     for flag, field, kind, text in reversed(OPTIONS):
         owner, _, name = field.rpartition(".")
-        default = OWNERS[owner].model_fields[name].default
-        add = click.option(flag, field.replace(".", "__"), type=kind, default=default, show_default=True, help=text)
-        function = add(function)
+        fields = OWNERS[owner].model_fields
+        default = (fields if name in fields else DelaysConfig.model_fields)[name].default
+        settings: dict[str, Any] = {"default": default, "show_default": True}
+        if owner == "model":  # only what is given is asked for; the rest is the family's own default
+            settings = {"default": None, "show_default": str(default)}
+        function = click.option(flag, field.replace(".", "__"), type=kind, help=text, **settings)(function)
     return function
 
 
@@ -217,7 +229,8 @@ def _config(options: dict[str, Any], augment: bool) -> TrainConfig:
     content: dict[str, Any] = {"model": {}, "augmentation": {}}
     for field, value in options.items():
         owner, _, name = field.rpartition("__")
-        (content[owner] if owner else content)[name] = value
+        if value is not None or owner != "model":
+            (content[owner] if owner else content)[name] = value
     if not augment:
         content["augmentation"] = None
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from spikescr.data import Features
     from spikescr.export.reference import Trace
-    from spikescr.model import SpikeSCR
+    from spikescr.model import Network
     from spikescr.sim.compare import Divergence, LayerComparison
 
 ROUNDING = 1e-9  # logits are sums of some hundred float64 weights of order 1
@@ -37,7 +37,7 @@ Exit status 1 when a single spike or prediction differs. Writes verify.json in t
 
 @click.command(epilog=EPILOG)
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True)
-@click.option("--data", help="Data set instead of the one trained on: digits or folder:PATH.")
+@click.option("--data", help="Data set instead of the one trained on, named as for train.")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many recordings.")
 @click.option("--recording", help="Only the recording of this name.")
@@ -71,7 +71,7 @@ def command(
         )
 
 
-def _folded_model(run: RunFolder, deployed: Deployed) -> SpikeSCR:
+def _folded_model(run: RunFolder, deployed: Deployed) -> Network:
     from spikescr.checkpoint import load_checkpoint
     from spikescr.export import dialect
     from spikescr.export.fold import fold
@@ -83,12 +83,12 @@ def _folded_model(run: RunFolder, deployed: Deployed) -> SpikeSCR:
             f"{run.graph} was exported from another checkpoint than {run.checkpoint}; "
             f"export again with: {run.make_command(run.graph)}"
         )
-    return fold(model)
+    return fold(model, deployed.program.dt)
 
 
 class _Verification:
     def __init__(
-        self, deployed: Deployed, model: SpikeSCR, features: Features, batch_size: int, stall_seconds: float
+        self, deployed: Deployed, model: Network, features: Features, batch_size: int, stall_seconds: float
     ) -> None:
         from spikescr.data.progress import track
         from spikescr.export.reference import trace

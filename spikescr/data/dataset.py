@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from spikescr.data.audio import read_rate
 from spikescr.data.progress import track
@@ -20,16 +21,18 @@ class Item:
     """One recording.
 
     Attributes:
-        path: The file.
-        name: Its path relative to the data set's root, with forward slashes; unique in the data set.
+        path: The file; of a recording of spikes the HDF5 file in which it is one of many.
+        name: Its path relative to the data set's root, with forward slashes, or file and index; unique in the data set.
         label: Index of its class.
-        speaker: Who speaks, where the name tells.
+        speaker: Who speaks, where the data set tells.
+        index: Which of an HDF5 file's recordings it is; None for a recording of sound.
     """
 
     path: Path
     name: str
     label: int
     speaker: str | None = None
+    index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,15 @@ class DataSet:
         spec: What `open_data` was given.
         classes: Names of the classes; a label is an index into them.
         root: The folder of the recordings.
-        items: The recordings of each of `SPLITS`.
+        items: The recordings of each of `SPLITS`; a split may be read when it is asked for.
+        signal: "values" for recordings of sound, "spikes" for recordings of spikes.
     """
 
     spec: str
     classes: tuple[str, ...]
     root: Path
     items: Mapping[str, tuple[Item, ...]] = field(repr=False)
+    signal: Literal["values", "spikes"] = "values"
 
     def split(self, name: str) -> tuple[Item, ...]:
         """Return the recordings of the split `train`, `valid` or `test`.

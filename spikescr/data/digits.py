@@ -1,23 +1,20 @@
 """The embedded data set `digits`: zero to nine in English and German, spoken by espeak-ng, 20 classes as in SHD.
 
 Made on first use into a cache folder, in the layout of Google Speech Commands, and read from there by
-`spikescr.data.folder`. A variant (the timbre of a speaker) is heard in one split only. The same files come out each
-time on one machine.
+`spikescr.data.folder`. The folder's name has a hash of all that the recordings follow from (the script, and the code of
+this module and of `spikescr.data.espeak`): what another version made is never taken for this one's. A variant (the
+timbre of a speaker) is heard in one split only. The same files come out each time on one machine.
 """
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import importlib.util
 import json
-import os
-import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,13 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from spikescr.data.audio import Waveform
+from spikescr.data.cache import cache_folder, publish, workshop
 from spikescr.data.dataset import DataSet
 from spikescr.data.folder import LISTS, open_folder
 from spikescr.data.progress import track
 from spikescr.errors import DataError
 
-FOLDER = "digits-v1"
-"""Change the number with anything below that changes the recordings."""
 RATE = 16_000
 LONGEST_S = 1.0
 
@@ -134,8 +130,8 @@ def open_digits(cache: Path | None = None) -> DataSet:
     Raises:
         DataError: It cannot be made or written, or is not as it was made.
     """
-    root = (cache or cache_folder()) / FOLDER
     script = takes(voices())
+    root = (cache or cache_folder()) / folder_name(script)
     if not root.exists():
         make_digits(root, script)
     try:
@@ -154,12 +150,12 @@ def open_digits(cache: Path | None = None) -> DataSet:
     return dataset
 
 
-def cache_folder() -> Path:
-    """Return where embedded data sets are kept: `SPIKESCR_CACHE`, else `spikescr` in `XDG_CACHE_HOME` or `~/.cache`."""
-    if own := os.environ.get("SPIKESCR_CACHE"):
-        return Path(own).expanduser()
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "spikescr"
+def folder_name(script: Sequence[Take]) -> str:
+    """Return the name of the folder in the cache: `digits-` and a hash of the script and of the code that speaks it."""
+    digest = hashlib.sha256(json.dumps([asdict(take) for take in script]).encode())
+    for source in (Path(__file__), Path(__file__).with_name("espeak.py")):
+        digest.update(source.read_bytes())
+    return f"digits-{digest.hexdigest()[:12]}"
 
 
 def make_digits(root: Path, script: Sequence[Take]) -> None:
@@ -180,7 +176,7 @@ def make_digits(root: Path, script: Sequence[Take]) -> None:
         )
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        with _workshop(root) as temporary:
+        with workshop(root) as temporary:
             made = temporary / root.name  # inside: the temporary folder itself is closed to other users
             for word in CLASSES:
                 (made / word).mkdir(parents=True)
@@ -190,46 +186,9 @@ def make_digits(root: Path, script: Sequence[Take]) -> None:
             for split, list_name in LISTS.items():
                 names = sorted(take.name for take in script if take.split == split)
                 (made / list_name).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-            _publish(made, root)
+            publish(made, root)
     except OSError as error:
         raise DataError(f"{error.filename or root}: data set 'digits' cannot be written: {error.strerror}") from error
-
-
-@contextmanager
-def _workshop(root: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `root`, locked while in use; remove those that nobody uses any more.
-
-    A folder is locked while still empty, and an empty one is never removed: so none is lost before its lock.
-    """
-    prefix = f".{root.name}-"
-    for left in root.parent.glob(f"{prefix}*"):
-        with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            if any(left.iterdir()):
-                shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=root.parent) as name, ExitStack() as stack:
-        with suppress(OSError):  # a file system without locks: there, no other process gets one to remove anything
-            stack.enter_context(_locked(Path(name), fcntl.LOCK_EX))
-        yield Path(name)
-
-
-@contextmanager
-def _locked(folder: Path, how: int) -> Iterator[None]:
-    """Hold an `flock` on a folder; it ends with the process, however that ends."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(handle, how)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _publish(made: Path, root: Path) -> None:
-    """Rename the finished folder to its place, unless another process was first."""
-    try:
-        made.rename(root)
-    except OSError:
-        if not root.is_dir():
-            raise
 
 
 def _speak(utterances: Sequence[Utterance], folder: Path) -> Iterator[tuple[npt.NDArray[np.int16], int]]:

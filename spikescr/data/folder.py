@@ -26,6 +26,13 @@ LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}
 HELD_OUT = 0.1
 """Share of the recordings that a split gets which no list names."""
 
+SPEECH_COMMANDS = (
+    *("backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy"),
+    *("house", "learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven", "sheila", "six", "stop"),
+    *("three", "tree", "two", "up", "visual", "wow", "yes", "zero"),
+)
+"""The words of version 2, sorted; `_background_noise_` is no word."""
+
 _SPEAKER = re.compile(r"(?P<speaker>.+)_nohash_\d+$")
 
 
@@ -67,19 +74,56 @@ def open_folder(root: Path, spec: str, *, seed: int = 0, classes: Sequence[str] 
     return DataSet(spec=spec, classes=words, root=root, items=splits)
 
 
+def open_speech_commands(root: Path, spec: str) -> DataSet:
+    """Open Speech Commands v2 as published: 35 words, both lists; no recording is read.
+
+    Raises:
+        DataError: As `open_folder`; or a list is missing.
+    """
+    if root.is_dir():
+        for list_name in LISTS.values():
+            if not (root / list_name).exists():
+                raise DataError(
+                    f"{root}: has no {list_name}, so it is not Speech Commands v2 as published; download that with "
+                    f"'spikescr data get gsc --to {root}', or open a folder of your own with folder:PATH"
+                )
+    else:
+        raise DataError(f"{missing(root, 'gsc')}; download it with: spikescr data get gsc --to {root}")
+    return open_folder(root, spec, classes=SPEECH_COMMANDS)
+
+
+def layout_faults(root: Path, words: Sequence[str] = ()) -> list[str]:
+    """Return all that keeps a folder from being opened: class folders that are missing or empty, entries of lists.
+
+    Args:
+        root: The folder.
+        words: Class folders that must be there; default: those that are.
+    """
+    faults = []
+    if root.is_dir():
+        for word in words or [
+            path.name for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] not in "_."
+        ]:
+            folder = root / word
+            if not folder.is_dir():
+                faults.append(f"{folder}: no such class folder")
+            elif not any(is_recording(path) for path in folder.iterdir()):
+                faults.append(f"{folder}: no recordings (.wav or .flac) of this class")
+        for path in (root / name for name in LISTS.values()):
+            if path.is_file():
+                entries = [(number, name) for number, name in _entries(path) if not (root / name).is_file()]
+                faults += [f"{path}: line {number}: {name} does not exist" for number, name in entries]
+            elif words:
+                faults.append(f"{path}: no such list")
+    return faults
+
+
 def _class_folders(root: Path) -> tuple[str, ...]:
     """Return the sorted names of the class folders in `root`."""
     if not root.is_dir():
         if root.exists():
             raise DataError(f"{root}: not a folder")
-        hint = ""
-        if not root.is_absolute():
-            here = _shown(Path.cwd())
-            hint = (
-                f"; a relative path starts at the current folder, {here}: say where the data set is with "
-                "--data folder:PATH"
-            )
-        raise DataError(f"{root}: no such folder{hint}")
+        raise DataError(missing(root, "folder"))
     words = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] not in "_.")
     if not words:
         raise DataError(f"{root}: no class folders in it (expected one folder per word)")
@@ -109,6 +153,16 @@ def _refuse_odd_name(name: str, path: Path) -> None:
         name.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{_shown(path)}: the name is not UTF-8; rename it") from error
+
+
+def missing(root: Path, kind: str) -> str:
+    """Say that a data set's folder is not there; for a relative path, from where it was looked for."""
+    if root.is_absolute():
+        return f"{root}: no such folder"
+    return (
+        f"{root}: no such folder; a relative path starts at the current folder, {_shown(Path.cwd())}: "
+        f"say where the data set is with --data {kind}:PATH"
+    )
 
 
 def _shown(path: Path) -> str:

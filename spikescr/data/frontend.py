@@ -6,15 +6,16 @@ Axes: T steps of the window, L <= T valid steps of a recording, C bands.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from functools import lru_cache
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
 
 from spikescr.data.audio import Waveform, loudest_stretch
+from spikescr.data.spikes import SpikeBins
+from spikescr.data.timing import exact, require_window, window_steps
 from spikescr.errors import UsageError
 
 Frames = npt.NDArray[np.float32]
@@ -22,7 +23,6 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 ANALYSIS_S = 0.025
 """Shortest analysis window."""
-LONGEST_WINDOW_S = 60
 MOST_BANDS = 1000
 SMALLEST_STD_DB = 1.0
 """A band that hardly varied in training must not blow up what it meets later."""
@@ -77,8 +77,7 @@ class FrontEnd(BaseModel):
                 raise UsageError(f"{name} must be a positive number. Got {value}")
         if steps > sample_rate:
             raise UsageError(f"steps must be at most {sample_rate}, the data's samples per second. Got {steps}")
-        if window_s > LONGEST_WINDOW_S:
-            raise UsageError(f"window_s must be at most {LONGEST_WINDOW_S}. Got {window_s}")
+        require_window(window_s)
         if bands > MOST_BANDS:
             raise UsageError(f"bands must be at most {MOST_BANDS}. Got {bands}")
         hop = _hop(sample_rate, steps)
@@ -119,11 +118,11 @@ class FrontEnd(BaseModel):
     @property
     def window_steps(self) -> int:
         """T, the steps of the window: window_s * steps, rounded up."""
-        return math.ceil(_exact(self.window_s) * self.steps)
+        return window_steps(self.window_s, self.steps)
 
     def window_samples(self, rate: int) -> int:
         """Return the number of samples at `rate` Hz that fit the window, at least 1."""
-        return max(1, math.floor(_exact(self.window_s) * rate))
+        return max(1, math.floor(exact(self.window_s) * rate))
 
     def valid_steps(self, samples: int, rate: int) -> int:
         """Return the number of steps that `samples` samples at `rate` Hz last: rounded up, at least 1, at most T."""
@@ -221,21 +220,36 @@ class Normaliser(BaseModel):
 
 
 class Preprocessing(BaseModel):
-    """All that turns a recording into the network's input; a checkpoint carries it as JSON."""
+    """All that turns a recording into the network's input; a checkpoint carries it as JSON.
+
+    Attributes:
+        front_end: Log-mel for audio, counts per bin for recordings of spikes.
+        normaliser: For log-mel; counts go into the network as they are, small integers.
+    """
 
     model_config = _FROZEN
 
-    front_end: FrontEnd
-    normaliser: Normaliser
+    front_end: FrontEnd | SpikeBins
+    normaliser: Normaliser | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.normaliser.mean) != self.front_end.bands:
+        if isinstance(self.front_end, SpikeBins):
+            if self.normaliser is not None:
+                raise ValueError("spike counts are not normalised. Got a normaliser")
+        elif self.normaliser is None:
+            raise ValueError("log-mel input needs a normaliser. Got none")
+        elif len(self.normaliser.mean) != self.front_end.bands:
             raise ValueError(f"the normaliser must have {self.front_end.bands} bands. Got {len(self.normaliser.mean)}")
         return self
 
+    @property
+    def signal(self) -> Literal["values", "spikes"]:
+        """What the input carries: real numbers, or integers n that stand for n events."""
+        return "spikes" if isinstance(self.front_end, SpikeBins) else "values"
+
     def __call__(self, waveform: Waveform, rate: int) -> tuple[Frames, int]:
-        """Turn a recording into the network's input.
+        """Turn a recording of sound into the network's input.
 
         Args:
             waveform: Shape (n,), full scale = 1.
@@ -244,15 +258,12 @@ class Preprocessing(BaseModel):
         Returns:
             Normalised frames, shape (T, C), exact zeros from the first invalid step on; and the number of valid steps.
         """
+        assert isinstance(self.front_end, FrontEnd), "spikes are binned by `SpikeBins.count`"
+        assert self.normaliser is not None
         frames = self.front_end.log_mel(waveform, rate)
         padded = np.zeros((self.front_end.window_steps, self.front_end.bands), dtype=np.float32)
         padded[: len(frames)] = self.normaliser(frames)
         return padded, len(frames)
-
-
-def _exact(seconds: float) -> Fraction:
-    """Return what the decimal notation of a number says: 0.1 s at 30 steps/s are 3 steps, not 3.0000000000000004."""
-    return Fraction(repr(float(seconds)))
 
 
 def _hop(sample_rate: int, steps: int) -> int:

@@ -1,4 +1,4 @@
-"""SpikeSCR in SpikingJelly modules: neuron, layers, network.
+"""SpikeSCR and its baselines in SpikingJelly modules: neurons, layers, networks.
 
 Names are imported when they are asked for: the configuration alone (`spikescr.model.config`) is to need no torch.
 """
@@ -9,28 +9,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spikescr.model.config import ModelConfig
+    from spikescr.model.config import AnyModelConfig, DelaysConfig, ModelConfig, RecurrentConfig
+    from spikescr.model.families import build
     from spikescr.model.layers import Current, Masked, SequenceBatchNorm, SpikingLayer, TimeConv, valid_mask
-    from spikescr.model.network import SpikeSCR, readout
+    from spikescr.model.network import Network, SpikeSCR, readout
     from spikescr.model.neuron import LIF
 
 __all__ = [
     "LIF",
+    "AnyModelConfig",
     "Current",
+    "DelaysConfig",
     "Masked",
     "ModelConfig",
+    "Network",
+    "RecurrentConfig",
     "SequenceBatchNorm",
     "SpikeSCR",
     "SpikingLayer",
     "TimeConv",
+    "build",
     "readout",
     "valid_mask",
 ]
 
 _HOMES = {
-    "config": ("ModelConfig",),
+    "config": ("AnyModelConfig", "DelaysConfig", "ModelConfig", "RecurrentConfig"),
+    "families": ("build",),
     "layers": ("Current", "Masked", "SequenceBatchNorm", "SpikingLayer", "TimeConv", "valid_mask"),
-    "network": ("SpikeSCR", "readout"),
+    "network": ("Network", "SpikeSCR", "readout"),
     "neuron": ("LIF",),
 }
 

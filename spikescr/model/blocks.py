@@ -14,8 +14,9 @@ from spikescr.model.rotary import Rotary
 class SpikingSelfAttention(nn.Module):
     """SSA: SN(BN(SN(s Q K^T V) Wo)) with Q = SN(R SN(BN(X Wq))), K alike, V = SN(BN(X Wv)), s = 1 / sqrt(D).
 
-    No softmax, so Q (K^T V) is the same; products of spikes are integers and exact in either order. Positions attend
-    to the valid positions of their own sample (padded ones are silent).
+    Without rotary positions Q = SN(BN(X Wq)) and K alike. No softmax, so Q (K^T V) is the same; products of spikes are
+    integers and exact in either order. Positions attend to the valid positions of their own sample (padded ones are
+    silent).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -25,9 +26,11 @@ class SpikingSelfAttention(nn.Module):
         self.q, self.k, self.v, self.out = (
             SpikingLayer(nn.Linear(config.width, config.width), config.dropout) for _ in range(4)
         )
-        self.rotary = Rotary(config.width // config.heads)
-        self.q_rotated = Spiking(config.dropout)
-        self.k_rotated = Spiking(config.dropout)
+        self.rotary: Rotary | None = None
+        if config.position == "rotary":
+            self.rotary = Rotary(config.width // config.heads)
+            self.q_rotated = Spiking(config.dropout)
+            self.k_rotated = Spiking(config.dropout)
         self.attention = Spiking(config.dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
@@ -36,9 +39,10 @@ class SpikingSelfAttention(nn.Module):
         def by_head(spikes: Tensor) -> Tensor:
             return rearrange(spikes, "t b (h d) -> b h t d", h=self.heads)
 
-        q = by_head(self.q_rotated(self.rotary(self.q(x, valid), self.heads)))
-        k = by_head(self.k_rotated(self.rotary(self.k(x, valid), self.heads)))
-        v = by_head(self.v(x, valid))
+        q, k, v = self.q(x, valid), self.k(x, valid), self.v(x, valid)
+        if self.rotary is not None:
+            q, k = self.q_rotated(self.rotary(q, self.heads)), self.k_rotated(self.rotary(k, self.heads))
+        q, k, v = by_head(q), by_head(k), by_head(v)
         attended = self.scale * (q @ (k.transpose(-1, -2) @ v))
         spikes: Tensor = self.attention(rearrange(attended, "b h t d -> t b (h d)"))
         out: Tensor = self.out(spikes, valid)
@@ -64,7 +68,8 @@ class SpikingGatedConvolution(nn.Module):
     """SGC: pointwise, depthwise over time, pointwise to 2N, then the gating unit and a LIF.
 
     The gating unit splits the current of 2N into U (value) and G (gate): U * SN(BN(W SN(G))). The gate is binary:
-    it passes or blocks a current, nothing is multiplied.
+    it passes or blocks a current, nothing is multiplied. Without it the last pointwise layer has N outputs, which go to
+    that LIF as they are.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -72,35 +77,44 @@ class SpikingGatedConvolution(nn.Module):
         width = config.width
         self.pointwise = SpikingLayer(nn.Linear(width, width), config.dropout)
         self.depthwise = SpikingLayer(TimeConv(width, width, config.kernel, groups=width, bias=False), config.dropout)
-        self.split = Current(nn.Linear(width, 2 * width))
-        self.gate_in = Spiking(config.dropout)
-        self.gate = SpikingLayer(nn.Linear(width, width), config.dropout)
+        self.gating_unit = config.gating_unit
+        self.split = Current(nn.Linear(width, 2 * width if config.gating_unit else width))
+        if config.gating_unit:
+            self.gate_in = Spiking(config.dropout)
+            self.gate = SpikingLayer(nn.Linear(width, width), config.dropout)
         self.gated = Spiking(config.dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, N) for integer sums of spikes x (T, B, N)."""
         local = self.depthwise(self.pointwise(x, valid), valid)
-        if self.gated.is_fused(local, self.split.norm) and self.gate_in.is_fused(local):
+        fused = self.gated.is_fused(local, self.split.norm)
+        if fused and not self.gating_unit:
+            return self.gated.of(self.split, local, valid)
+        if fused and self.gate_in.is_fused(local):
             width = local.shape[-1]
             opened = self.gate(self.gate_in.of(self.split, local, valid, slice(width, None)), valid)
             return self.gated.of(self.split, local, valid, slice(0, width), gate=opened)
-        value, gate = self.split(local, valid).chunk(2, dim=-1)
-        spikes: Tensor = self.gated(value * self.gate(self.gate_in(gate), valid))
+        value: Tensor = self.split(local, valid)
+        if self.gating_unit:
+            value, gate = value.chunk(2, dim=-1)
+            value = value * self.gate(self.gate_in(gate), valid)
+        spikes: Tensor = self.gated(value)
         return spikes
 
 
 class SGLE(nn.Module):
-    """One block: x + SSA(x), + MLP1, + SGC, + MLP2; sums of spikes, small integers."""
+    """One block: x + SSA(x), + MLP1, + SGC (None: left out), + MLP2; sums of spikes, small integers."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.ssa = SpikingSelfAttention(config)
         self.mlp1 = MLP(config)
-        self.sgc = SpikingGatedConvolution(config)
+        self.sgc = SpikingGatedConvolution(config) if config.separable_convolution else None
         self.mlp2 = MLP(config)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Integer sums of spikes (T, B, N) for such sums x (T, B, N)."""
+        """Sums (T, B, N) for sums of spikes x (T, B, N), integers unless position encodings are among them."""
         for part in (self.ssa, self.mlp1, self.sgc, self.mlp2):
-            x = torch.add(x, part(x, valid))
+            if part is not None:
+                x = torch.add(x, part(x, valid))
         return x

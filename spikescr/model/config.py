@@ -1,27 +1,52 @@
-"""What a SpikeSCR network is made of; travels with every checkpoint."""
+"""What a network is made of; travels with every checkpoint. One class for each family of networks."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+Position: TypeAlias = Literal["none", "sinusoidal", "sinusoidal_lif", "rotary"]
+NeuronKind: TypeAlias = Literal["lif", "parametric"]
+FAMILIES = ("spikescr", "dcls", "recurrent")
 
 
-class ModelConfig(BaseModel):
-    """Sizes of SpikeSCR ("1L-8-128": layers 1, heads 8, width 128; arXiv 2412.12858, section 3).
+class _Common(BaseModel):
+    """What all families have.
 
-    inputs: C, input channels. classes: K. layers: L, SGLE blocks. heads: H. width: N. mlp_ratio: r, hidden width of
-    the MLPs over N. kernel: taps of the depthwise convolution, odd. dropout: after each LIF, training only.
+    inputs: C, input channels. classes: K. dropout: after each LIF, training only. neuron: "lif", or "parametric" for
+    LIFs that learn one membrane constant per layer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: int = Field(140, ge=1)
     classes: int = Field(20, ge=2)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    neuron: NeuronKind = "lif"
+
+
+class ModelConfig(_Common):
+    """Sizes and switches of SpikeSCR ("1L-8-128": layers 1, heads 8, width 128; arXiv 2412.12858, section 3).
+
+    layers: L, SGLE blocks. heads: H. width: N. mlp_ratio: r, hidden width of the MLPs over N. kernel: taps of the
+    depthwise convolution, odd.
+
+    The switches are the paper's ablations. position: "rotary" turns queries and keys (the paper's network);
+    "sinusoidal" adds a table to the embedding, so that the residual stream carries real values; "sinusoidal_lif" sends
+    that sum through a LIF; "none". gating_unit: False, the SGC's last pointwise layer drives its LIF ungated.
+    separable_convolution: False, blocks have no SGC at all, which needs gating_unit False too.
+    """
+
+    family: Literal["spikescr"] = "spikescr"
     layers: int = Field(1, ge=1)
     heads: int = Field(8, ge=1)
     width: int = Field(128, ge=2)
     mlp_ratio: int = Field(1, ge=1)
     kernel: int = Field(31, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    position: Position = "rotary"
+    gating_unit: bool = True
+    separable_convolution: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
@@ -32,9 +57,77 @@ class ModelConfig(BaseModel):
             )
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel {self.kernel} must be odd (it is centred on its step)")
+        if self.gating_unit and not self.separable_convolution:
+            raise ValueError("without separable_convolution nothing feeds the gating_unit; switch it off too")
         return self
 
     @property
     def name(self) -> str:
-        """Short name of the size, as in the paper: layers, heads, width."""
-        return f"{self.layers}L-{self.heads}-{self.width}"
+        """Short name of the size, as in the paper: layers, heads, width; then what was switched off or changed."""
+        changes = {
+            "parametric": self.neuron == "parametric",
+            self.position: self.position not in ("rotary", "none"),
+            "no position": self.position == "none",
+            "no SGU": not self.gating_unit,
+            "no separable convolution": not self.separable_convolution,
+        }
+        return ", ".join([f"{self.layers}L-{self.heads}-{self.width}", *(word for word, on in changes.items() if on)])
+
+
+class DelaysConfig(_Common):
+    """Feed-forward LIF layers whose synapses learn a delay each (DCLS-Delays, arXiv 2306.17670).
+
+    layers: hidden layers. width: of each. taps: delays from 0 to taps - 1 steps can be learnt; odd, for outputs are
+    aligned with the middle one.
+    """
+
+    family: Literal["dcls"] = "dcls"
+    layers: int = Field(2, ge=1)
+    width: int = Field(256, ge=1)
+    taps: int = Field(11, ge=1)
+    dropout: float = Field(0.4, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DelaysConfig:
+        if self.taps % 2 == 0:
+            raise ValueError(f"taps {self.taps} must be odd (outputs are aligned with the middle one)")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Short name of the size: hidden layers, width, longest delay."""
+        return f"DCLS {self.layers}L-{self.width}, delays to {self.taps - 1}{_neuron_suffix(self)}"
+
+
+class RecurrentConfig(_Common):
+    """Layers of LIFs that feed each other one step later. layers: hidden layers. width: of each."""
+
+    family: Literal["recurrent"] = "recurrent"
+    layers: int = Field(1, ge=1)
+    width: int = Field(256, ge=1)
+
+    @property
+    def name(self) -> str:
+        """Short name of the size: hidden layers, width."""
+        return f"recurrent {self.layers}L-{self.width}{_neuron_suffix(self)}"
+
+
+def _neuron_suffix(config: _Common) -> str:
+    return ", parametric" if config.neuron == "parametric" else ""
+
+
+def _family(config: Any) -> str:
+    """The family that a configuration names; files from before there were several name none."""
+    named = config.get("family", FAMILIES[0]) if isinstance(config, dict) else getattr(config, "family", None)
+    return str(named)
+
+
+AnyModelConfig: TypeAlias = Annotated[
+    Annotated[ModelConfig, Tag("spikescr")]
+    | Annotated[DelaysConfig, Tag("dcls")]
+    | Annotated[RecurrentConfig, Tag("recurrent")],
+    Discriminator(
+        _family, custom_error_type="family", custom_error_message=f"family must be one of {', '.join(FAMILIES)}"
+    ),
+]
+"""The configuration of a network of any family, told apart by `family`."""

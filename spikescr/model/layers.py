@@ -108,7 +108,7 @@ class Current(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Currents (T, B, out) for spikes or values x (T, B, in)."""
-        if isinstance(self.synapse, TimeConv):
+        if type(self.synapse) is not nn.Linear:  # it reaches over steps
             x = x * valid  # silent there already; this keeps gradients from coming back through padded steps
         current: Tensor = self.norm(self.synapse(x), valid)
         return current
@@ -117,16 +117,19 @@ class Current(nn.Module):
         """W x of some output channels, (T, B, n); for a batch normalisation to follow, on a CPU."""
         synapse, bias = self.synapse, self.synapse.bias
         bias = None if bias is None else bias[channels]
-        if isinstance(synapse, nn.Linear):
+        if type(synapse) is nn.Linear:
             product: Tensor = fused.Product.apply(x, synapse.weight[channels], bias)
-        elif synapse.groups > 1:
-            product = fused.Depthwise.apply(x, synapse.weight[channels])
-        else:
+        elif type(synapse) is TimeConv and synapse.groups == 1:
             side = synapse.kernel_size[0] // 2
             padded = functional.pad(x, (0, 0, 0, 0, side, side))
             taps = torch.cat([padded[k : k + len(x)] for k in range(synapse.kernel_size[0])], dim=-1)
-            weight = rearrange(synapse.weight[channels], "n c k -> n (k c)")
-            product = fused.Product.apply(taps, weight, bias)
+            product = fused.Product.apply(taps, rearrange(synapse.weight[channels], "n c k -> n (k c)"), bias)
+        elif (
+            type(synapse) is TimeConv and synapse.groups == synapse.in_channels == synapse.out_channels and bias is None
+        ):
+            product = fused.Depthwise.apply(x[..., channels], synapse.weight[channels])
+        else:
+            product = synapse(x)[..., channels]
         return product
 
 

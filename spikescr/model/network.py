@@ -1,25 +1,33 @@
-"""SpikeSCR: embedding of the input, SGLE blocks, a linear head at every step (arXiv 2412.12858)."""
+"""Networks: what all families share, the readout, and SpikeSCR itself (arXiv 2412.12858)."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from spikescr.model.blocks import SGLE
-from spikescr.model.config import ModelConfig
-from spikescr.model.layers import SpikingLayer, TimeConv, valid_mask
+from spikescr.model.layers import Spiking, SpikingLayer, TimeConv, valid_mask
+from spikescr.model.parametric import ParametricLIF
+from spikescr.model.position import Sinusoidal
+
+if TYPE_CHECKING:
+    from spikescr.model.config import AnyModelConfig, ModelConfig
 
 
-class SpikeSCR(nn.Module):
-    """The network; a sample's output depends on that sample's valid steps alone, not on its batch or padding."""
+class Network(nn.Module):
+    """A network of any family; a sample's output depends on its own valid steps alone, not on its batch or padding.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Subclasses build `head`, a Linear without bias at every step, and define `hidden`.
+    """
+
+    head: nn.Linear
+
+    def __init__(self, config: AnyModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.sem = SpikingLayer(TimeConv(config.inputs, config.width, 3), config.dropout)
-        self.blocks = nn.ModuleList(SGLE(config) for _ in range(config.layers))
-        self.head = nn.Linear(config.width, config.classes, bias=False)
 
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:
         """Logits at every step.
@@ -33,11 +41,48 @@ class SpikeSCR(nn.Module):
         """
         functional.reset_net(self)
         valid = valid_mask(steps, x.shape[0], x.dtype)
-        x = self.sem(x * valid, valid)
+        logits: Tensor = self.head(self.hidden(x * valid, valid))
+        return logits
+
+    def hidden(self, x: Tensor, valid: Tensor) -> Tensor:
+        """What the head gets (T, B, N), zero on padded steps, for input x (T, B, C), zero there too."""
+        raise NotImplementedError
+
+    def anneal(self, progress: float) -> None:
+        """Told before every optimisation step which share of the training is done, 0 to 1; most networks do nothing."""
+
+    def _learn_membranes(self) -> None:
+        """Puts a ParametricLIF in the place of every LIF behind a layer."""
+        for module in self.modules():
+            if isinstance(module, Spiking):
+                module.lif = ParametricLIF()
+
+
+class SpikeSCR(Network):
+    """Embedding of the input, SGLE blocks, a linear head at every step."""
+
+    config: ModelConfig
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.sem = SpikingLayer(TimeConv(config.inputs, config.width, 3), config.dropout)
+        self.position = Sinusoidal() if config.position in ("sinusoidal", "sinusoidal_lif") else None
+        self.positioned = Spiking(config.dropout) if config.position == "sinusoidal_lif" else None
+        self.blocks = nn.ModuleList(SGLE(config) for _ in range(config.layers))
+        self.head = nn.Linear(config.width, config.classes, bias=False)
+        if config.neuron == "parametric":
+            self._learn_membranes()
+
+    def hidden(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Sums of spikes (T, B, N), with sinusoidal positions real values."""
+        x = self.sem(x, valid)
+        if self.position is not None:
+            x = self.position(x, valid)
+        if self.positioned is not None:
+            x = self.positioned(x)
         for block in self.blocks:
             x = block(x, valid)
-        logits: Tensor = self.head(x)
-        return logits
+        return x
 
 
 def readout(logits: Tensor, steps: Tensor) -> Tensor:

@@ -91,6 +91,11 @@ class LIF(neuron.LIFNode):
             step_mode="m",
         )
 
+    @property
+    def decay(self) -> float:
+        """What is left of the membrane after a step."""
+        return 1.0 - 1.0 / TAU
+
     def multi_step_functional_forward(
         self, inputs: tuple[Tensor, ...], states: tuple[object, ...], **kwargs: object
     ) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:

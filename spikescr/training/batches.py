@@ -17,7 +17,8 @@ POOL = 8
 class Split:
     """Recordings ready for the network.
 
-    values: (n, T, C), zero on padded steps. steps: valid steps (n,). labels: (n,).
+    values: (n, T, C), zero on padded steps; real numbers, or counts of an integer type. steps: valid steps (n,).
+    labels: (n,).
     """
 
     values: Tensor
@@ -35,7 +36,10 @@ class Split:
     def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Input x (T, B, C) with T the longest of the chosen samples, steps (B,), labels (B,)."""
         steps = self.steps[chosen]
-        return self.values[chosen, : int(steps.max())].transpose(0, 1).contiguous(), steps, self.labels[chosen]
+        values = self.values[chosen, : int(steps.max())]
+        if not values.is_floating_point():
+            values = values.to(torch.get_default_dtype())
+        return values.transpose(0, 1).contiguous(), steps, self.labels[chosen]
 
 
 def shuffled(steps: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:

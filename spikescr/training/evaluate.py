@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikescr.model import LIF, SpikeSCR, readout
+from spikescr.model import LIF, Network, readout
 from spikescr.training.batches import Split, by_length
 from spikescr.training.devices import Devices
 
@@ -24,7 +24,7 @@ class Evaluation:
     firing_rate: float
 
 
-def evaluate(model: SpikeSCR, split: Split, batch_size: int, devices: Devices | None = None) -> Evaluation:
+def evaluate(model: Network, split: Split, batch_size: int, devices: Devices | None = None) -> Evaluation:
     """Runs the network in eval mode over a split and leaves it in eval mode.
 
     With `devices`, each of several processes takes its share of the batches; all get the same result, which is that of

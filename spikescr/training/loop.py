@@ -1,4 +1,4 @@
-"""Training of SpikeSCR: AdamW, warm-up and cosine; its state is kept as it goes, and it continues from there."""
+"""Training: AdamW, warm-up and cosine; its state is kept as it goes, and it continues from there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikescr.data import DataSet, fit_and_load, load
 from spikescr.errors import SpikescrError, UsageError
-from spikescr.model import ModelConfig, SpikeSCR, readout
+from spikescr.model import build, readout
 from spikescr.runs import RunFolder
 from spikescr.training.augment import augment
 from spikescr.training.batches import Split, shuffled
@@ -29,7 +29,7 @@ from spikescr.training.state import Environment, Progressed, Setting, TrainState
 
 FINAL_LR = 0.01
 """Learning rate at the end of the run, over that at the top."""
-ORDER, AUGMENTATION, DROPOUT = range(3)
+ORDER, DROPOUT = range(2)
 """What random numbers are for: part of the position that they are derived from."""
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def train(
         run.create()
     with _threads(config.threads) as threads, torch.random.fork_rng(devices=devices.generators):
         torch.manual_seed(config.seed)
-        sizes = ModelConfig.model_validate(config.model.model_dump() | {"classes": len(dataset.classes)})
+        sizes = type(config.model).model_validate(config.model.model_dump() | {"classes": len(dataset.classes)})
         config = config.model_copy(update={"model": sizes, "threads": threads})
         preprocessing, features = fit_and_load(
             dataset, steps=config.steps, window_s=config.window_s, bands=sizes.inputs
@@ -142,7 +142,7 @@ class _Training:
         self.keeper = keeper
         self.at = Progressed()
         self.best_weights: dict[str, Tensor] = {}
-        self.model = SpikeSCR(config.model).to(devices.device)
+        self.model = build(config.model).to(devices.device)
         self.shared = devices.wrap(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=True
@@ -210,7 +210,9 @@ class _Training:
         self.devices.require_batches(min(map(len, batches)))
         self.model.train()
         for chosen in batches[at.step :]:
-            self._set_lr(epoch - 1 + (at.step + 1) / len(batches))
+            done = epoch - 1 + (at.step + 1) / len(batches)
+            self._set_lr(done)
+            self.model.anneal(done / self.config.epochs)
             loss, correct = self._step(epoch, at.step + 1, chosen)
             at.step += 1
             self._require_number(loss, "loss")
@@ -227,7 +229,7 @@ class _Training:
         seed, share = self.config.seed, self.devices.share(len(chosen))
         x, steps, labels = self.train.batch(chosen)
         if self.config.augmentation is not None:
-            x = augment(x, steps, self.config.augmentation, generator(seed, AUGMENTATION, epoch, step))
+            x = augment(x, steps, self.config.augmentation, seed=seed, epoch=epoch, samples=chosen)
         device = self.devices.device
         mine = Batch(epoch, chosen[share], x[:, share].to(device), steps[share].to(device), labels[share].to(device))
         torch.manual_seed(derived_seed(seed, DROPOUT, epoch, step))

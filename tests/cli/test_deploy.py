@@ -56,6 +56,7 @@ def test_commands_share_the_run_folder(workplace: Path) -> None:
         "metrics.csv",
         "model.nir",
         "model.safetensors",
+        "simulation/audit.npz",
         "simulation/counts.csv",
         "simulation/predictions.csv",
         "simulation/summary.json",

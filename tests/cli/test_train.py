@@ -18,7 +18,7 @@ from helpers import write_tones
 from spikescr.checkpoint import load_checkpoint
 from spikescr.cli import main
 from spikescr.cli.train import OPTIONS
-from spikescr.model.config import ModelConfig
+from spikescr.model.config import DelaysConfig, ModelConfig
 from spikescr.runs import RunFolder
 from spikescr.training import Augmentation, TrainConfig
 
@@ -153,9 +153,10 @@ def test_defaults_are_those_of_the_configuration(monkeypatch: pytest.MonkeyPatch
 def test_every_option_reaches_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
     options = (
         "--data folder:x --steps 30 --window 1.5 --epochs 7 --batch-size 9 --lr 0.003 --warmup 2.5 --weight-decay 0.04 "
-        "--seed 11 --layers 3 --heads 4 --width 24 --mlp-ratio 5 --dropout 0.6 --shift 8 --threads 13"
+        "--seed 11 --layers 3 --heads 4 --width 24 --mlp-ratio 5 --dropout 0.6 --shift 8 --threads 13 "
+        "--family spikescr --position none --gating-unit no --separable-convolution no --neuron parametric"
     )
-    assert set(options.split()[::2]) == {flag for flag, *_ in OPTIONS}
+    assert {*options.split()[::2], "--taps"} == {flag for flag, *_ in OPTIONS}
     assert configuration(monkeypatch, *options.split()) == TrainConfig(
         data="folder:x",
         steps=30,
@@ -168,8 +169,26 @@ def test_every_option_reaches_its_field(monkeypatch: pytest.MonkeyPatch) -> None
         seed=11,
         threads=13,
         augmentation=Augmentation(shift=8),
-        model=ModelConfig(layers=3, heads=4, width=24, mlp_ratio=5, dropout=0.6),
+        model=ModelConfig(
+            layers=3,
+            heads=4,
+            width=24,
+            mlp_ratio=5,
+            dropout=0.6,
+            position="none",
+            gating_unit=False,
+            separable_convolution=False,
+            neuron="parametric",
+        ),
     )
+
+
+def test_a_baseline_has_defaults_and_options_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = configuration(monkeypatch, "--family", "dcls", "--taps", "7")
+    assert given.model == DelaysConfig(taps=7)
+    found = CliRunner().invoke(main, ["train", "--family", "dcls", "--heads", "4"])
+    assert found.exit_code == 2
+    assert "error: --heads: Extra inputs are not permitted (got 4)" in found.stderr
 
 
 def test_augmentation_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +205,7 @@ def test_augmentation_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> No
         (["--window", "-1"], "error: --window: Input should be greater than 0"),
         (["--lr", "nan"], "error: --lr: Input should be"),
         (["--heads", "3"], "error: model: width 128 must be an even number of channels for each of 3 heads"),
-        (["--dropout", "1", "--layers", "0"], "error: --layers: .*; --dropout: Input should be less than 1"),
+        (["--dropout", "1", "--layers", "0"], "error: --dropout: Input should be less than 1.*; --layers: "),
         (["--data", "nowhere"], "error: unknown data set 'nowhere'"),
         (["extra"], "unexpected extra argument"),
     ],

@@ -101,7 +101,7 @@ def test_second_opening_speaks_nothing(
     again = open_data("digits", cache=tmp_path)
     assert again == first
     assert again.classes == digits.CLASSES
-    assert again.root == tmp_path / "digits-v1"
+    assert again.root == tmp_path / digits.folder_name(small)
     assert [len(again.split(split)) for split in ("train", "valid", "test")] == [20, 20, 20]
 
 
@@ -163,16 +163,16 @@ def test_interrupted_generation_leaves_nothing(
 
 
 @pytest.fixture
-def other_maker(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def other_maker(tmp_path: Path, small: list[digits.Take]) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that makes digits in `tmp_path` and never gets beyond the first word."""
     code = (
         "import sys, time; from pathlib import Path; from spikescr.data import digits; "
         "digits._record = lambda *_: time.sleep(600); "
         "digits.make_digits(Path(sys.argv[1]), digits.takes(digits.voices()))"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "digits-v1")]) as process:
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / digits.folder_name(small))]) as process:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".digits-v1-*/utterances.jsonl")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob(".digits-*/utterances.jsonl")) and time.monotonic() < deadline:
             time.sleep(0.05)
         yield process
         process.kill()
@@ -184,9 +184,9 @@ def test_what_a_killed_maker_left_is_removed(
 ) -> None:
     other_maker.kill()
     other_maker.wait()
-    assert len(list(tmp_path.glob(".digits-v1-*"))) == 1
+    assert len(list(tmp_path.glob(".digits-*"))) == 1
     open_data("digits", cache=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["digits-v1"]
+    assert [path.name for path in tmp_path.iterdir()] == [digits.folder_name(small)]
 
 
 @needs_espeak
@@ -290,5 +290,5 @@ def test_held_out_voices_are_understood(whole: Path) -> None:
 @pytest.mark.slow
 @needs_espeak
 def test_no_two_recordings_are_equal(whole: Path) -> None:
-    recordings = [path.read_bytes() for path in (whole / "digits-v1").glob("*/*.wav")]
+    recordings = [path.read_bytes() for path in open_data("digits", cache=whole).root.glob("*/*.wav")]
     assert len(set(recordings)) == len(recordings) == 3360

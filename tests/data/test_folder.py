@@ -243,9 +243,9 @@ def test_unknown_split_is_refused(make_folder: Maker) -> None:
         dataset.split("dev")
 
 
-@pytest.mark.parametrize("spec", ["", "digit", "folder", "folder:", "digits:", "shd:x.h5"])
+@pytest.mark.parametrize("spec", ["", "digit", "folder", "folder:", "digits:", "shd", "ssc:", "gsc:", "SHD:x"])
 def test_unknown_data_set_is_refused(spec: str) -> None:
-    with pytest.raises(UsageError, match=f"unknown data set '{spec}': choose 'digits' or 'folder:PATH'$"):
+    with pytest.raises(UsageError, match=f"unknown data set '{spec}': choose 'digits', 'folder:PATH', .* 'ssc:PATH'$"):
         open_data(spec)
 
 

@@ -12,7 +12,7 @@ How a step of each node reads (n: executed step, x: input at n, y: output at n):
     Scale      y = s * x
     Delay      y[c] = x[c] at step n - round(delay[c] / dt), 0 before there was one
     LIF        v = v (1 - dt/tau) + (r dt/tau) x + (dt/tau) v_leak; y = v > v_threshold; where y: v = v_reset
-    rotary, attention, gate: see the classes below
+    rotary, position, attention, gate: see the classes below
 
 Axes: T steps of the sample's window, P steps of the run (`period`), N channels, H heads of D = N / H channels each.
 """
@@ -39,7 +39,7 @@ class Trace:
         membranes: LIF node -> (P, N) float64, after the update and before the reset.
         counts: Top-level node -> kind -> (P,) int64. Linear, Scale and Affine that are not wires have `ac`, `mac` and
             `bias`; rotary has `ac` and `mac`; attention has `ac` and `ac_quadratic`; LIF has `fired`. Nodes that
-            cost nothing (Input, Output, Delay, wire, gate) have no kinds.
+            cost nothing (Input, Output, Delay, wire, gate, position) have no kinds.
     """
 
     outputs: dict[str, np.ndarray]
@@ -146,23 +146,26 @@ class _Wire:
 
 
 class _Synapse:
-    """Linear, Affine or Scale. An event costs its fan-out: the rows of a matrix, 1 for a Scale.
+    """Linear, Affine or Scale. An event costs its fan-out: the weights of its channel that are not 0.
 
-    Spikes: `ac` += event count * fan-out. Values: `mac` += non-zero inputs * fan-out. Clock: `bias` += ticks * fan-out.
+    Spikes: `ac` += event count * fan-out. Values: `mac` += non-zero inputs * fan-out. Clock: `bias` += ticks * rows.
     The constant of an Affine is not counted.
     """
 
     def __init__(self, name: str, node: nir.Linear | nir.Affine | nir.Scale, kinds: Sequence[Kind]) -> None:
         self.name = name
         self.node = node
-        self.fan_out = 1 if isinstance(node, nir.Scale) else int(node.weight.shape[0])
+        weight = np.atleast_2d(node.scale if isinstance(node, nir.Scale) else node.weight)
+        self.fan_out = np.array([sum(w != 0 for w in column) for column in weight.T])
+        self.rows = len(weight)
         self.spikes, self.values, self.clock = _masks(name, kinds)
         self.counts: dict[str, list[int]] = {"ac": [], "mac": [], "bias": []}
 
     def step(self, x: np.ndarray) -> np.ndarray:
-        self.counts["ac"].append(_events(self.name, x[self.spikes]) * self.fan_out)
-        self.counts["mac"].append(int(np.count_nonzero(x[self.values])) * self.fan_out)
-        self.counts["bias"].append(_events(self.name, x[self.clock]) * self.fan_out)
+        _events(self.name, x[self.spikes])
+        self.counts["ac"].append(int(x[self.spikes] @ self.fan_out[self.spikes]))
+        self.counts["mac"].append(int((x[self.values] != 0) @ self.fan_out[self.values]))
+        self.counts["bias"].append(_events(self.name, x[self.clock]) * self.rows)
         if isinstance(self.node, nir.Scale):
             return np.asarray(self.node.scale, dtype=np.float64) * x
         y = np.asarray(self.node.weight, dtype=np.float64) @ x
@@ -306,6 +309,26 @@ class _Attention:
         return y
 
 
+class _Position:
+    """Position encoding: packed input [clock (1)], output table[ticks before this one] (N) on a tick, else 0."""
+
+    def __init__(self, name: str, node: nir.NIRGraph) -> None:
+        self.name = name
+        _expect(name, "input width", _width_in(node), 1)
+        self.table = np.asarray(_parameter(name, node, "table"), dtype=np.float64)
+        _expect(name, "columns of table", self.table.shape[1], _width_out(node))
+        self.ticks = 0
+        self.counts: dict[str, list[int]] = {}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        if not _tick(self.name, x[0]):
+            return np.zeros(self.table.shape[1])
+        self.ticks += 1
+        if self.ticks > len(self.table):
+            raise ValueError(f"position {self.name!r}: tick {self.ticks}, but the table has {len(self.table)} rows")
+        return self.table[self.ticks - 1]
+
+
 class _Gate:
     """Gate: packed input [value (N), spike (1 or N)], output the value where the spike is 1, else 0."""
 
@@ -333,6 +356,8 @@ def _operation(name: str, node: nir.NIRNode, kinds: Sequence[Kind], dt: float) -
     if isinstance(node, nir.NIRGraph):
         if node.metadata[OP] == "rotary":
             return _Rotary(name, node, kinds)
+        if node.metadata[OP] == "position":
+            return _Position(name, node)
         return _Attention(name, node) if node.metadata[OP] == "attention" else _Gate(name, node)
     return _Wire(name, node) if _is_wire(node) else _Synapse(name, node, kinds)
 
@@ -464,7 +489,7 @@ def _dt(graph: nir.NIRGraph) -> float:
 def _check_supported(name: str, node: nir.NIRNode) -> None:
     plain = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Scale, nir.Delay, nir.LIF)
     if isinstance(node, nir.NIRGraph):
-        if node.metadata.get(OP) not in ("rotary", "attention", "gate"):
+        if node.metadata.get(OP) not in ("rotary", "position", "attention", "gate"):
             raise ValueError(f"node {name!r} of type NIRGraph: {OP} {node.metadata.get(OP)!r} is not supported")
     elif type(node) not in plain:
         raise ValueError(f"node {name!r} of type {type(node).__name__} is not supported")

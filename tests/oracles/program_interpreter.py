@@ -20,6 +20,7 @@ from spikescr.sim.program import (
     Neuron,
     Operation,
     Port,
+    Position,
     Program,
     Rotary,
     Select,
@@ -126,9 +127,13 @@ def synapse(s: _Sample, o: Synapse, n: int) -> tuple[np.ndarray, dict]:
     for tap in o.taps:
         x = s.x(o.x, n - tap.delay)
         y = y + (tap.weight * x if tap.weight.ndim == 1 else tap.weight @ x)
-        fan_out = 1 if tap.weight.ndim == 1 else len(tap.weight)
-        cost += events(x, o.x.signal) * fan_out
-        synops, graded = (total + amount * fan_out for total, amount in zip((synops, graded), tally(x), strict=True))
+        for i, value in enumerate(x):
+            column = np.atleast_1d(tap.weight[i] if tap.weight.ndim == 1 else tap.weight[:, i])
+            reached = len(column) if o.x.signal is Signal.CLOCK else sum(w != 0 for w in column)
+            cost += events(value[None], o.x.signal) * reached
+            synops, graded = (
+                total + a * reached for total, a in zip((synops, graded), tally(value[None]), strict=True)
+            )
     kind = {Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[o.x.signal]
     counted = {"spikes": events(s.x(o.x, n), o.x.signal), kind: cost}
     if kind != "bias":
@@ -171,6 +176,11 @@ def rotary(s: _Sample, o: Rotary, n: int) -> tuple[np.ndarray, dict]:
     return y, counted | {"entries": entries, "graded": graded, "synops": 2 * entries, "synops_graded": 2 * graded}
 
 
+def position(s: _Sample, o: Position, n: int) -> tuple[np.ndarray, dict]:
+    before = sum(s.ticks(o.clock, m) for m in range(n))
+    return (o.table[before] if s.ticks(o.clock, n) else np.zeros(o.width)), {}
+
+
 def attention(s: _Sample, o: Attention, n: int) -> tuple[np.ndarray, dict]:
     """Anew at every step from all that was written until then."""
     D = o.width // o.heads
@@ -209,6 +219,7 @@ RULES: dict[type[Operation], object] = {
     Synapse: synapse,
     Neuron: neuron,
     Rotary: rotary,
+    Position: position,
     Attention: attention,
     Gate: gate,
 }

@@ -144,6 +144,7 @@ def test_attention_by_hand() -> None:
         "attention_correlation": 10 - 2 * 6,
         "attention_order": 10 - 10,
         "rotary": 0,
+        "cut_off": 0,
     }
     assert account.total("ac", attention) - account.total("formula_ac", attention) == sum(causes.values())
 

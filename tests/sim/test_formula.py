@@ -202,7 +202,7 @@ def test_causes_of_every_operation(case: Case) -> None:
         for column, cause in enumerate(CAUSES)
     }
     assert {key: counts for key, counts in found.items() if any(counts)} == expected
-    assert {cause for _, cause in expected} == set(CAUSES)
+    assert {cause for _, cause in expected} == set(CAUSES) - {"cut_off"}  # nothing here fires until the run ends
 
 
 def test_attention_whose_operands_are_late_is_charged_when_it_reads() -> None:

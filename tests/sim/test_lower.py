@@ -282,3 +282,14 @@ def test_two_kernels_into_one_neuron_keep_names_of_their_own() -> None:
     neuron = program["fc"]
     assert isinstance(neuron, Neuron)
     assert set(neuron.x.sources) == {"fc.w0", "fc.w2"}
+
+
+def test_two_biases_of_one_neuron_are_one_synapse_of_the_clock() -> None:
+    build = GraphBuilder(DT)
+    x = build.input("input", 3, "spikes")
+    a, b = (build.linear(name, x, np.ones((2, 3)), np.ones(2)) for name in "ab")
+    build.output("output", build.lif("lif", build.joined(a, b)))
+    program = lower(build.graph(GRAPH))
+    (biases,) = (o for o in program.of_type(Synapse) if o.x.signal is Signal.CLOCK)
+    assert [tap.delay for tap in biases.taps] == [0, 0]
+    assert len(program.of_type(Synapse)) == 2

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from helpers import SMALL, calibrated_model
+from helpers import SMALL, VARIANTS, calibrated_model
 
 from spikescr.checkpoint import METADATA_KEY, CheckpointInfo, load_checkpoint, save_checkpoint
 from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
 from spikescr.errors import CheckpointError
-from spikescr.model import SpikeSCR
+from spikescr.model import SpikeSCR, build
 from spikescr.training import TrainConfig
 
 CLASSES = ("yes", "no", "grün", "up", "down")
@@ -149,4 +149,36 @@ def test_other_format(path: Path) -> None:
 def test_content_that_does_not_fit(path: Path, change: Callable[..., object], message: str) -> None:
     rewrite(path, change)
     with pytest.raises(CheckpointError, match=f"model.safetensors: {message}.*; train again"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_networks_of_every_family_come_back(tmp_path: Path, name: str) -> None:
+    sizes = VARIANTS[name].model_copy(update={"classes": len(CLASSES), "inputs": SMALL.inputs})
+    model = build(sizes).eval()
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, model, info().model_copy(update={"model": sizes}))
+    loaded, found = load_checkpoint(path)
+    assert type(loaded) is type(model)
+    assert found.model == loaded.config == sizes
+    assert {n: t.tolist() for n, t in loaded.state_dict().items()} == {
+        n: t.tolist() for n, t in model.state_dict().items()
+    }
+
+
+def test_file_from_before_there_were_families_is_spikescrs(path: Path) -> None:
+    def forget(_tensors: dict[str, torch.Tensor], content: dict[str, Any]) -> None:
+        for sizes in (content["model"], content["training"]["model"]):
+            for field in ("family", "neuron", "position", "gating_unit", "separable_convolution"):
+                del sizes[field]
+
+    rewrite(path, forget)
+    loaded, found = load_checkpoint(path)
+    assert isinstance(loaded, SpikeSCR)
+    assert found.model == SMALL
+
+
+def test_unknown_family_is_named(path: Path) -> None:
+    rewrite(path, lambda _t, content: content["model"].update(family="lstm"))
+    with pytest.raises(CheckpointError, match="model: family must be one of spikescr, dcls, recurrent; train again"):
         load_checkpoint(path)

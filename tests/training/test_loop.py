@@ -13,6 +13,7 @@ from spikescr.checkpoint import load_checkpoint
 from spikescr.data import DataSet, Item, fit_and_load, load
 from spikescr.errors import SpikescrError
 from spikescr.files import sha256
+from spikescr.model import Network
 from spikescr.runs import RunFolder
 from spikescr.training import TrainConfig
 from spikescr.training.batches import Split
@@ -222,3 +223,14 @@ def test_a_run_folder_that_cannot_be_made_is_told_before_any_work(
     (tmp_path / "file").write_text("")
     with pytest.raises(SpikescrError, match="file cannot be made a run folder: File exists"):
         train(config, dataset, RunFolder(tmp_path / "file"), on_step=lambda _: pytest.fail("it trained"))
+
+
+def test_network_is_told_before_every_step_how_far_the_training_is(
+    config: TrainConfig, dataset: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(Network, "anneal", lambda _self, progress: told.append(progress))
+    steps: list[Progress] = []
+    train(config.model_copy(update={"epochs": 2}), dataset, RunFolder(tmp_path), on_step=steps.append)
+    assert told == [(p.epoch - 1 + p.step / p.steps) / 2 for p in steps]
+    assert told[-1] == 1.0

@@ -56,6 +56,13 @@ def test_neither_torch_nor_the_training_packages_are_imported():
     assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 
 
+def test_lava_dl_reads_networks_without_torchvision_and_opencv():
+    code = "import sys, spikescr.sim.lava.netx as n; print(n.hdf5.Network, {'torchvision', 'cv2'} & set(sys.modules))"
+    result = python(code)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "<class 'lava.lib.dl.netx.hdf5.Network'> set()\n"
+
+
 @pytest.mark.slow
 def test_lavas_own_tests_pass():
     site = Path(importlib.import_module("lava.magma").__path__[0]).parents[1]

@@ -137,10 +137,11 @@ def synapse(o, n, at, add):
     for tap in o.taps:
         x = at("x", n - tap.delay)
         y += tap.weight * x if tap.weight.ndim == 1 else np.array([row @ x for row in tap.weight])
-        fan_out = 1 if tap.weight.ndim == 1 else o.width
-        cost += number(x) * fan_out
-        entries += np.count_nonzero(x) * fan_out
-        graded += np.count_nonzero((x != 0) & (x != 1)) * fan_out
+        for value, column in zip(x, np.atleast_2d(tap.weight).T, strict=True):
+            reached = len(column) if o.x.signal is CLOCK else np.count_nonzero(column)
+            cost += reached * (value if o.x.signal is not VALUES else value != 0)
+            entries += reached * (value != 0)
+            graded += reached * (value not in (0, 1))
     kind = {SPIKES: "ac", VALUES: "mac", CLOCK: "bias"}[o.x.signal]
     add("spikes", number(at("x", n)))
     add(kind, cost)

@@ -1,0 +1,190 @@
+"""lava-dl's network description (netx, HDF5): chains of spiking layers in Loihi's fixed point.
+
+A layer's numbers are multiples of 1/M of its threshold; M is chosen layer by layer, the largest for which all fit, or
+the largest power of two that fits, where it holds all weights exactly:
+
+    weights   8 bits: even numbers to +-254 where signs are mixed, 0..255 where none is negative
+    bias      13 bits, +-4095 (bias mantissa; netx fixes its exponent at 6)
+    threshold 17 bits: mantissa M - 1. Loihi fires on v > 64 (M - 1), so that v = 64 M, the threshold itself, fires as
+              in training; it also fires where v lacks less than 1/M of the threshold
+    input     a neuron's largest possible sum of weights stays in the 16 bits of its accumulator
+    decays    12 bits, 4096 is a full decay: current 4096 where there is no synaptic current
+
+u and v are integers: u = u (4096 - iDecay) / 4096 + 64 sum, v = v (4096 - vDecay) / 4096 + u + 64 bias, each product
+truncated towards zero. netx has no clock and no zero-delay layer: a layer puts out one step after it takes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from spikescr.errors import ExportError
+from spikescr.export.chain import Chain, SpikingLayer
+from spikescr.files import replacing
+
+IntArray = NDArray[np.int64]
+UNITY = 4096  # of the decays
+LARGEST_BIAS = 4095
+LARGEST_THRESHOLD = 2**17  # M; the mantissa is one less
+ACCUMULATOR = 2**15 - 1
+CURRENT = 2**17 - 1  # |u| / 64, u has 24 bits with sign
+LONGEST_DELAY = 62  # netx clips what is longer
+
+
+@dataclass(frozen=True)
+class QuantisedLayer:
+    """A layer as the file holds it.
+
+    units: M, weight units per threshold. weight: as `layer.weight`. exponent: what netx makes of the weights when it
+    loads them, shifting them to use the bits of a synapse. error: largest rounding error of a weight, in thresholds.
+    zeroed: weights rounded to 0.
+    """
+
+    layer: SpikingLayer
+    units: int
+    weight: IntArray
+    bias: IntArray
+    current_decay: int
+    voltage_decay: int
+    exponent: int
+    error: float
+    zeroed: int
+
+    @property
+    def threshold(self) -> int:
+        """Threshold mantissa: the neuron fires where v > 64 threshold, which is v >= 64 units on whole weights."""
+        return self.units - 1
+
+    @property
+    def signed(self) -> bool:
+        """Whether the sign is one of the weights' bits."""
+        return bool(self.layer.weight.min() < 0)
+
+
+def quantise(layer: SpikingLayer) -> QuantisedLayer:
+    """The layer in Loihi's numbers.
+
+    Raises:
+        ExportError: nothing but zeros would be left, or a weight is larger than 254 thresholds.
+    """
+    weight, bias = layer.weight, layer.bias
+    if not np.any(weight):
+        raise ExportError(f"{layer.name}: all its weights are 0")
+    if layer.delay is not None and layer.delay.max() > LONGEST_DELAY:
+        raise ExportError(f"{layer.name}: a delay of {layer.delay.max()} steps; netx holds at most {LONGEST_DELAY}")
+    step, largest = (2, 254) if weight.min() < 0 else (1, 255)
+    current, voltage = (int(np.rint(UNITY * decay)) for decay in (layer.current_decay, layer.voltage_decay))
+    if current == 0:
+        raise ExportError(f"{layer.name}: its current decays by less than 1/{2 * UNITY} in a step")
+    bound = min(ACCUMULATOR, CURRENT * current // UNITY)
+    limits = [largest / np.abs(weight).max(), bound / _worst(weight), float(LARGEST_THRESHOLD)]
+    if np.any(bias):
+        limits.append(LARGEST_BIAS / np.abs(bias).max())
+    units = int(min(limits)) // step * step
+    power = 2 ** int(np.log2(max(units, 1)))
+    if np.array_equal(_rounded(weight, power, step) / power, weight):
+        units = power
+    # Rounding may add up: at most half a step for each synapse of a neuron.
+    while units > 0 and _worst(_rounded(weight, units, step)) > bound:
+        units -= step
+    if units < step:
+        raise ExportError(
+            f"{layer.name}: weights or biases reach {np.abs(weight).max():.3g} thresholds, too much for netx"
+        )
+    whole = _rounded(weight, units, step)
+    return QuantisedLayer(
+        layer=layer,
+        units=units,
+        weight=whole,
+        bias=np.rint(bias * units).astype(np.int64),
+        current_decay=current,
+        voltage_decay=voltage,
+        exponent=0 if layer.convolution else _exponent(whole),
+        error=float(np.abs(whole / units - weight).max()),
+        zeroed=int(np.sum((whole == 0) & (weight != 0))),
+    )
+
+
+def write_netx(path: Path, chain: Chain, layers: tuple[QuantisedLayer, ...], attributes: Mapping[str, str]) -> None:
+    """Writes the file that `lava.lib.dl.netx.hdf5.Network` of lava-dl 0.6.0 reads, as a whole or not at all.
+
+    Args:
+        path: of the file.
+        chain: what the layers belong to.
+        layers: quantised, in order.
+        attributes: of the file (netx reads none).
+    """
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(attributes)
+        entries = file.create_group("layer")
+        _entry(entries, "input", chain.input_shape)
+        shape = chain.input_shape
+        for quantised in layers:
+            layer = quantised.layer
+            if len(shape) > len(layer.shape):
+                _entry(entries, "flatten", (int(np.prod(shape)),))
+            _layer(entries, quantised)
+            shape = layer.shape
+
+
+def _worst(weight: NDArray) -> float:
+    """The largest sum, of either sign, that active synapses of one neuron can make."""
+    rows = weight.reshape(weight.shape[0], -1)
+    return float(max(np.maximum(rows, 0).sum(axis=1).max(), np.maximum(-rows, 0).sum(axis=1).max()))
+
+
+def _rounded(weight: NDArray[np.float64], units: int, step: int) -> IntArray:
+    return step * np.rint(weight * units / step).astype(np.int64)
+
+
+def _exponent(weight: IntArray) -> int:
+    """lava-dl's choice (`netx.utils.optimize_weight_bits`): shift left until a bit more would not fit, undo by this."""
+    high, low = int(weight.max()), int(weight.min())
+    if low >= 0:
+        return -int(np.floor(np.log2(255 / high)))
+    if high < 0:
+        return -int(np.floor(np.log2(-256 / low)))
+    scale = min(127 / high if high else np.inf, -128 / low)
+    return -(int(np.floor(np.log2(scale))) + 1)
+
+
+def _entry(entries: h5py.Group, kind: str, shape: tuple[int, ...]) -> h5py.Group:
+    entry = entries.create_group(str(len(entries)))
+    entry.create_dataset("type", data=np.array([kind.encode()], "S10"))
+    entry.create_dataset("shape", data=np.array(shape))
+    return entry
+
+
+def _layer(entries: h5py.Group, quantised: QuantisedLayer) -> None:
+    layer, geometry = quantised.layer, quantised.layer.convolution
+    entry = _entry(entries, "conv" if geometry else "dense", layer.shape)
+    entry.attrs["node"] = layer.name
+    entry.attrs["units_per_threshold"] = quantised.units
+    entry.create_dataset("weight", data=quantised.weight)
+    if np.any(quantised.bias):
+        entry.create_dataset("bias", data=quantised.bias)
+    if geometry:
+        entry.create_dataset("inChannels", data=quantised.weight.shape[1] * geometry.groups)
+        entry.create_dataset("outChannels", data=quantised.weight.shape[0])
+        entry.create_dataset("kernelSize", data=np.array(quantised.weight.shape[2:]))
+        for key in ("stride", "padding", "dilation"):
+            entry.create_dataset(key, data=np.array(getattr(geometry, key)))
+        entry.create_dataset("groups", data=geometry.groups)
+    else:
+        entry.create_dataset("inFeatures", data=quantised.weight.shape[1])
+        entry.create_dataset("outFeatures", data=quantised.weight.shape[0])
+    if layer.delay is not None:
+        entry.create_dataset("delay", data=layer.delay)
+    neuron = entry.create_group("neuron")
+    neuron.create_dataset("type", data=np.array([b"CUBA"], "S10"))
+    neuron.create_dataset("iDecay", data=quantised.current_decay)
+    neuron.create_dataset("vDecay", data=quantised.voltage_decay)
+    neuron.create_dataset("vThMant", data=quantised.threshold)
+    neuron.create_dataset("refDelay", data=1)
+    neuron.create_dataset("gradedSpike", data=False)

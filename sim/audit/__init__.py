@@ -1,0 +1,1 @@
+"""The energy audit: one run's counts by every convention, why conventions differ, constants, memory, decisions."""

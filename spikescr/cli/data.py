@@ -1,0 +1,197 @@
+"""`spikescr data`: fetch the published data sets, check a copy, draw a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from spikescr.cli.console import notices, output
+from spikescr.errors import SpikescrError, UsageError
+
+if TYPE_CHECKING:
+    from spikescr.data.inspection import Report, SplitReport
+
+NAMES = ("shd", "ssc", "gsc")
+
+EPILOG = """\b
+Examples:
+  spikescr data get shd
+      the Spiking Heidelberg Digits, into data/shd; again, to continue after an interruption
+  spikescr data check shd:data/shd
+      reads every recording; statistics, and all that is wrong
+  spikescr data show shd:data/shd --recording train/000007 --out seven.png
+      one recording before and after augmentation
+"""
+
+GET_EPILOG = """\b
+Examples:
+  spikescr data get shd
+  spikescr data get gsc --to /big/disk/gsc
+  spikescr data get ssc --mirror https://compneuro.net/datasets
+What is fetched: shd and ssc, the HDF5 files of the Heidelberg data sets (zenkelab.org); gsc, Speech Commands v2
+(Google). All three are CC BY 4.0. Each file is checked against its published checksum before it is unpacked.
+"""
+
+CHECK_EPILOG = """\b
+Examples:
+  spikescr data check shd:data/shd
+  spikescr data check gsc:data/gsc
+  spikescr data check folder:my/words
+Exit status 1 when anything is wrong. Copies of shd, ssc and gsc are also compared with the published numbers.
+"""
+
+SHOW_EPILOG = """\b
+Examples:
+  spikescr data show shd:data/shd --recording train/000007 --out seven.png
+  spikescr data show digits --recording de_acht/belinda-0_nohash_0.wav --out acht.png --steps 100
+The augmentation is the data set's own of the paper, for other data the default of training. Sound is normalised by
+this recording alone. Needs matplotlib.
+"""
+
+
+@click.group(epilog=EPILOG)
+def command() -> None:
+    """Fetch the published data sets, check a copy, draw a recording.
+
+    Data sets are named as for training: digits (embedded), shd:PATH, ssc:PATH, gsc:PATH, folder:PATH.
+    """
+
+
+@command.command(epilog=GET_EPILOG)
+@click.argument("name", type=click.Choice(NAMES))
+@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Folder. Default: data/NAME.")
+@click.option("--mirror", help="Address of a folder with the same files, instead of the publisher's.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30,
+    show_default=True,
+    help="Seconds without a byte after which a server is given up.",
+)
+def get(name: str, folder: Path | None, mirror: str | None, timeout: float) -> None:
+    """Download a published data set, check it and unpack it.
+
+    An interrupted download is kept and continued by the same command.
+    """
+    from spikescr.data.inspection import default_folder
+    from spikescr.data.published import fetch
+
+    folder = folder or default_folder(name)
+    with _bytes() as on_bytes:
+        fetch(name, folder, mirror=mirror, timeout_s=timeout, on_bytes=on_bytes)
+    console = output()
+    console.print(f"{name} is in {folder}")
+    console.print(f"check it:    spikescr data check {name}:{folder}", soft_wrap=True)
+    console.print(f"train on it: spikescr train --data {name}:{folder}", soft_wrap=True)
+
+
+@command.command(epilog=CHECK_EPILOG)
+@click.argument("spec")
+def check(spec: str) -> None:
+    """Read every recording of a data set; print statistics and all that is wrong."""
+    from spikescr.data.inspection import inspect
+
+    report = inspect(spec)
+    _show_report(report)
+    if report.problems:
+        raise SpikescrError(f"{spec}: {len(report.problems)} problem(s), each in a line on standard output")
+
+
+@command.command(epilog=SHOW_EPILOG)
+@click.argument("spec")
+@click.option("--recording", required=True, help="Its name, as in predictions.csv.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Picture to write.")
+@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per second.")
+@click.option("--window", type=float, default=1.4, show_default=True, help="Seconds at most.")
+@click.option("--draws", type=click.IntRange(1, 20), default=3, show_default=True, help="Augmented copies.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the augmentation.")
+def show(spec: str, recording: str, out: Path, steps: int, window: float, draws: int, seed: int) -> None:
+    """Draw a recording before and after augmentation, as it is in the first epochs of a training."""
+    from spikescr.data.picture import draw, require_matplotlib
+
+    require_matplotlib()
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    with notices().status("Loading torch"):
+        import torch
+
+        from spikescr.data import open_data
+        from spikescr.data.inspection import find_item, single
+        from spikescr.training.augment import augment
+        from spikescr.training.config import TrainConfig
+
+    dataset = open_data(spec)
+    item, place = find_item(dataset, recording)
+    x, counts = single(item, steps=steps, window_s=window)
+    augmentation = TrainConfig(data=spec).augmentation
+    assert augmentation is not None
+    panels = [("as it is", x)]
+    for epoch in range(1, draws + 1):
+        changed = augment(
+            torch.from_numpy(x)[:, None], torch.tensor([len(x)]), augmentation, seed=seed, epoch=epoch, samples=[place]
+        )
+        panels.append((f"epoch {epoch}", changed[:, 0].numpy()))
+    what = ", ".join(f"{name} {value}" for name, value in augmentation.model_dump().items())
+    title = f"{recording}: {dataset.classes[item.label]}, {steps} steps/s, seed {seed}\n{what}"
+    draw(out, title, panels, steps=steps, counts=counts)
+    output().print(f"wrote {out}")
+
+
+@contextmanager
+def _bytes() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A progress bar for each file on standard error, none where that is no terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = notices()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        tasks = {}
+
+        def on_bytes(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield on_bytes
+
+
+def _show_report(report: Report) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    console = output()
+    for problem in report.problems:
+        console.print(f"problem: {problem}", soft_wrap=True)
+    if not report.splits:
+        return
+    table = Table(title=f"{report.spec}: {len(report.classes)} classes", box=SIMPLE_HEAD)
+    table.add_column("")
+    for split in report.splits:
+        table.add_column(split.name, justify="right")
+    rows = [_column(split, report.classes) for split in report.splits]
+    for label in rows[0]:
+        if any(row[label] for row in rows):
+            table.add_row(label, *(row[label] for row in rows))
+    console.print(table)
+    if not report.problems:
+        console.print("no problem found")
+
+
+def _column(split: SplitReport, classes: tuple[str, ...]) -> dict[str, str]:
+    """What the table says of a split."""
+    from spikescr.data.inspection import spread
+
+    per_class = [split.labels[label] for label in range(len(classes))]
+    durations, spikes = spread(split.durations_s), spread(split.spikes)
+    return {
+        "recordings": f"{split.labels.total():,}",
+        "per class, fewest to most": f"{min(per_class, default=0):,} to {max(per_class, default=0):,}",
+        "speakers": f"{len(split.speakers):,}" if split.speakers else "",
+        "silent": f"{split.silent:,}" if split.silent else "",
+        "seconds: shortest, median, longest": "{:.2f}, {:.2f}, {:.2f}".format(*durations) if durations else "",
+        "spikes: fewest, median, most": "{:,.0f}, {:,.0f}, {:,.0f}".format(*spikes) if spikes else "",
+    }

@@ -1,0 +1,242 @@
+"""`spikescr energy`: what a simulation cost by every convention of counting, and why conventions differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from spikescr.cli.text import percent, si, wide_console
+from spikescr.errors import UsageError
+from spikescr.runs import DEFAULT_RUN, RunFolder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from spikescr.sim.audit.saved import Audit
+    from spikescr.sim.energy import Constants, EnergyCost
+
+DEFAULT_COST = "horowitz2014-45nm-fp32"
+
+EPILOG = """\b
+Example: one run by all conventions; why SpikingJelly's figure is another; two runs compared.
+  spikescr energy
+  spikescr energy runs/demo --from executed --to spikingjelly --layers
+  spikescr energy --compare runs/steps100 runs/steps40
+Reads simulation/audit.npz of each run, which `spikescr simulate` writes; nothing is simulated again.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN]...")
+@click.option("--from", "start", default="paper", show_default=True, help="Convention to start the explanation from.")
+@click.option("--to", "end", default="executed", show_default=True, help="Convention to end it with.")
+@click.option("--cost", default=DEFAULT_COST, show_default=True, help="Constants of the energy figures.")
+@click.option("--constants", type=click.Path(path_type=Path), help="TOML file with more constants.")
+@click.option("--layers", is_flag=True, help="Also the energy of each layer by each convention.")
+@click.option("--per-step", is_flag=True, help="Also the executed energy of each layer at each executed step.")
+@click.option("--compare", is_flag=True, help="The change of energy from the first run to each of the others.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write everything to this file.")
+def command(
+    runs: tuple[Path, ...],
+    start: str,
+    end: str,
+    cost: str,
+    constants: Path | None,
+    layers: bool,
+    per_step: bool,
+    compare: bool,
+    file: Path | None,
+) -> None:
+    """Print what a simulation cost, by every convention of counting, and why they differ."""
+    from spikescr.files import write_text
+    from spikescr.sim.audit.conventions import CONVENTIONS
+
+    known = _constants(constants)
+    if cost not in known.costs:
+        raise UsageError(f"--cost {cost}: no such constants; known: {', '.join(known.costs)}")
+    for option, name in (("--from", start), ("--to", end)):
+        if name not in CONVENTIONS:
+            raise UsageError(f"{option} {name}: no such convention; known: {', '.join(CONVENTIONS)}")
+    if compare and len(runs) < 2:
+        raise UsageError("--compare needs two runs or more")
+    if not compare and len(runs) > 1:
+        raise UsageError("one run at a time; several are compared with --compare")
+    audits = [read_audit(RunFolder(path)) for path in runs or (DEFAULT_RUN,)]
+    console = wide_console()
+    if compare:
+        found = _compare(console, runs, audits, known.costs[cost], end)
+    else:
+        found = everything(audits[0], known, cost, start, end)
+        _show(console, audits[0], found, layers=layers, per_step=per_step)
+    if file is not None:
+        write_text(file, json.dumps(found, indent=1) + "\n")
+        console.print(f"wrote {file}")
+
+
+def read_audit(run: RunFolder) -> Audit:
+    """The audit of a run's simulation.
+
+    Raises:
+        SpikescrError: there is none, or it is damaged.
+    """
+    from spikescr.sim.audit.saved import Audit
+
+    return Audit.load(run.require(run.audit))
+
+
+def _constants(file: Path | None) -> Constants:
+    from spikescr.sim.energy import CONSTANTS, Constants, read_constants
+
+    if file is None:
+        return CONSTANTS
+    own = read_constants(file)
+    return Constants({**CONSTANTS.costs, **own.costs}, {**CONSTANTS.memories, **own.memories})
+
+
+def everything(audit: Audit, known: Constants, cost: str, start: str, end: str) -> dict[str, Any]:
+    """What `--json` writes of one run; means over the recordings, energies in joules."""
+    from spikescr.sim.audit import summary
+
+    chosen = known.costs[cost]
+    neuron = audit.counts("neuron").sum() / audit.samples
+    ac, mac = audit.charge("executed").sum(axis=0) / audit.samples
+    return {
+        "samples": audit.samples,
+        "accuracy": audit.accuracy,
+        "cost": chosen.model_dump(),
+        "conventions": summary.conventions(audit, chosen),
+        "unexplained_operations": audit.unexplained(),
+        "reconciliation": summary.reconciliation(audit, chosen, start, end),
+        "layers": summary.layers(audit, chosen),
+        "constants": {
+            name: {**each.model_dump(), "executed_j": each.joules(ac, mac, neuron)}
+            for name, each in known.costs.items()
+        },
+        "memory": {
+            **summary.memory(audit, chosen, dict(known.memories)),
+            "prices": {name: price.model_dump() for name, price in known.memories.items()},
+        },
+        "per_step": summary.per_step(audit, chosen),
+        "decision": summary.decisions(audit, chosen),
+        "about": dict(audit.about),
+    }
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
+def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool, per_step: bool) -> None:
+    cost = found["cost"]
+    console.print(_convention_table(found, audit.samples))
+    console.print(_reconciliation_table(found))
+    if layers:
+        console.print(_layer_table(found))
+    if per_step:
+        console.print(_step_table(found))
+    console.print(_constant_table(found))
+    memory = found["memory"]
+    moved = ", ".join(f"{part} {si(count)}B" for part, count in memory["bytes"].items())
+    prices = ", ".join(f"{si(j, 'J')} ({name})" for name, j in memory["joules"].items())
+    console.print(f"memory traffic, apart ({cost['bits']}-bit words): {moved}; {prices}")
+    decision = found["decision"]
+    if decision is not None:
+        console.print(
+            f"predictions were final at step {decision['step']:.1f} ± {decision['step_spread']:.1f} "
+            f"({percent(decision['share'])} of a recording), {si(decision['joules'], 'J')} executed until then"
+        )
+    console.print(f"operations that no cause explains: {found['unexplained_operations']:g}")
+
+
+def _convention_table(found: dict[str, Any], samples: int) -> Table:
+    title = f"Mean of {samples} recordings by convention of counting, {found['cost']['name']}"
+    table = _table(title, "convention", "AC", "MAC", "energy", "± recordings", "of executed")
+    executed = found["conventions"]["executed"]["joules"]
+    for name, row in found["conventions"].items():
+        ratio = f"{row['joules'] / executed:.2f}" if executed else ""
+        table.add_row(name, si(row["ac"]), si(row["mac"]), si(row["joules"], "J"), si(row["spread_j"], "J"), ratio)
+    return table
+
+
+def _reconciliation_table(found: dict[str, Any]) -> Table:
+    way = found["reconciliation"]
+    table = _table(f"From {way['from']} to {way['to']}", "", "AC", "MAC", "energy", f"of {way['from']}")
+    start, end = (found["conventions"][way[key]] for key in ("from", "to"))
+    rows = [(way["from"], start), *((c.replace("_", " "), row) for c, row in way["causes"].items()), (way["to"], end)]
+    for number, (name, row) in enumerate(rows):
+        if number == len(rows) - 1:
+            table.add_section()
+        share = percent(row["joules"] / start["joules"]) if start["joules"] else ""
+        table.add_row(name, si(row["ac"]), si(row["mac"]), si(row["joules"], "J"), share)
+    return table
+
+
+def _layer_table(found: dict[str, Any]) -> Table:
+    table = _table("Energy of each layer", "layer", "rate", *found["conventions"])
+    for row in found["layers"]:
+        energies = (si(joules, "J") if joules else "" for joules in row["joules"].values())
+        table.add_row(row["layer"], percent(row["firing_rate"]), *energies)
+    return table
+
+
+def _step_table(found: dict[str, Any]) -> Table:
+    steps = found["per_step"]
+    active = [row for row, means in enumerate(steps["mean_j"]) if any(means)]
+    table = _table("Executed energy of each layer at each executed step: mean ± spread", "layer", "step", "energy", "±")
+    for row in active:
+        for step, (mean, spread) in enumerate(zip(steps["mean_j"][row], steps["spread_j"][row], strict=True)):
+            if mean or spread:
+                table.add_row(steps["layers"][row], str(step), si(mean, "J"), si(spread, "J"))
+    return table
+
+
+def _constant_table(found: dict[str, Any]) -> Table:
+    columns = ("constants", "AC", "MAC", "neuron", "energy", "source")
+    table = _table("The executed operations by other constants", *columns)
+    mac = found["conventions"]["executed"]["mac"]
+    for name, row in found["constants"].items():
+        figures = [
+            si(row[key] * 1e-12, "J") if row[key] is not None else "" for key in ("ac_pj", "mac_pj", "neuron_pj")
+        ]
+        free = f" and {si(mac)} MAC" if row["mac_pj"] is None and mac else ""
+        table.add_row(name, *figures, si(row["executed_j"], "J") + free, row["source"].split(":")[0])
+    return table
+
+
+def _compare(
+    console: Console, runs: tuple[Path, ...], audits: list[Audit], cost: EnergyCost, convention: str
+) -> dict[str, Any]:
+    from spikescr.sim.audit import summary
+
+    title = f"Energy per recording by `{convention}`, {cost.name}"
+    table = _table(title, "run", "steps/s", "accuracy", "energy", "± recordings", "change", "95 % interval")
+    found: dict[str, Any] = {"cost": cost.model_dump(), "convention": convention, "runs": {}}
+    for number, (path, audit) in enumerate(zip(runs, audits, strict=True)):
+        charged = summary.conventions(audit, cost)[convention]
+        row: dict[str, Any] = {
+            "steps_per_second": round(1 / audit.dt),
+            "samples": audit.samples,
+            "accuracy": audit.accuracy,
+            "joules": charged["joules"],
+            "spread_j": charged["spread_j"],
+        }
+        change = interval = ""
+        if number:
+            row["change"] = summary.comparison(audits[0], audit, cost, convention)
+            change = f"{100 * row['change']['change']:+.1f} %"
+            interval = f"{100 * row['change']['low']:+.1f} to {100 * row['change']['high']:+.1f} %"
+        found["runs"][str(path)] = row
+        table.add_row(
+            str(path), str(row["steps_per_second"]), percent(audit.accuracy, 2), si(row["joules"], "J"),
+            si(row["spread_j"], "J"), change, interval,
+        )  # fmt: skip
+    console.print(table)
+    return found

@@ -1,0 +1,127 @@
+"""Binned recordings of spikes: made once per file and bins, kept in the cache, mapped into memory from there.
+
+An entry is a folder: `counts.npy` (n, T, C), zeros in padded steps; `lengths.npy` (n,), the recordings' own steps,
+beyond the window too; `header.json`, what it was made from. Counts are bytes, or 16-bit numbers where a bin needs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from spikescr.data.cache import cache_folder, one_at_a_time, publish, workshop
+from spikescr.data.heidelberg import opened
+from spikescr.data.progress import track
+from spikescr.data.spikes import SpikeBins, Times, Units, densest_stretch
+from spikescr.errors import DataError
+from spikescr.files import write_text
+
+FORMAT = 1
+"""Raised when the same file and bins would give other counts."""
+BLOCK = 256
+"""Recordings read from HDF5 at once."""
+
+Counts: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, eq=False)
+class Binned:
+    """All recordings of a file, in bins.
+
+    Attributes:
+        counts: Shape (n, T, C), uint8 or uint16; of a file, mapped into memory: changes stay in this process.
+        lengths: Steps of each recording, shape (n,), int64; 0 without a spike, more than T where it was cut.
+    """
+
+    counts: Counts
+    lengths: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, path: Path, bins: SpikeBins, *, cache: Path | None = None) -> Self:
+        """Bin a file, or find it in the cache.
+
+        Args:
+            path: The HDF5 file, as published.
+            bins: How.
+            cache: Folder of the cache; default: see `cache_folder`.
+
+        Raises:
+            DataError: A recording cannot be used, or the cache cannot be written or is damaged.
+        """
+        found = path.stat()
+        source = {"path": str(path.resolve()), "bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+        header = json.dumps({"format": FORMAT, "source": source, "bins": bins.model_dump()}, indent=1) + "\n"
+        key = hashlib.sha256(header.encode()).hexdigest()[:24]
+        root = (cache or cache_folder()) / "binned" / key
+        try:
+            if not root.exists():
+                with one_at_a_time(root):
+                    if not root.exists():
+                        _make(root, path, bins, header)
+            return cls._read(root, header)
+        except OSError as error:
+            raise DataError(f"{error.filename or root}: the cache cannot be used: {error.strerror}") from error
+
+    @classmethod
+    def _read(cls, root: Path, header: str) -> Self:
+        try:
+            counts = np.load(root / "counts.npy", mmap_mode="c")
+            lengths = np.load(root / "lengths.npy")
+            whole = (root / "header.json").read_text() == header and len(counts) == len(lengths)
+        except (ValueError, EOFError, FileNotFoundError) as error:
+            raise DataError(f"{root}: damaged ({error}); delete this folder, it is made again") from error
+        if not whole:
+            raise DataError(f"{root}: does not fit its header; delete this folder, it is made again")
+        return cls(counts, lengths)
+
+
+def recordings(file: Any) -> Iterator[tuple[Times, Units]]:
+    """Yield times and units of every recording of an open HDF5 file, read in blocks."""
+    times, units = file["spikes/times"], file["spikes/units"]
+    for begin in range(0, len(times), BLOCK):
+        yield from zip(times[begin : begin + BLOCK], units[begin : begin + BLOCK], strict=True)
+
+
+def _make(root: Path, path: Path, bins: SpikeBins, header: str) -> None:
+    with workshop(root) as temporary:
+        made = temporary / root.name
+        made.mkdir()
+        for dtype in (np.uint8, np.uint16):
+            if _bin(made, path, bins, np.dtype(dtype)):
+                break
+        else:
+            raise DataError(f"{path}: more than {np.iinfo(np.uint16).max} spikes in one bin; choose more steps")
+        write_text(made / "header.json", header)
+        publish(made, root)
+
+
+def _bin(made: Path, path: Path, bins: SpikeBins, dtype: np.dtype[Any]) -> bool:
+    """Write counts and lengths; False where a count does not fit the type."""
+    with opened(path) as file, (made / "counts.npy").open("wb") as target:
+        total = len(file["labels"])
+        shape = (total, bins.window_steps, bins.bands)
+        lengths = np.zeros(total, dtype=np.int64)
+        # Written, not mapped: a full disk is an error then, not the end of the process.
+        description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(target, description)
+        for index, (times, units) in enumerate(track(recordings(file), f"Binning {path.name}", total)):
+            try:
+                found = bins.count(times, units)
+            except DataError as error:
+                raise DataError(f"{path}: recording {index}: {error}") from error
+            lengths[index] = len(found)
+            found = densest_stretch(found, bins.window_steps)
+            if found.size and found.max() > np.iinfo(dtype).max:
+                return False
+            frames = np.zeros(shape[1:], dtype)
+            frames[: len(found)] = found
+            target.write(frames.data)
+    np.save(made / "lengths.npy", lengths)
+    return True

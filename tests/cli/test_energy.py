@@ -1,0 +1,118 @@
+"""`spikescr energy` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from helpers import calibrated_model
+
+from spikescr.cli import main
+from spikescr.export.fold import fold
+from spikescr.export.to_nir import to_nir
+from spikescr.model import ModelConfig
+from spikescr.sim.account import Account
+from spikescr.sim.audit.saved import Audit
+from spikescr.sim.fast.backend import FastBackend
+from spikescr.sim.lower import lower
+from spikescr.sim.run import run_batches
+
+
+def make_run(folder: Path, window: int, dt: float) -> Path:
+    """A run folder that holds an audit."""
+    config = ModelConfig(inputs=6, classes=3, layers=1, heads=2, width=8, mlp_ratio=1, kernel=3)
+    model, x, steps = calibrated_model(config, samples=4, window=window)
+    program = lower(to_nir(fold(model), steps=window, dt=dt, signal="values"))
+    account = Account(program)
+    with FastBackend(program, 4) as backend:
+        for batch in run_batches(program, backend, x.transpose(0, 1).numpy(), steps.numpy()):
+            account.add(batch.recording.counts, batch.valid, batch.outputs)
+    audit = Audit.of(account, list("abcd"), list("xxyy"), list("xxyx"), steps.numpy(), {"backend": "fast"})
+    (folder / "simulation").mkdir(parents=True)
+    audit.save(folder / "simulation" / "audit.npz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("runs")
+    return make_run(root / "long", 30, 1 / 30), make_run(root / "short", 15, 1 / 15)
+
+
+def energy(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["energy", *map(str, arguments)])
+
+
+def test_table_of_conventions_and_the_way_between_two(runs: tuple[Path, Path]) -> None:
+    result = energy(runs[0], "--from", "executed", "--to", "spikingjelly", "--layers", "--per-step")
+    assert result.exit_code == 0, result.output
+    for word in ("executed", "quadratic", "graded", "paper", "spikingjelly", "neurobench", "syops"):
+        assert f"\n {word} " in result.output
+    assert "From executed to spikingjelly" in result.output
+    assert "neuron updates" in result.output
+    assert "operations that no cause explains: 0\n" in result.output
+    assert "predictions were final at step" in result.output
+    assert "memory traffic, apart (32-bit words)" in result.output
+    assert "blocks.0.mlp1.expand" in result.output
+
+
+def test_json_has_conventions_and_leaves_nothing_unexplained(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    file = tmp_path / "energy.json"
+    assert energy(runs[0], "--json", file).exit_code == 0
+    found = json.loads(file.read_text())
+    assert found["unexplained_operations"] == 0
+    for convention in found["conventions"].values():
+        assert convention["joules"] == pytest.approx(0.9e-12 * convention["ac"] + 4.6e-12 * convention["mac"])
+    way = found["reconciliation"]
+    total = sum(cause["joules"] for cause in way["causes"].values())
+    assert (way["from"], way["to"]) == ("paper", "executed")
+    difference = found["conventions"]["executed"]["joules"] - found["conventions"]["paper"]["joules"]
+    assert total == pytest.approx(difference, rel=1e-9)
+    assert np.sum(found["per_step"]["mean_j"]) == pytest.approx(found["conventions"]["executed"]["joules"])
+    layers = sum(layer["joules"]["executed"] for layer in found["layers"])
+    assert layers == pytest.approx(found["conventions"]["executed"]["joules"])
+    assert found["about"] == {"backend": "fast"}
+
+
+def test_runs_are_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    file = tmp_path / "change.json"
+    result = energy("--compare", *runs, "--json", file)
+    assert result.exit_code == 0, result.output
+    found = json.loads(file.read_text())["runs"]
+    first, second = (found[str(run)] for run in runs)
+    assert (first["steps_per_second"], second["steps_per_second"]) == (30, 15)
+    change = second["change"]
+    assert change["change"] == pytest.approx(second["joules"] / first["joules"] - 1)
+    assert change["low"] <= change["change"] <= change["high"]
+    assert f"{100 * change['change']:+.1f} %" in result.output
+
+
+def test_own_constants_are_used(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[cost.mine]\ntitle = "t"\nbits = 8\nac_pj = 0\nmac_pj = 0\nyear = 2026\nsource = "here: and there"\n'
+    )
+    result = energy(runs[0], "--constants", own, "--cost", "mine")
+    assert result.exit_code == 0, result.output
+    assert "by convention of counting, mine" in result.output
+    assert "memory traffic, apart (8-bit words)" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "status"),
+    [
+        (["--cost", "gold"], "--cost gold: no such constants; known: horowitz2014-45nm-fp32", 2),
+        (["--from", "me"], "--from me: no such convention; known: executed", 2),
+        (["--compare"], "--compare needs two runs or more", 2),
+        (["{}", "{}"], "one run at a time; several are compared with --compare", 2),
+        (["nowhere"], "nowhere/simulation/audit.npz does not exist; make it with: spikescr simulate --run nowhere", 1),
+    ],
+)
+def test_wrong_use_is_one_line(runs: tuple[Path, Path], arguments: list[str], message: str, status: int) -> None:
+    result = energy(*(argument.format(runs[0]) for argument in arguments))
+    assert result.exit_code == status
+    assert message in result.output
+    assert "Traceback" not in result.output

@@ -1,0 +1,87 @@
+"""`spikescr export --to netx` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import nir
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from helpers import calibrated_model
+
+from spikescr.cli import main
+from spikescr.export.builder import GraphBuilder
+from spikescr.export.fold import fold
+from spikescr.export.to_nir import to_nir
+from spikescr.files import sha256
+
+DT = 0.01
+
+
+def export(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["export", "--to", "netx", *map(str, arguments)])
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    build = GraphBuilder(DT)
+    x = build.input("input", 2, "spikes")
+    x = build.lif("a.lif", build.linear("a", x, np.array([[0.5, 0.25], [1.0, -0.5]]), np.array([0.25, 0.0])))
+    build.output("output", x)
+    nir.write(tmp_path / "chain.nir", build.graph({"spikescr.dt": DT}))
+    return tmp_path / "chain.nir"
+
+
+def test_table_note_and_file(chain: Path, tmp_path: Path) -> None:
+    found = export("--graph", chain, "--out", tmp_path / "a.net")
+    assert found.exit_code == 0, found.stderr
+    (row,) = (line for line in found.stdout.splitlines() if "a.lif" in line)
+    # the largest weight is a threshold, 128 units: a power of two that holds all weights
+    assert " ".join(row.split()) == "a.lif dense 2 128 -64..128 0 127 4096 2048 0..32 0 0 0.0e+00 1"
+    assert "note: netx has no clock" in found.stderr
+    assert f"wrote {tmp_path / 'a.net'} (1 layers, latency 1 steps" in found.stdout
+    with h5py.File(tmp_path / "a.net") as file:
+        assert file["layer/1/weight"][()].tolist() == [[64, 32], [128, -64]]
+        assert file["layer/1/bias"][()].tolist() == [32, 0]
+        assert file.attrs["source_sha256"] == sha256(chain)
+        assert "spikescr" in json.loads(file.attrs["versions"])
+
+
+def test_file_goes_beside_the_graph_of_a_run(chain: Path) -> None:
+    run = chain.parent / "run"
+    run.mkdir()
+    chain.rename(run / "model.nir")
+    assert export("--run", run).exit_code == 0
+    assert (run / "model.net").is_file()
+
+
+def test_spikescr_is_refused_in_one_line(tmp_path: Path) -> None:
+    nir.write(tmp_path / "model.nir", to_nir(fold(calibrated_model()[0]), steps=24, dt=DT))
+    found = export("--graph", tmp_path / "model.nir")
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr.count("\n") == 1
+    assert "attention: blocks.0.ssa.attention.product" in found.stderr
+    assert "blocks.0.sgc.depthwise.synapse.tap0..6" in found.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.nir"]
+
+
+def test_step_comes_from_the_file_or_the_option(chain: Path, tmp_path: Path) -> None:
+    found = export("--graph", chain, "--dt", "0.02")
+    assert (found.exit_code, found.stderr) == (2, f"error: {chain}: its metadata has spikescr.dt 0.01, not 0.02\n")
+    graph = nir.read(chain)
+    del graph.metadata["spikescr.dt"]
+    nir.write(tmp_path / "other.nir", graph)
+    found = export("--graph", tmp_path / "other.nir")
+    assert found.exit_code == 2
+    assert "give the seconds per step with --dt" in found.stderr
+    assert export("--graph", tmp_path / "other.nir", "--dt", "0.01").exit_code == 0
+
+
+def test_options_that_contradict_are_refused(tmp_path: Path) -> None:
+    assert export("--graph", "a.nir", "--run", tmp_path).exit_code == 2
+    found = CliRunner().invoke(main, ["export", "--graph", "a.nir"])
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "belong to --to netx" in found.stderr

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from helpers import write_heidelberg, write_heidelberg_file
+
+from spikescr.data import Item, Preprocessing, SpikeBins, fit_and_load, load, open_data
+from spikescr.data.binned import Binned
+from spikescr.errors import DataError, UsageError
+
+from .conftest import Maker
+from .test_spikes import plain
+
+CLASSES = ("null", "fünf")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIKESCR_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def shd(tmp_path: Path) -> Path:
+    return write_heidelberg(tmp_path / "shd", "shd", {"train": 26, "test": 10})
+
+
+@pytest.fixture
+def opened_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the HDF5 files that were opened."""
+    names: list[str] = []
+
+    class Watched(h5py.File):
+        def __init__(self, path: Path, *args: object) -> None:
+            names.append(Path(path).name)
+            super().__init__(path, *args)
+
+    monkeypatch.setattr(h5py, "File", Watched)
+    return names
+
+
+def test_shd_holds_the_last_two_training_speakers_out_for_validation(shd: Path) -> None:
+    dataset = open_data(f"shd:{shd}")
+    assert dataset.classes == CLASSES
+    assert dataset.signal == "spikes"
+    assert {item.speaker for item in dataset.split("train")} == {"0", "1", "2", "3"}
+    assert {item.speaker for item in dataset.split("valid")} == {"4", "5"}
+    assert {item.speaker for item in dataset.split("test")} == {"4", "5", "6", "7"}
+    both = [*dataset.split("train"), *dataset.split("valid")]
+    assert sorted(item.index for item in both if item.index is not None) == list(range(26))
+    for item in both:
+        assert item == Item(shd / "shd_train.h5", f"train/{item.index:06d}", item.index % 2, item.speaker, item.index)
+
+
+def test_speakers_are_ordered_as_numbers(tmp_path: Path) -> None:
+    root = tmp_path / "shd"
+    root.mkdir()
+    speakers = np.array([2, 10, 9, 11, 1, 0])
+    empty = [np.zeros(1)] * 6
+    write_heidelberg_file(root / "shd_train.h5", empty, empty, np.arange(6) % 2, CLASSES, speakers)
+    assert {item.speaker for item in open_data(f"shd:{root}").split("valid")} == {"10", "11"}
+
+
+def test_one_speaker_cannot_be_held_out(tmp_path: Path) -> None:
+    root = tmp_path / "shd"
+    root.mkdir()
+    empty = [np.zeros(1)] * 2
+    write_heidelberg_file(root / "shd_train.h5", empty, empty, np.arange(2), CLASSES, np.zeros(2))
+    with pytest.raises(DataError, match="the training file has one speaker; none can be held out"):
+        open_data(f"shd:{root}").split("valid")
+
+
+def test_ssc_has_its_own_validation_file(tmp_path: Path, opened_files: list[str]) -> None:
+    root = write_heidelberg(tmp_path / "ssc", "ssc", {"train": 8, "valid": 4, "test": 6})
+    opened_files.clear()
+    dataset = open_data(f"ssc:{root}")
+    assert [len(dataset.split(split)) for split in ("train", "valid")] == [8, 4]
+    assert set(opened_files) == {"ssc_train.h5", "ssc_valid.h5"}
+    assert [item.name for item in dataset.split("test")] == [f"test/{i:06d}" for i in range(6)]
+    assert dataset.split("valid")[1].speaker is None
+
+
+def test_training_needs_no_test_file_and_never_opens_one(shd: Path, opened_files: list[str]) -> None:
+    opened_files.clear()
+    preprocessing, features = fit_and_load(open_data(f"shd:{shd}"), steps=40, window_s=0.7)
+    load(open_data(f"shd:{shd}").split("valid"), preprocessing)
+    assert set(opened_files) == {"shd_train.h5"}
+    (shd / "shd_test.h5").unlink()
+    dataset = open_data(f"shd:{shd}")
+    np.testing.assert_array_equal(fit_and_load(dataset, steps=40, window_s=0.7)[1].values, features.values)
+    with pytest.raises(DataError, match=r"has no shd_test\.h5 \(nor .*gz nor .*zip\); download it with: spikescr data"):
+        dataset.split("test")
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zip"])
+def test_files_may_still_be_compressed(shd: Path, suffix: str) -> None:
+    expected = fit_and_load(open_data(f"shd:{shd}"), steps=50, window_s=0.7)[1]
+    for path in list(shd.iterdir()):
+        packed = path.with_name(f"{path.name}.{suffix}")
+        if suffix == "gz":
+            packed.write_bytes(gzip.compress(path.read_bytes()))
+        else:
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.write(path, path.name)
+        path.unlink()
+    dataset = open_data(f"shd:{shd}")
+    found = fit_and_load(dataset, steps=50, window_s=0.7)[1]
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert found.names == expected.names
+    assert len(dataset.split("test")) == 10
+
+
+def replace(path: Path, field: str, content: object) -> None:
+    with h5py.File(path, "r+") as file:
+        del file[field]
+        if content is not None:
+            file[field] = content
+
+
+def put_vlen(path: Path, field: str, dtype: type, arrays: list[np.ndarray]) -> None:
+    with h5py.File(path, "r+") as file:
+        del file[field]
+        dataset = file.create_dataset(field, (len(arrays),), h5py.vlen_dtype(dtype))
+        for index, array in enumerate(arrays):
+            dataset[index] = array
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no times": (lambda p: replace(p, "spikes/times", None), "has no field 'spikes/times'"),
+    "no labels": (lambda p: replace(p, "labels", None), "has no field 'labels'"),
+    "no keys": (lambda p: replace(p, "extra/keys", None), "has no field 'extra/keys' with the names of the classes"),
+    "no speakers": (lambda p: replace(p, "extra/speaker", None), "has no 'extra/speaker' with a number for each"),
+    "speakers too few": (lambda p: replace(p, "extra/speaker", np.zeros(3)), "has no 'extra/speaker'"),
+    "flat times": (lambda p: replace(p, "spikes/times", np.zeros(26)), "must hold float16 of variable length"),
+    "times of float32": (
+        lambda p: put_vlen(p, "spikes/times", np.float32, [np.zeros(1)] * 26),
+        "'spikes/times' must hold float16 of variable length, is object",
+    ),
+    "labels too few": (lambda p: replace(p, "labels", np.zeros(25)), "has 26 recordings, 'labels' has 25"),
+    "label too high": (
+        lambda p: replace(p, "labels", np.array([0] * 20 + [2] + [1] * 5)),
+        "recording 20 has label 2; there are 2 classes",
+    ),
+    "one class": (lambda p: replace(p, "extra/keys", np.array([b"x"])), "must name different classes, has x"),
+    "classes not UTF-8": (lambda p: replace(p, "extra/keys", np.array([b"f\xfcnf", b"x"])), "is not UTF-8"),
+    "no HDF5": (lambda p: p.write_bytes(b"<html>"), "no readable HDF5 file"),
+    "cut short": (lambda p: p.write_bytes(p.read_bytes()[:5000]), "no readable HDF5 file"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_file_that_is_not_as_published_is_refused(shd: Path, fault: str) -> None:
+    spoil, message = FAULTS[fault]
+    spoil(shd / "shd_train.h5")
+    with pytest.raises(DataError, match=rf"shd_train\.h5: .*{message}"):
+        open_data(f"shd:{shd}").split("train")
+
+
+def test_test_file_with_other_classes_is_refused(shd: Path) -> None:
+    replace(shd / "shd_test.h5", "extra/keys", np.array([b"null", b"eins"]))
+    with pytest.raises(DataError, match=r"shd_test\.h5: its classes are null, eins, the training file's null, fünf"):
+        open_data(f"shd:{shd}").split("test")
+
+
+def test_missing_folder_says_where_to_look_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        open_data("ssc:data/ssc")
+    assert str(caught.value) == (
+        f"data/ssc: no such folder; a relative path starts at the current folder, {tmp_path}: "
+        "say where the data set is with --data ssc:PATH; download it with: spikescr data get ssc --to data/ssc"
+    )
+
+
+def read(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    with h5py.File(path) as file:
+        return [(file["spikes/times"][i], file["spikes/units"][i]) for i in range(len(file["labels"]))]
+
+
+@pytest.mark.parametrize("steps", [40, 500])
+def test_loaded_counts_are_those_of_a_plain_loop(shd: Path, steps: int) -> None:
+    dataset = open_data(f"shd:{shd}")
+    preprocessing, features = fit_and_load(dataset, steps=steps, window_s=0.7)
+    assert preprocessing == Preprocessing(front_end=SpikeBins(steps=steps, window_s=0.7))
+    assert preprocessing.signal == "spikes"
+    assert features.values.shape == (len(dataset.split("train")), preprocessing.front_end.window_steps, 140)
+    assert features.values.dtype == np.uint8
+    raw = read(shd / "shd_train.h5")
+    assert len(set(features.steps.tolist())) > 3
+    for row, item in enumerate(dataset.split("train")):
+        assert item.index is not None
+        expected = plain(*raw[item.index], steps, 140)
+        assert features.steps[row] == len(expected)
+        np.testing.assert_array_equal(features.values[row, : len(expected)], expected)
+        assert not features.values[row, len(expected) :].any()
+        assert features.labels[row] == item.label == item.index % 2
+
+
+def test_all_of_a_file_is_mapped_and_not_copied(tmp_path: Path) -> None:
+    root = write_heidelberg(tmp_path / "ssc", "ssc", {"train": 8, "valid": 4})
+    dataset = open_data(f"ssc:{root}")
+    preprocessing, features = fit_and_load(dataset, steps=40)
+    assert isinstance(features.values, np.memmap)
+    some = [*dataset.split("valid")[::-1], dataset.split("train")[3]]
+    loaded = load(some, preprocessing)
+    assert loaded.names == ("valid/000003", "valid/000002", "valid/000001", "valid/000000", "train/000003")
+    np.testing.assert_array_equal(loaded.values[4], features.values[3])
+    assert len(load([], preprocessing)) == 0
+
+
+def test_second_loading_bins_nothing(shd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = open_data(f"shd:{shd}")
+    first = fit_and_load(dataset, steps=40)[1].values
+    monkeypatch.setattr(SpikeBins, "count", None)
+    np.testing.assert_array_equal(fit_and_load(dataset, steps=40)[1].values, first)
+    for other in ({"steps": 50}, {"steps": 40, "bands": 70}, {"steps": 40, "window_s": 0.5}):
+        with pytest.raises(TypeError):  # other parameters, another entry
+            fit_and_load(dataset, **other)
+
+
+def test_changed_file_is_binned_anew(shd: Path) -> None:
+    fit_and_load(open_data(f"shd:{shd}"), steps=40)
+    path = shd / "shd_train.h5"
+    put_vlen(path, "spikes/units", np.uint16, [np.full_like(units, 5) for _, units in read(path)])
+    values = fit_and_load(open_data(f"shd:{shd}"), steps=40)[1].values
+    assert values[..., 1].any()
+    assert not np.delete(values, 1, axis=2).any()
+
+
+def one_recording(tmp_path: Path, times: np.ndarray, units: np.ndarray) -> Path:
+    fine = np.zeros(1)
+    return write_heidelberg_file(tmp_path / "x.h5", [fine, times], [fine, units], np.arange(2), CLASSES, np.arange(2))
+
+
+@pytest.mark.parametrize(("spikes", "dtype"), [(255, np.uint8), (256, np.uint16), (65_535, np.uint16)])
+def test_counts_are_as_wide_as_they_must_be(tmp_path: Path, spikes: int, dtype: type) -> None:
+    path = one_recording(tmp_path, np.full(spikes, 0.5), np.full(spikes, 3))
+    binned = Binned.of(path, SpikeBins(steps=40), cache=tmp_path / "cache")
+    assert binned.counts.dtype == dtype
+    assert binned.counts[1, 20, 0] == binned.counts[1].sum() == spikes
+
+
+def test_count_that_fits_no_type_is_refused(tmp_path: Path) -> None:
+    path = one_recording(tmp_path, np.full(65_536, 0.5), np.full(65_536, 3))
+    with pytest.raises(DataError, match=r"x\.h5: more than 65535 spikes in one bin; choose more steps"):
+        Binned.of(path, SpikeBins(steps=40), cache=tmp_path / "cache")
+    assert not [p for p in (tmp_path / "cache").rglob("*") if p.suffix != ".lock" and p.is_file()]
+
+
+def test_impossible_spike_is_named_by_file_and_recording(tmp_path: Path) -> None:
+    path = one_recording(tmp_path, np.array([0.1, 0.2]), np.array([0, 700]))
+    with pytest.raises(DataError, match=r"x\.h5: recording 1: spike 1 is of unit 700; there are 700$"):
+        Binned.of(path, SpikeBins(steps=40), cache=tmp_path / "cache")
+
+
+def test_long_recordings_are_cut_and_silent_ones_accepted_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = np.array([0.0, 0.5, 0.75, 0.75, 1.0, 1.25])
+    path = write_heidelberg_file(
+        tmp_path / "x.h5", [np.zeros(0), times], [np.zeros(0), np.zeros(6)], np.arange(2), CLASSES, np.arange(2)
+    )
+    items = [Item(path, f"train/{i}", i, "0", i) for i in range(2)]
+    features = load(items, Preprocessing(front_end=SpikeBins(steps=4, window_s=0.75)))
+    assert features.steps.tolist() == [1, 3]
+    assert features.values[0].sum() == 0
+    assert features.values[1, :, 0].tolist() == [1, 2, 1]
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 silent recording(s): train/0",
+        "1 recording(s) cut to their stretch of most spikes, 0.75 s; the longest, train/1, lasts 1.50 s",
+    ]
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.write_bytes(p.read_bytes()[:-1000]), lambda p: p.unlink()])
+def test_damaged_cache_is_refused_with_what_to_delete(
+    shd: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    dataset = open_data(f"shd:{shd}")
+    fit_and_load(dataset, steps=40)
+    (counts,) = (tmp_path / "cache").rglob("counts.npy")
+    damage(counts)
+    with pytest.raises(DataError, match=rf"{counts.parent}: damaged .*; delete this folder, it is made again"):
+        fit_and_load(dataset, steps=40)
+
+
+def test_processes_at_once_make_one_entry(shd: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from spikescr.data.binned import Binned; "
+        "from spikescr.data.spikes import SpikeBins; "
+        "print(Binned.of(Path(sys.argv[1]), SpikeBins(steps=40), cache=Path(sys.argv[2])).counts.sum())"
+    )
+    command = [sys.executable, "-c", code, str(shd / "shd_train.h5"), str(tmp_path / "many")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    found = [process.communicate(timeout=60)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert int(found[0]) == sum(len(times) for times, _ in read(shd / "shd_train.h5"))
+    assert len(set(found)) == 1
+    assert len(list((tmp_path / "many" / "binned").glob("[!.]*/counts.npy"))) == 1
+    assert not list((tmp_path / "many" / "binned").glob(".*"))
+
+
+def test_cache_that_cannot_be_written_is_one_line(shd: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file.*: the cache cannot be used: "):
+        Binned.of(shd / "shd_train.h5", SpikeBins(steps=40), cache=tmp_path / "file")
+
+
+def test_sound_for_spikes_and_spikes_for_sound_are_refused(shd: Path, make_folder: Maker) -> None:
+    sound = open_data(f"folder:{make_folder([f'{w}/{n}.wav' for w in ('no', 'yes') for n in range(3)])}")
+    spikes = open_data(f"shd:{shd}")
+    for trained, given, takes in ((sound, spikes, "sound"), (spikes, sound, "spikes")):
+        preprocessing, _ = fit_and_load(trained, steps=40, window_s=0.7)
+        with pytest.raises(UsageError, match=f"the network takes recordings of {takes}, "):
+            load(given.split("train"), preprocessing)
+
+
+def test_channels_must_divide_the_units(shd: Path) -> None:
+    with pytest.raises(UsageError, match=r"bands must divide the 700 units into equal groups\. Got 120"):
+        fit_and_load(open_data(f"shd:{shd}"), steps=40, bands=120)

@@ -1,0 +1,324 @@
+"""netx files: run by lava-dl itself, against integer loops from the equations; what does not fit is listed."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import h5py
+import nir
+import numpy as np
+import pytest
+from helpers import calibrated_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from oracles.netx_loop import run_file
+
+from spikescr.errors import ExportError
+from spikescr.export.builder import GraphBuilder, Stream
+from spikescr.export.chain import SpikingLayer, read_chain
+from spikescr.export.fold import fold
+from spikescr.export.to_netx import quantise, write_netx
+from spikescr.export.to_nir import to_nir
+
+DT = 0.01
+pytestmark = [
+    pytest.mark.lava,
+    pytest.mark.filterwarnings("ignore:pandas not found:ImportWarning"),  # networkx 2.8, while Lava compiles
+]
+
+
+def export(path: Path, graph: nir.NIRGraph) -> Path:
+    chain = read_chain(graph, DT)
+    write_netx(path, chain, tuple(quantise(layer) for layer in chain.layers), {})
+    return path
+
+
+def lava_dl(path: Path, spikes: np.ndarray, **options: int) -> np.ndarray:
+    """What lava-dl's Network puts out, (steps, *shape), channels first; it counts channels last, width first."""
+    from spikescr.sim.lava.netx import hdf5  # noqa: I001  (before anything of Lava)
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.io.sink import RingBuffer as Sink
+    from lava.proc.io.source import RingBuffer as Source
+
+    net = hdf5.Network(net_config=str(path), **options)
+    source = Source(
+        data=np.ascontiguousarray(np.moveaxis(spikes, 0, -1).transpose(*range(spikes.ndim - 2, -1, -1), -1))
+    )
+    sink = Sink(shape=net.out.shape, buffer=len(spikes))
+    source.s_out.connect(net.inp)
+    net.out.connect(sink.a_in)
+    net.run(condition=RunSteps(num_steps=len(spikes)), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+    try:
+        data = sink.data.get()
+    finally:
+        net.stop()
+    return data.transpose(*range(data.ndim - 2, -1, -1), -1).transpose(-1, *range(data.ndim - 1)).astype(int)
+
+
+def lif(*shape: int, tau: float = 2 * DT, threshold: float = 1.0, r: float = 2.0) -> nir.LIF:
+    one = np.ones(shape)
+    return nir.LIF(tau=tau * one, r=r * one, v_leak=0 * one, v_threshold=threshold * one, v_reset=0 * one)
+
+
+def chained(*nodes: nir.NIRNode, shape: tuple[int, ...]) -> nir.NIRGraph:
+    named = {"input": nir.Input(np.array(shape))} | {f"n{i}": node for i, node in enumerate(nodes)}
+    named["output"] = nir.Output(np.array(next(iter(nodes[-1].output_type.values()))))
+    # nir 1.0.8 takes a grouped convolution's input for that of one group: no type check.
+    return nir.NIRGraph(named, list(itertools.pairwise(named)), type_check=False)
+
+
+def dense_chain(rng: np.random.Generator) -> nir.NIRGraph:
+    """Our own neurons and clocked biases, then CUBA neurons with two decays, then integrate-and-fire."""
+    build = GraphBuilder(DT)
+    x = build.input("input", 9, "spikes")
+    build.lif("a.lif", build.linear("a", x, rng.normal(0, 0.6, (12, 9)), rng.normal(0, 0.2, 12)))
+    one = np.ones(10)
+    nodes = {
+        **build._nodes,
+        "b": nir.Linear(rng.normal(0.2, 1.0, (10, 12))),
+        "b.cuba": nir.CubaLIF(2.5 * DT * one, 4 * DT * one, 1.5 * one, 0 * one, 0.7 * one, w_in=1.3 * one),
+        "c": nir.Affine(np.abs(rng.normal(0, 0.3, (6, 10))), rng.normal(0, 0.02, 6)),
+        "c.if": nir.IF(np.ones(6) / DT, np.linspace(0.6, 1.4, 6)),
+        "output": nir.Output(np.array([6])),
+    }
+    names = ["a.lif", "b", "b.cuba", "c", "c.if", "output"]
+    return nir.NIRGraph(nodes, [*build._edges, *itertools.pairwise(names)])
+
+
+def conv_chain(rng: np.random.Generator) -> nir.NIRGraph:
+    return chained(
+        nir.Conv2d((7, 6), rng.normal(0.05, 0.3, (4, 2, 3, 3)), (2, 1), (1, 0), 1, 1, rng.normal(0, 0.1, 4)),
+        lif(4, 4, 4),
+        nir.Conv2d((4, 4), rng.normal(0.2, 0.4, (6, 2, 2, 2)), 1, 1, 2, 2, np.zeros(6)),
+        lif(6, 4, 4, tau=3 * DT),
+        nir.Flatten(np.array([6, 4, 4]), 0, -1),
+        nir.Linear(rng.normal(0.1, 0.3, (5, 96))),
+        lif(5),
+        shape=(2, 7, 6),
+    )
+
+
+def delay_chain(rng: np.random.Generator) -> nir.NIRGraph:
+    """Every synapse has a delay of its own, as in networks whose delays were learned."""
+    weight = rng.normal(0.1, 0.5, (5, 6))
+    delay = rng.integers(0, 4, (5, 6))
+    nodes = {"input": nir.Input(np.array([6])), "lif": lif(5), "output": nir.Output(np.array([5]))}
+    edges = [("lif", "output")]
+    for late in range(4):
+        nodes[f"delay{late}"] = nir.Delay(np.full(6, late * DT))
+        nodes[f"tap{late}"] = nir.Linear(np.where(delay == late, weight, 0))
+        edges += [("input", f"delay{late}"), (f"delay{late}", f"tap{late}"), (f"tap{late}", "lif")]
+    return nir.NIRGraph(nodes, edges)
+
+
+@pytest.mark.parametrize(("make", "shape"), [(dense_chain, (9,)), (conv_chain, (2, 7, 6)), (delay_chain, (6,))])
+@pytest.mark.parametrize("options", [{}, {"reset_interval": 10, "reset_offset": 1}])
+def test_lava_dl_gives_the_spikes_of_the_equations(make, shape, options, tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(3)
+    spikes = (rng.random((30, *shape)) < 0.4).astype(int)
+    path = export(tmp_path / "chain.net", make(rng))
+    expected = run_file(path, spikes, **options)
+    for layer in expected:
+        assert 0.03 < layer.mean() < 0.7
+    found = lava_dl(path, spikes, **options)
+    assert found.shape == expected[-1].shape
+    assert np.array_equal(found, expected[-1])
+    assert "WARNING" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("latest", [0, 3])
+def test_spikes_are_those_of_training_where_the_weights_are_exact(latest: int, tmp_path: Path) -> None:
+    """Binary fractions: v reaches the threshold exactly, and at v = 1 the neuron fires as in training."""
+    rng = np.random.default_rng(0)
+    weight = rng.choice([0.5, 0.25, 1.0, -0.25, -0.5], (16, 8))
+    delay = rng.integers(0, latest + 1, (16, 8))
+    build = GraphBuilder(DT)
+    x = build.input("input", 8, "spikes")
+    taps = [np.where(delay == late, weight, 0) for late in range(latest + 1)]
+    streams = [build.linear(f"a{i}", build.delayed(x, i), tap, None) for i, tap in enumerate(taps)]
+    sources = tuple(source for stream in streams for source in stream.sources)
+    build.output("output", build.lif("a.lif", Stream(sources, 16, latest)))
+    path = export(tmp_path / "a.net", build.graph({}))
+    spikes = (rng.random((40, 8)) < 0.35).astype(int)
+    v, expected, ties = np.zeros(16), np.zeros((40, 16), int), 0
+    for t in range(1, 40):
+        v = v / 2 + sum(tap @ spikes[t - 1 - late] for late, tap in enumerate(taps) if t - 1 - late >= 0)
+        ties += int(np.sum(v == 1))
+        near = (v > 1 - 1 / 128) & (v < 1)  # less than a unit below the threshold: fires early
+        assert not near.any()
+        expected[t] = v >= 1
+        v[v >= 1] = 0
+    assert ties > 20
+    assert np.array_equal(run_file(path, spikes)[0], expected)
+    assert np.array_equal(lava_dl(path, spikes), expected)
+
+
+def test_chain_is_nirs_neurons_by_forward_euler() -> None:
+    """Currents, decays, gains and thresholds of the chain against NIR's own equations, in floating point."""
+    rng = np.random.default_rng(8)
+    one = np.ones(7)
+    r, w_in, threshold = rng.uniform(0.5, 2, 7), rng.uniform(0.5, 2, 7), rng.uniform(0.3, 0.8, 7)
+    weight, leak = rng.normal(0.2, 1, (7, 5)), rng.uniform(0, 0.4, 7)
+    cuba = nir.CubaLIF(3 * DT * one, 5 * DT * one, r, leak, threshold, w_in=w_in)
+    chain = read_chain(chained(nir.Linear(weight), cuba, shape=(5,)), DT)
+    (layer,) = chain.layers
+    current, v, fired = np.zeros(7), np.zeros(7), 0
+    mine_u, mine_v = np.zeros(7), np.zeros(7)
+    for _ in range(500):
+        x = (rng.random(5) < 0.4).astype(float)
+        current = current + DT / cuba.tau_syn * (-current + w_in * (weight @ x))
+        v = v + DT / cuba.tau_mem * (leak - v + r * current)
+        mine_u = (1 - layer.current_decay) * mine_u + layer.weight @ x
+        mine_v = (1 - layer.voltage_decay) * mine_v + mine_u + layer.bias
+        assert np.allclose(mine_v, v / threshold, rtol=0, atol=1e-9)
+        assert np.array_equal(mine_v >= 1, v > threshold)
+        fired += int(np.sum(v > threshold))
+        v[v > threshold] = 0
+        mine_v[mine_v >= 1] = 0
+    assert 100 < fired < 1000
+
+
+def test_reset_with_offset_one_makes_biases_begin_with_the_input(tmp_path: Path) -> None:
+    """A layer's state is cleared in the step in which its first input arrives: no early bias, no padding before it."""
+    rng = np.random.default_rng(5)
+    path = export(tmp_path / "a.net", dense_chain(rng))
+    window = (rng.random((12, 9)) < 0.4).astype(int)
+    late = np.concatenate([np.zeros((12, 9), int), window, np.zeros((12, 9), int)])
+    first = run_file(path, np.concatenate([window, np.zeros((12, 9), int)]), reset_interval=12, reset_offset=1)
+    second = run_file(path, late, reset_interval=12, reset_offset=1)
+    for k, (a, b) in enumerate(zip(first, second, strict=True), start=1):
+        assert a[k : 12 + k].any()
+        assert np.array_equal(a[k : 12 + k], b[12 + k : 24 + k])
+    plain = run_file(path, late)
+    assert not np.array_equal(plain[-1][15:27], second[-1][15:27])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    weight=arrays(np.float64, (3, 4), elements=st.floats(-3, 3, width=32).filter(lambda w: w == 0 or abs(w) > 1e-3)),
+    signs=st.sampled_from(["mixed", "positive"]),
+    bias=arrays(np.float64, 3, elements=st.floats(-2, 2, width=32)),
+)
+def test_what_netx_makes_of_the_weights_is_what_was_written(weight: np.ndarray, signs: str, bias: np.ndarray) -> None:
+    """lava-dl shifts and truncates weights when it loads them; undone by the exponent they are those of the file."""
+    from spikescr.sim.lava.netx import hdf5  # noqa: F401, I001  (makes the next lines importable)
+    from lava.lib.dl.netx.utils import optimize_weight_bits
+    from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
+
+    weight = np.abs(weight) if signs == "positive" else weight
+    if not np.any(weight) or (signs == "mixed" and weight.max() <= 0):
+        return
+    found = quantise(SpikingLayer("n", (3,), weight, bias, 1.0, 0.5))
+    shifted, bits, exponent, _ = optimize_weight_bits(found.weight)
+    mode = determine_sign_mode(shifted)
+    kept = truncate_weights(clip_weights(shifted, mode, num_bits=8), mode, bits)
+    assert exponent == found.exponent <= 0
+    assert np.array_equal(kept >> -exponent, found.weight)
+    assert np.array_equal((kept >> -exponent) << -exponent, kept)
+    assert np.abs(found.bias).max() <= 4095
+    assert 0 <= found.threshold < 2**17
+    assert found.error <= (1 if found.signed else 0.5) / found.units + 1e-12
+    if found.error == 0 and found.units & (found.units - 1) == 0:
+        return  # a power of two that is exact
+    # no larger scale would fit: a number stands at one of the ends
+    step = 2 if found.signed else 1
+    more = found.units + step
+    assert (
+        np.abs(weight).max() * more > (254 if found.signed else 255) or np.abs(bias).max() * more > 4095 or more > 2**17
+    )
+
+
+def test_large_sums_lower_the_scale() -> None:
+    rng = np.random.default_rng(0)
+    layer = SpikingLayer("n", (2,), rng.uniform(0.5, 1, (2, 400)), np.zeros(2), 1.0, 0.5)
+    found = quantise(layer)
+    assert found.weight.sum(axis=1).max() <= 2**15 - 1
+    assert found.weight.sum(axis=1).max() > 2**15 - 401
+    assert found.weight.max() < 255
+
+
+def test_spikescr_is_refused_with_the_list_of_its_nodes() -> None:
+    graph = to_nir(fold(calibrated_model()[0]), steps=24, dt=DT)
+    with pytest.raises(ExportError) as error:
+        read_chain(graph, DT)
+    text = str(error.value)
+    assert "attention: blocks.0.ssa.attention.product;" in text
+    assert "rotary: blocks.0.ssa.k_rotated.rotary, blocks.0.ssa.q_rotated.rotary" in text
+    assert "gate: blocks.0.sgc.depthwise.gate, blocks.0.sgc.gated.gate, sem.gate" in text
+    assert "input of real values: input" in text
+    assert "sum of several layers" in text
+    assert "head.synapse" in text
+
+
+one = np.ones(3)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([nir.Linear(np.eye(3)), nir.LI(one, one, one)], "no place for LI: n1"),
+        (
+            [nir.Linear(np.eye(3)), lif(3), nir.Linear(np.eye(3))],
+            "no neurons behind it, or more than one layer of them: n2",
+        ),
+        ([nir.Linear(np.eye(3)), nir.LIF(one, one, 0 * one, one, one)], "v_reset other than 0: n1"),
+        ([nir.Linear(np.eye(3)), nir.LIF(one * [1, 2, 3], one, one, one)], "time constants that differ"),
+        ([nir.Linear(np.eye(3)), lif(3, tau=DT / 2)], "shorter than a step: n1"),
+        ([nir.Linear(np.eye(3)), lif(3, threshold=-1.0)], "threshold not above 0: n1"),
+        ([nir.Affine(np.eye(3), one), nir.CubaLIF(one, one, one, one, one)], "bias into a current that decays: n1"),
+        ([nir.Delay(one * DT), nir.Scale(one), lif(3)], "Delay that is no tap of a Linear: n0; no place for Scale: n1"),
+        ([lif(3)], "neurons not fed by a Linear, Affine or Conv2d: n0"),
+        (
+            [nir.NIRGraph.from_list(nir.Linear(np.eye(3))), nir.Linear(np.eye(3)), lif(3)],
+            "nested graph: n0",
+        ),
+    ],
+)
+def test_what_netx_cannot_hold_is_named(nodes: list[nir.NIRNode], words: str) -> None:
+    with pytest.raises(ExportError, match="cannot hold these nodes") as error:
+        read_chain(chained(*nodes, shape=(3,)), DT)
+    assert words in str(error.value)
+
+
+def test_soft_reset_is_refused() -> None:
+    graph = chained(nir.Linear(np.eye(3)), lif(3), shape=(3,))
+    graph.metadata["reset_mechanism"] = "subtract"
+    with pytest.raises(ExportError, match="reset other than to zero: n1"):
+        read_chain(graph, DT)
+    graph.nodes["n1"].metadata["reset_mechanism"] = "zero"
+    assert len(read_chain(graph, DT).layers) == 1
+
+
+def test_residual_connection_and_recurrence_are_refused() -> None:
+    graph = chained(nir.Linear(np.eye(3)), lif(3), nir.Linear(np.eye(3)), lif(3), shape=(3,))
+    graph.nodes["skip"] = nir.Linear(np.eye(3))
+    graph.edges += [("n1", "skip"), ("skip", "n3"), ("input", "skip")]
+    with pytest.raises(ExportError) as error:
+        read_chain(graph, DT)
+    assert "sum of several layers: n3, skip" in str(error.value)
+    assert "feeds not exactly one layer: " in str(error.value)
+    again = chained(nir.Linear(np.eye(3)), lif(3), shape=(3,))
+    again.nodes["back"] = nir.Linear(np.eye(3))
+    again.edges += [("n1", "back"), ("back", "n1")]
+    with pytest.raises(ExportError, match="feeds not exactly one layer: n1"):
+        read_chain(again, DT)
+
+
+def test_weights_beyond_eight_bits_of_a_threshold_are_refused() -> None:
+    layer = SpikingLayer("big", (1,), np.array([[300.0, -1.0]]), np.zeros(1), 1.0, 0.5)
+    with pytest.raises(ExportError, match="big: weights or biases reach 300 thresholds"):
+        quantise(layer)
+    with pytest.raises(ExportError, match="big: all its weights are 0"):
+        quantise(SpikingLayer("big", (1,), np.zeros((1, 2)), np.zeros(1), 1.0, 0.5))
+
+
+def test_file_states_where_each_layer_comes_from(tmp_path: Path) -> None:
+    with h5py.File(export(tmp_path / "a.net", dense_chain(np.random.default_rng(1)))) as file:
+        layers = [file["layer"][str(i)] for i in range(len(file["layer"]))]
+        assert [entry["type"][0] for entry in layers] == [b"input", b"dense", b"dense", b"dense"]
+        assert [entry.attrs.get("node") for entry in layers] == [None, "a.lif", "b.cuba", "c.if"]
+        decays = [(int(e["neuron/iDecay"][()]), int(e["neuron/vDecay"][()])) for e in layers[1:]]
+    assert decays == [(4096, 2048), (1638, 1024), (4096, 0)]

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+from helpers import VARIANTS
+
+from spikescr.model import build
+from spikescr.model.delays import FINAL_SIGMA, DelayedLinear
+
+
+@pytest.fixture
+def layer() -> DelayedLinear:
+    torch.manual_seed(0)
+    return DelayedLinear(4, 3, 7).double().eval()
+
+
+def test_every_synapse_waits_its_own_delay(layer: DelayedLinear) -> None:
+    x = torch.randn(12, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weight, delays = layer.weight.detach().numpy(), np.rint(3 * (1 + layer.position.detach().numpy())).astype(int)
+    assert len(np.unique(delays)) >= 4
+    expected = np.zeros((12, 2, 3))
+    for t in range(12):
+        for j in range(3):
+            for i in range(4):
+                past = t - delays[j, i] + 3  # aligned with the middle of the kernel
+                if 0 <= past < 12:
+                    expected[t, :, j] += weight[j, i] * x[past, :, i].numpy()
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected, rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(layer.delays().numpy(), delays)
+    np.testing.assert_array_equal(layer.float().delays().numpy(), delays)
+
+
+def test_training_spreads_each_weight_over_a_gaussian_around_its_delay(layer: DelayedLinear) -> None:
+    layer.train()
+    layer.sigma = 0.8
+    kernel, position = layer.kernel().detach().numpy(), layer.position.detach().numpy()
+    weight = layer.weight.detach().numpy()
+    for j in range(3):
+        for i in range(4):
+            gaussian = np.exp(-0.5 * ((np.arange(7) - 3 * (1 + position[j, i])) / 0.8) ** 2)
+            np.testing.assert_allclose(kernel[j, i], weight[j, i] * gaussian / gaussian.sum(), rtol=1e-12, atol=1e-15)
+    layer(torch.randn(9, 2, 4, dtype=torch.float64)).square().sum().backward()
+    assert float(layer.position.grad.abs().min()) > 1e-9
+
+
+def test_delays_stay_within_the_kernel(layer: DelayedLinear) -> None:
+    layer.train()
+    layer.position.data[0] = 5.0
+    layer.kernel()
+    assert float(layer.position.detach().max()) == 1.0
+    assert int(layer.delays().max()) == 6
+
+
+def test_gaussians_narrow_over_the_first_quarter_of_the_training() -> None:
+    model = build(VARIANTS["dcls"])
+    widths = []
+    for progress in (0.0, 0.125, 0.25, 1.0):
+        model.anneal(progress)
+        widths.append([m.sigma for m in model.modules() if isinstance(m, DelayedLinear)])
+    start = 5 / 2
+    middle = (start * FINAL_SIGMA) ** 0.5  # half way on a logarithmic scale
+    np.testing.assert_allclose(widths, [[s] * 2 for s in (start, middle, 0.5, 0.5)], rtol=1e-12)
