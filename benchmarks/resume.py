@@ -1,9 +1,10 @@
 """A training that is killed at random, again and again, against an undisturbed one: equal weights, equal metrics?
 
-    python benchmarks/resume.py [--quick] [--kills N] [--json FILE] [--data DATA] [-- options of spikescr train]
+    python benchmarks/resume.py [--quick] [--kills N] [--json FILE] [--data DATA] [--curriculum N,N] [-- KEY=VALUE ...]
 
 Signals are drawn from SIGKILL, SIGTERM and SIGINT, moments from the whole life of a process, its start included; after
-each one, `spikescr train --resume` continues. Exit status 1 where a file differs.
+each one, `spikescr train --resume` continues, with --curriculum `spikescr distill --resume`. Exit status 1 where a file
+differs.
 """
 
 from __future__ import annotations
@@ -22,23 +23,27 @@ from rich.console import Console
 
 from spikescr.files import sha256, write_text
 from spikescr.provenance import versions
-from spikescr.runs import RunFolder
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-COMPARED = ("model.safetensors", "metrics.csv", "config.json")
+COMPARED = ("model.safetensors", "metrics.csv", "config.json", "curriculum.json")
 
 
-def command(run: RunFolder, *options: str) -> list[str]:
-    """The training's command line."""
-    return [sys.executable, "-m", "spikescr", "train", "--run", str(run.path), *options]
+def command(folder: Path, *words: str) -> list[str]:
+    """The training's command line: the subcommand, then its arguments."""
+    return [sys.executable, "-m", "spikescr", words[0], "--run", str(folder), *words[1:]]
 
 
-def undisturbed(run: RunFolder, options: list[str]) -> tuple[float, float]:
+def hashes(folder: Path) -> dict[str, str]:
+    """Of all that must be equal, by path in the folder."""
+    return {str(path.relative_to(folder)): sha256(path) for path in folder.rglob("*") if path.name in COMPARED}
+
+
+def undisturbed(folder: Path, words: list[str]) -> tuple[float, float]:
     """Trains without a kill; seconds until the first epoch was done, and until the end."""
     begin, first = time.monotonic(), None
-    with subprocess.Popen(command(run, *options), stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command(folder, *words), stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            if first is None and run.metrics.exists():
+            if first is None and any(folder.rglob("metrics.csv")):
                 first = time.monotonic() - begin
             time.sleep(0.01)
     if process.returncode or first is None:
@@ -51,32 +56,43 @@ def undisturbed(run: RunFolder, options: list[str]) -> tuple[float, float]:
 @click.option("--quick", is_flag=True, help="Three kills.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to this file.")
 @click.option("--data", default="digits", show_default=True)
+@click.option("--curriculum", help="Steps of the stages of a curriculum; without it, one training.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of signals and moments.")
-@click.argument("options", nargs=-1)
-def main(kills: int, quick: bool, file: Path | None, data: str, seed: int, options: tuple[str, ...]) -> None:
+@click.argument("changes", nargs=-1)
+def main(
+    kills: int,
+    quick: bool,
+    file: Path | None,
+    data: str,
+    curriculum: str | None,
+    seed: int,
+    changes: tuple[str, ...],
+) -> None:
     """Kill a training at random and compare what it leaves with an undisturbed one's."""
     kills = 3 if quick else kills
-    arguments = ["--data", data, "--threads", "1", *options]
+    words = ["train"] if curriculum is None else ["distill", "--curriculum", curriculum]
+    words += ["--data", data, "threads=1", *changes]
     chance = random.Random(seed)
     console = Console()
     with tempfile.TemporaryDirectory() as scratch:
-        whole, killed = (RunFolder(Path(scratch) / name) for name in ("undisturbed", "killed"))
-        first, seconds = undisturbed(whole, arguments)
+        whole, killed = (Path(scratch) / name for name in ("undisturbed", "killed"))
+        first, seconds = undisturbed(whole, words)
         log = []
         while len(log) < kills:
             after = chance.uniform(0.5 * first, first + 1.5 * (seconds - first) / kills)
-            with subprocess.Popen(command(killed, *arguments, "--resume"), stdout=subprocess.DEVNULL) as process:
+            with subprocess.Popen(command(killed, *words, "--resume"), stdout=subprocess.DEVNULL) as process:
                 try:
                     process.wait(after)
                     break
                 except subprocess.TimeoutExpired:
                     number = chance.choice(SIGNALS)
                     process.send_signal(number)
-            states = [path.stem for path in sorted(killed.checkpoints.glob("*.safetensors"))]
+            states = [path.stem for path in sorted(killed.rglob("checkpoints/*.safetensors"))]
             log.append({"signal": number.name, "after_s": after, "status": process.returncode, "states": states})
             console.print(f"{number.name} after {after:.1f} s, status {process.returncode}, states {' '.join(states)}")
-        subprocess.run(command(killed, *arguments, "--resume"), stdout=subprocess.DEVNULL, check=True)
-        equal = {name: sha256(whole.path / name) == sha256(killed.path / name) for name in COMPARED}
+        subprocess.run(command(killed, *words, "--resume"), stdout=subprocess.DEVNULL, check=True)
+        expected, found = hashes(whole), hashes(killed)
+        equal = {name: expected.get(name) == found.get(name) for name in sorted(expected | found)}
     verdicts = (f"{name} {'equal' if same else 'DIFFERS'}" for name, same in equal.items())
     console.print(f"{len(log)} kills; {', '.join(verdicts)}")
     if file is not None:

@@ -28,6 +28,7 @@ import numpy as np
 from spikescr.errors import GraphError
 from spikescr.sim.program import (
     Attention,
+    Convolution,
     DelayLine,
     IntArray,
     Neuron,
@@ -64,7 +65,8 @@ def evaluate(program: Program, ledger: Ledger, valid: IntArray) -> Formula:
         valid: valid steps of each sample (B,).
 
     Raises:
-        GraphError: the spikes of an attention's q or v cannot be told from the ledger.
+        GraphError: the spikes of an attention's q or v cannot be told from the ledger, or there is a convolution over
+            space (SpikeSCR has none; `simulate GRAPH` counts them and reports no formula).
     """
     return _Evaluation(program, ledger, valid).result
 
@@ -86,6 +88,8 @@ class _Evaluation:
                     self._rotary(row, operation)
                 case Attention():
                     self._attention(row, operation)
+                case Convolution():
+                    raise GraphError(f"{operation.name}: neither formula nor conventions know convolutions over space")
         self.result = Formula(self.ac, self.mac, self.causes)
 
     def _synapse(self, row: int, operation: Synapse) -> None:

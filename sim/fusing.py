@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-import nir
-
 from spikescr.sim.program import Signal
-from spikescr.sim.topology import Topology
+from spikescr.sim.timing import Timing
 
 
 class Fused:
@@ -20,11 +18,13 @@ class Fused:
     first node's where that name is taken.
     """
 
-    def __init__(self, topology: Topology) -> None:
-        self.top = topology
+    def __init__(self, timing: Timing) -> None:
+        topology = timing.top
+        self.top, self.timing = topology, timing
         groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
         for name in topology.synapses:
-            groups.setdefault((self.source(name), topology.after[name]), []).append(name)
+            # One that leads nowhere shares nothing with another that does.
+            groups.setdefault((self.source(name), topology.after[name] or (name,)), []).append(name)
         by_target: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
         for (_, target), names in groups.items():
             by_target.setdefault(target, []).append(tuple(names))
@@ -50,13 +50,14 @@ class Fused:
     def own_delay(self, name: str) -> str | None:
         """The Delay that feeds this node alone and is its only input.
 
-        Not one that carries the clock (shared wiring) and not one on a cycle, which only a DelayLine can break.
+        Not one that carries the clock (shared wiring), not one on a cycle, which only a DelayLine can break, and not
+        one whose channels differ.
         """
         before = self.top.before[name]
-        if len(before) != 1 or not isinstance(self.top.graph.nodes[before[0]], nir.Delay):
+        if len(before) != 1 or before[0] not in self.timing.delays:
             return None
         delay = before[0]
-        if delay in self.top.cyclic:
+        if delay in self.top.cyclic or not self.timing.uniform(delay):
             return None
         alone = self.top.after[delay] == (name,) and self.top.signal[delay] is not Signal.CLOCK
         return delay if alone else None
@@ -64,5 +65,5 @@ class Fused:
     def _name(self, members: tuple[str, ...]) -> str:
         words = zip(*(name.split(".") for name in members), strict=False)
         common = ".".join(same[0] for same in itertools.takewhile(lambda w: len(set(w)) == 1, words))
-        taken = common in self.groups or (common in self.top.graph.nodes and common not in members)
+        taken = common in self.groups or (common in self.top.nodes and common not in members)
         return members[0] if taken or not common else common

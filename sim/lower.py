@@ -1,19 +1,19 @@
 """Lowering: a NIR graph becomes a Program.
 
-1. Check the nodes: supported types only, one word about anything else that names node and type.
+1. Inline nested graphs, tell the shapes of all signals, check the nodes: supported types only, one word about anything
+   else that names node and type.
 2. Fuse: Linear and Scale nodes that share a source (each behind a Delay of its own) and a destination are the taps of
    one temporal synapse; a Linear from the clock that shares the destination is its bias.
 3. Resolve wires into the operands of the packed operations.
 4. Derive what every output carries, hence whether its synapses accumulate or multiply.
 5. Break cycles: a Delay of a step or more does it; where a cycle has none, an edge that leaves a neuron and leads back
-   to it carries the spikes of the step before, through a DelayLine of one step that is put in.
+   to it carries what it put out in the step before, through a DelayLine of one step that is put in and noted.
 6. Sort topologically and find the longest path through delays, the period; edges that lead back are left out.
 """
 
 from __future__ import annotations
 
 import graphlib
-import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,13 +22,14 @@ import numpy as np
 
 from spikescr.errors import GraphError
 from spikescr.export import dialect
+from spikescr.sim import standard
 from spikescr.sim.fusing import Fused
+from spikescr.sim.neurons import Integration, Neurons
 from spikescr.sim.program import (
     Attention,
     DelayLine,
     Gate,
     IntArray,
-    Neuron,
     Operation,
     Port,
     Position,
@@ -41,44 +42,66 @@ from spikescr.sim.program import (
     Synapse,
     Tap,
 )
+from spikescr.sim.spatial import NEURONS
+from spikescr.sim.timing import Timing, longest_delay
 from spikescr.sim.topology import Topology
 
-_log = logging.getLogger(__name__)
 
-WHOLE_STEPS = 1e-6  # how far, in steps, a delay may be from a whole number
-
-
-def lower(graph: nir.NIRGraph) -> Program:
+def lower(
+    graph: nir.NIRGraph,
+    *,
+    dt: float | None = None,
+    steps: int | None = None,
+    integration: Integration = "euler",
+    input_signal: Signal | None = None,
+    round_delays: bool = False,
+) -> Program:
     """Makes the Program that the backends run.
 
     Args:
-        graph: NIR graph with `spikescr.dt` and `spikescr.steps` in its metadata; standard nodes Input, Output,
-            Linear, Scale, Delay, LIF, and the packed operations of the dialect.
+        graph: of the primitives of NIR 1.0.8, nested as they like, and the packed operations of the dialect.
+        dt: seconds per step; the graph's metadata (`spikescr.dt` or `dt`) where None.
+        steps: how many steps to run. Where None, the metadata's `spikescr.steps` are the window of a sample, and the
+            Program runs as many more as delays need until all is quiet. A graph with a clock has its window.
+        integration: of the neurons' equations, see `sim.neurons`.
+        input_signal: what the inputs carry, the clock aside; where None the metadata `spikescr.signal` of each decides,
+            values where that is not there.
+        round_delays: take the nearest whole step for delays that are none.
 
     Raises:
         GraphError: the graph cannot be run; the message names node, field and value.
     """
-    return _Lowering(graph).run()
+    return _Lowering(graph, dt, steps, integration, input_signal, round_delays).run()
 
 
 class _Lowering:
-    def __init__(self, graph: nir.NIRGraph) -> None:
+    def __init__(
+        self,
+        graph: nir.NIRGraph,
+        dt: float | None,
+        steps: int | None,
+        integration: Integration,
+        input_signal: Signal | None,
+        round_delays: bool,
+    ) -> None:
         version = graph.metadata.get(dialect.GRAPH_FORMAT, dialect.FORMAT)
         if version != dialect.FORMAT:
             raise GraphError(
                 f"metadata {dialect.GRAPH_FORMAT} is {version}, this version reads {dialect.FORMAT}; export again"
             )
-        self.dt = float(_graph_parameter(graph, dialect.DT, "seconds per step"))
-        steps = _graph_parameter(graph, dialect.STEPS, "the window in steps")
-        if steps != int(steps):
-            raise GraphError(f"the graph's metadata has {dialect.STEPS} {steps}; it must be a whole number")
-        self.steps = int(steps)
-        self.graph = graph
-        self.top = Topology(graph)
+        self.dt = standard.step_length(graph) if dt is None else dt
+        self.top = Topology(graph, input_signal)
+        clocked = standard.has_clock(graph)
+        self.open_end = steps is not None and not clocked
+        self.steps = steps if steps is not None and not clocked else standard.window(graph)
+        if clocked and steps not in (None, self.steps):
+            raise GraphError(f"the graph's metadata has {dialect.STEPS} {self.steps}; it cannot be run for {steps}")
         self.owner: dict[str, str] = {}  # node -> operation that puts out its signal
         self.operations: dict[str, Operation] = {}
-        self.returning = self._find_returning()  # edges out of a neuron that carry the spikes of the step before
-        self.fused = Fused(self.top)
+        self.timing = Timing(self.top, self.dt, round_delays=round_delays)
+        self.returning = self.timing.returning
+        self.neurons = Neurons(self.dt, integration, graph.metadata)
+        self.fused = Fused(self.timing)
 
     def run(self) -> Program:
         self._name_owners()
@@ -88,34 +111,15 @@ class _Lowering:
             operations=tuple(self.operations.values()),
             steps=self.steps,
             dt=self.dt,
-            period=self.steps + self._longest_delay(),
-            metadata=dict(self.graph.metadata),
+            period=self.steps + (0 if self.open_end else longest_delay(self.operations.values())),
+            metadata=dict(self.top.metadata),
+            notes=(*self.timing.notes, *self.neurons.notes),
         )
-
-    def _find_returning(self) -> dict[tuple[str, str], str]:
-        """Edges that leave a neuron on a cycle without a step of delay, and the DelayLine put in for each."""
-        waiting = {n for n in self.top.cyclic if self._waits(n)}
-        into = {edge for edge in self.graph.edges if edge[1] in waiting}
-        found: dict[tuple[str, str], str] = {}
-        for name in sorted(self.top.cyclic):
-            if not isinstance(self.graph.nodes[name], nir.LIF):
-                continue
-            for after in self.top.after[name]:
-                if after not in waiting and self.top.leads([after], name, into):
-                    line = f"{name}.step_before"
-                    if line in self.graph.nodes:
-                        raise GraphError(f"{line}: this name is needed for the DelayLine behind {name}")
-                    _log.info("%s -> %s closes a cycle: it carries the spikes of the step before", name, after)
-                    found[name, after] = line
-        return found
-
-    def _waits(self, name: str) -> bool:
-        return isinstance(self.graph.nodes[name], nir.Delay) and self._delay_steps(name) >= 1
 
     def _name_owners(self) -> None:
         fused = {member: name for name, members in self.fused.groups.items() for member in members}
         absorbed = {self.fused.own_delay(name) for name in self.top.synapses}
-        for name in self.graph.nodes:
+        for name in self.top.nodes:
             if name not in self.top.wires and name not in absorbed:
                 self.owner[name] = fused.get(name, name)
 
@@ -126,6 +130,12 @@ class _Lowering:
             members.setdefault(owner, []).append(node)
         # Ordered, not a set: the order of a Program must not depend on how Python hashes strings.
         needs = {owner: dict.fromkeys(s for n in nodes for s in self._feeding(n)) for owner, nodes in members.items()}
+        for name, group in self.fused.groups.items():  # the clock that may gate a synapse, see _gate_clock
+            for gate in {
+                g for wire in self.top.after[group[0]] if wire in self.top.wires for g in self.top.after[wire]
+            }:
+                clocks = (w for w in self.top.before[gate] if self.top.signal[w] is Signal.CLOCK)
+                needs[name] |= dict.fromkeys(source for wire in clocks for source in self._feeding(wire))
         try:
             return list(graphlib.TopologicalSorter(needs).static_order())
         except graphlib.CycleError as error:
@@ -135,7 +145,7 @@ class _Lowering:
 
     def _feeding(self, node: str) -> Iterable[str]:
         """Operations whose output of the same step this node needs, through absorbed delays and wires."""
-        waits = node in self.top.cyclic and self._waits(node)
+        waits = node in self.top.cyclic and self.timing.waits(node)
         for before in self.top.before[node]:
             if waits and self.top.leads([node], before):
                 continue
@@ -150,10 +160,10 @@ class _Lowering:
         if name in self.fused.groups:
             self._synapse(name, self.fused.groups[name])
             return
-        if name not in self.graph.nodes:
+        if name not in self.top.nodes:
             self._step_before(name)
             return
-        node = self.graph.nodes[name]
+        node = self.top.nodes[name]
         width = self.top.width[name]
         latency = self.top.latency(name)
         common: dict[str, Any] = {
@@ -163,23 +173,14 @@ class _Lowering:
             self._add(Source(**common))
         elif isinstance(node, nir.Output):
             self._add(Sink(**common, x=self._port(name)))
-        elif isinstance(node, nir.Delay):
-            self._add(DelayLine(**common, x=self._port(name), delay=self._delay_steps(name)))
-        elif isinstance(node, nir.LIF):
-            ratio = self.dt / _positive(name, "tau", node.tau)
-            self._add(
-                Neuron(
-                    **common,
-                    x=self._port(name),
-                    decay=1.0 - ratio,
-                    gain=np.asarray(node.r, np.float64) * ratio,
-                    drive=np.asarray(node.v_leak, np.float64) * ratio,
-                    threshold=np.asarray(node.v_threshold, np.float64),
-                    v_reset=np.asarray(node.v_reset, np.float64),
-                )
-            )
-        else:
+        elif isinstance(node, NEURONS):
+            for operation in self.neurons.operations(node, self.top.shape[name], self._port(name), common):
+                self._add(operation)
+        elif isinstance(node, nir.NIRGraph):
             self._packed(name, node, common)
+        else:
+            delay = self.timing.delays.get(name)
+            self._add(standard.operation(node, self.top.geometry.get(name), delay, self._port(name), common))
 
     def _step_before(self, name: str) -> None:
         neuron = next(a for (a, _), line in self.returning.items() if line == name)
@@ -188,9 +189,9 @@ class _Lowering:
             DelayLine(
                 name=name,
                 width=self.top.width[neuron],
-                signal=Signal.SPIKES,
+                signal=self.top.signal[neuron],
                 latency=None if latency is None else latency + 1,
-                x=Port((neuron,), self.top.width[neuron], Signal.SPIKES),
+                x=Port((neuron,), self.top.width[neuron], self.top.signal[neuron]),
                 delay=1,
             )
         )
@@ -200,12 +201,16 @@ class _Lowering:
         biases = [m for m in members if m not in weighted]
         taps = []
         for member in weighted:
-            node = self.graph.nodes[member]
-            weight = np.asarray(node.scale if isinstance(node, nir.Scale) else node.weight, np.float64)
+            node = self.top.nodes[member]
+            scale = isinstance(node, nir.Scale)
+            weight = np.asarray(node.scale if scale else node.weight, np.float64)
+            standard.check_numbers(member, "scale" if scale else "weight", weight)
+            if scale:
+                weight = standard.spread(weight, self.top.shape[member])
             delay = self.fused.own_delay(member)
-            taps.append(Tap(0 if delay is None else self._delay_steps(delay), weight))
+            taps.append(Tap(0 if delay is None else int(self.timing.delays[delay][0]), weight))
         taps.sort(key=lambda tap: tap.delay)
-        bias = self.graph.nodes[biases[0]] if biases else None
+        bias = self.top.nodes[biases[0]] if biases else None
         clock = self._port(biases[0]) if biases else None
         gate_clock = self._gate_clock(members)
         self._add(
@@ -231,19 +236,19 @@ class _Lowering:
                 return None
             gate = self.top.after[after][0]
             operands = self._operands(gate)
-            if self.graph.nodes[gate].metadata[dialect.OP] != "gate" or not self._feeds(after, operands["value"]):
+            if self.top.nodes[gate].metadata[dialect.OP] != "gate" or not self._feeds(after, operands["value"]):
                 return None
             clocks.add(self._operand_port(gate, operands["spike"]))
         clock = clocks.pop() if len(clocks) == 1 else None
         return clock if clock is not None and clock.signal is Signal.CLOCK and clock.width == 1 else None
 
     def _operands(self, name: str) -> dict[str, dialect.Operand]:
-        node = self.graph.nodes[name]
+        node = self.top.nodes[name]
         operation = dialect.PACKED_OPERATIONS[node.metadata[dialect.OP]]
         return {o.name: o for o in operation.operands(node.metadata, self.top.width[name])}
 
     def _feeds(self, wire: str, operand: dialect.Operand) -> bool:
-        return bool(np.any(self.graph.nodes[wire].weight[operand.start : operand.stop]))
+        return bool(np.any(self.top.nodes[wire].weight[operand.start : operand.stop]))
 
     def _operand_port(self, name: str, operand: dialect.Operand) -> Port:
         """The port of one operand: the whole of what its wires bring, or Selects where they reorder."""
@@ -253,7 +258,7 @@ class _Lowering:
             if not self._feeds(wire, operand):
                 continue
             source = self._port(wire)
-            rows = self.graph.nodes[wire].weight[operand.start : operand.stop]
+            rows = self.top.nodes[wire].weight[operand.start : operand.stop]
             index: IntArray = np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
             signals.append(source.signal)
             if np.array_equal(index, np.arange(source.width)):
@@ -305,15 +310,6 @@ class _Lowering:
         if heads * head_width != width:
             raise GraphError(f"{name}: {heads} heads of {head_width} channels do not make the width {width}")
 
-    def _delay_steps(self, name: str) -> int:
-        delay = np.asarray(self.graph.nodes[name].delay, np.float64) / self.dt
-        steps = np.rint(delay)
-        if np.any(np.abs(delay - steps) > WHOLE_STEPS) or np.any(steps < 0):
-            raise GraphError(f"{name}: delay must be whole steps of {self.dt} s, not {delay.max() * self.dt} s")
-        if np.any(steps != steps[0]):
-            raise GraphError(f"{name}: delay must be the same for all channels, not {steps.min():g} to {steps.max():g}")
-        return int(steps[0])
-
     def _port(self, name: str) -> Port:
         return self._sum(self.top.before[name], name)
 
@@ -326,29 +322,3 @@ class _Lowering:
         if operation.name in self.operations:
             raise GraphError(f"{operation.name}: two operations would have this name; rename the node")
         self.operations[operation.name] = operation
-
-    def _longest_delay(self) -> int:
-        reach: dict[str, int] = {}
-        for operation in self.operations.values():
-            arrivals = {k: max(reach.get(s, 0) for s in port.sources) for k, port in operation.ports.items()}
-            if isinstance(operation, Synapse):
-                arrivals["x"] += max(tap.delay for tap in operation.taps)
-            reach[operation.name] = max(arrivals.values(), default=0)
-            if isinstance(operation, DelayLine):
-                reach[operation.name] += operation.delay
-            elif isinstance(operation, Attention):
-                reach[operation.name] += operation.steps
-        return max(reach.values(), default=0)
-
-
-def _graph_parameter(graph: nir.NIRGraph, key: str, meaning: str) -> float:
-    value = graph.metadata.get(key)
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 < value < np.inf:
-        raise GraphError(f"the graph's metadata must have {key}, {meaning}, above 0; found {value!r}")
-    return float(value)
-
-
-def _positive(name: str, field: str, values: np.ndarray) -> np.ndarray:
-    if not np.all(np.asarray(values) > 0):
-        raise GraphError(f"{name}: {field} must be above 0, found {np.min(values)}")
-    return np.asarray(values, np.float64)

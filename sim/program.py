@@ -1,10 +1,10 @@
 """The Program: what both backends execute, a list of operations in topological order.
 
 Every operation has one output of shape (B, width) per step and reads the outputs of earlier operations of the
-same step (delays and neurons keep state between steps). Cycles: only a DelayLine with a delay of at least one step may
-read operations that come after it in the list, since it puts out a step before it takes one in. A *port* is the sum
-of the outputs of its sources, as edges that join in NIR are. Nothing here computes; `sim.lower` makes Programs, the
-backends run them.
+same step (delays and neurons keep state between steps). Cycles: only a DelayLine or a ChannelDelay whose delays are all
+at least one step may read operations that come after it in the list, since it puts out a step before it takes one in.
+A *port* is the sum of the outputs of its sources, as edges that join in NIR are. Nothing here computes; `sim.lower`
+makes Programs, the backends run them.
 
 Steps are counted from 0, the step in which the sources put out the first bin of a sample. An operation with latency
 d shows the sample's step t at executed step t + d. Before a sample all state is zero (membranes, delay lines,
@@ -86,16 +86,17 @@ class Tap:
 class Synapse(Operation):
     """Weighted connection, over time where it has several taps: y[t] = sum_k W_k x[t - delay_k] + bias * clock[t].
 
-    `clock` is there where `bias` is not None or `gated` is true. `gated` says that all of the output goes through
-    gates that this same clock opens: what is accumulated while it does not tick is discarded. `origin`: what the bias
-    was in the trained network, of "bias" and "batch_norm".
+    A bias without a clock is added at every step. `clock` is there where the bias has one or `gated` is true. `gated`
+    says that all of the output goes through gates that this same clock opens: what is accumulated while it does not
+    tick is discarded. `origin`: what the bias was in the trained network, of "bias" and "batch_norm".
 
     A weight of 0 is no synapse (a tap holds the synapses of one delay, and zeros where others have theirs): nothing is
     accumulated there and nothing counted.
 
     Counts: spikes, sum of x[t] (events arriving; non-zero entries for VALUES). x SPIKES: ac[t] = sum over taps k and
     channels i of fan_out_ki * x_i[t - delay_k]; x VALUES: the same with non-zero entries, as mac. A CLOCK input is bias
-    additions. bias: the width for every tick. discarded: the ac of the steps without a tick, where gated. entries,
+    additions. bias: the width for every tick, or every step
+    without a clock. discarded: the ac of the steps without a tick, where gated. entries,
     graded: of x[t], SPIKES or VALUES; synops and synops_graded from them as ac from events; synops_discarded as
     discarded.
     """
@@ -124,6 +125,57 @@ class DelayLine(Operation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChannelDelay(Operation):
+    """y[i][t] = x[i][t - delay[i]], channels with delays of their own, (width,); zero while t < delay[i]."""
+
+    x: Port
+    delay: IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution(Operation):
+    """Weights shared over space, without a matrix: channels x rows x columns, flat in this order (C order).
+
+        y[o, i, j] = sum over c, k, l of W[o, c, k, l] x[g(o) + c, i s0 + k d0 - p0, j s1 + l d1 - p1] + bias[o]
+
+    s stride, d dilation, p padding before the first row and column; g(o) the first input channel of o's group; what is
+    read beyond the edge is 0. The bias is added at every step. One dimension is one row. A pool is a convolution with
+    one channel in each group: its weights are 1, or 1 over the size of the window for an average.
+
+    weight: (out channels, in channels of a group, rows, columns). in_shape, out_shape: (channels, rows, columns).
+
+    Each sum is taken in the order of the inputs' flat indices, zeros left out or not, so that any two backends give
+    the same float64 numbers. Counts: spikes, sum of x (non-zero entries for VALUES); ac, or mac for VALUES, every event
+    times the weights that it meets: padding is no synapse, an event at the edge has fewer, and a
+    weight of 0 is none. entries, graded, synops and
+    synops_graded likewise. bias: the width at each step.
+    """
+
+    x: Port
+    weight: FloatArray
+    in_shape: tuple[int, int, int]
+    out_shape: tuple[int, int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    bias: FloatArray | None = None
+
+    @cached_property
+    def fan_out(self) -> IntArray:
+        """Synapses that an event of each input reaches, (in width,): weights other than 0 at places that read it."""
+        out, inside, *kernel = self.weight.shape
+        live = (self.weight != 0).reshape(self.groups, out // self.groups, inside, *kernel).sum(axis=1)
+        covering: list[IntArray] = []  # (place in the kernel, input): how often the one reads the other
+        for axis in (0, 1):
+            places, taps = np.arange(self.out_shape[axis + 1]), np.arange(kernel[axis])
+            read = places[:, None] * self.stride[axis] + taps * self.dilation[axis] - self.padding[axis]
+            covering.append((read[..., None] == np.arange(self.in_shape[axis + 1])).sum(axis=0))
+        reached: IntArray = np.einsum("gckm,ky,mx->gcyx", live, *covering)
+        return reached.ravel()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Select(Operation):
     """Routing: y[i] = x[index[i]], 0 where index[i] is -1. Costs nothing."""
 
@@ -137,8 +189,9 @@ class Neuron(Operation):
 
         v = v * decay + gain * x + drive;  s = v > threshold;  v = v_reset where s
 
-    decay = 1 - dt/tau, gain = r dt/tau, drive = v_leak dt/tau. Counts: fired, spikes put out; neuron, the width for
-    every step of the sample's window at this latency (every step where the latency is None). A membrane that is not
+    decay = 1 - dt/tau, gain = r dt/tau, drive = v_leak dt/tau, or as `sim.neurons` tells for other neurons. With a
+    `soft` reset v = v - threshold where s, and v_reset is not used. Counts: fired, spikes put out; neuron, the width
+    for every step of the sample's window at this latency (every step where the latency is None). A membrane that is not
     finite is an error: NaN would pass for a quiet neuron.
     """
 
@@ -148,6 +201,23 @@ class Neuron(Operation):
     drive: FloatArray
     threshold: FloatArray
     v_reset: FloatArray
+    soft: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integrator(Operation):
+    """A leaky sum that does not fire: v = v * decay + gain * x + drive; y = v. All parameters have shape (width,).
+
+    `current`: it is the synaptic current of the neuron that reads it. Counts: neuron, the width for every step of the
+    sample's window as for a Neuron, nothing for a current, whose update is part of its neuron's. A sum that is not
+    finite is an error.
+    """
+
+    x: Port
+    decay: FloatArray
+    gain: FloatArray
+    drive: FloatArray
+    current: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,8 +288,9 @@ class Program:
     """Operations in topological order, the window and the step.
 
     steps: T, the window of a sample in steps. dt: seconds. period: steps until all is quiet again after a sample's
-    first step, the longest path through delays included. At most one Source is a clock. metadata: the graph's own, as
-    read.
+    first step, the longest path through delays included; or steps where these were given instead of a window. At most
+    one Source is a clock. metadata: the graph's own, as read. notes: what lowering decided and the graph does not say,
+    one line each.
     """
 
     operations: tuple[Operation, ...]
@@ -227,6 +298,7 @@ class Program:
     dt: float
     period: int
     metadata: dict[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Operation:
         for operation in self.operations:

@@ -1,8 +1,9 @@
-"""A NIR graph checked and indexed for lowering: neighbours, widths, signals, wires."""
+"""A NIR graph checked and indexed for lowering: neighbours, shapes, signals, wires."""
 
 from __future__ import annotations
 
 import graphlib
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 
 import nir
@@ -10,9 +11,14 @@ import numpy as np
 
 from spikescr.errors import GraphError
 from spikescr.export import dialect
+from spikescr.sim.inline import inline, without
 from spikescr.sim.program import Signal
+from spikescr.sim.spatial import CONVOLUTIONS, NEURONS, Geometry, geometry, output_shapes
 
-STANDARD = (nir.Input, nir.Output, nir.Linear, nir.Scale, nir.Delay, nir.LIF)
+SPIKING = (nir.IF, nir.LIF, nir.CubaLIF, nir.Threshold)
+STANDARD = (
+    nir.Input, nir.Output, nir.Affine, nir.Linear, nir.Scale, nir.Delay, nir.Flatten, *CONVOLUTIONS, *NEURONS,
+)  # fmt: skip
 
 # What a reader of HDF5 may give for a parameter of each type.
 _ACCEPTED: dict[type, tuple[type, ...]] = {
@@ -23,38 +29,78 @@ _ACCEPTED: dict[type, tuple[type, ...]] = {
 
 
 class Topology:
-    """What lowering asks about a graph.
+    """What lowering asks about a graph: nested graphs inlined, nodes that only pass on what they get taken out.
 
-    before, after: sources and destinations of every node, sorted. width: of every node's output. signal: what it
-    carries. wires: Linear nodes that only route. synapses: Linear and Scale nodes that are not wires. cyclic: nodes
-    that a path leads back to.
+    nodes, edges, metadata: the graph's. before, after: sources and destinations of every node, sorted. shape, width: of
+    every node's output. geometry: of convolutions and pools. signal: what an output carries. wires: Linear nodes that
+    only route. synapses: Linear and Scale nodes that are one matrix and not wires. cyclic: nodes that a path leads back
+    to.
     """
 
-    def __init__(self, graph: nir.NIRGraph) -> None:
+    def __init__(self, graph: nir.NIRGraph, input_signal: Signal | None = None) -> None:
         """Indexes the graph.
+
+        Args:
+            graph: as read; it is not changed.
+            input_signal: what the Inputs carry that are not the clock, where the graph's metadata is not to decide.
 
         Raises:
             GraphError: a node of an unsupported type, a wire that is not a selection or leads elsewhere than into a
-                packed operation, widths that differ along an edge.
+                packed operation, shapes that cannot be told, widths that differ along an edge.
         """
-        self.graph = graph
-        for name, node in graph.nodes.items():
+        flat = inline(graph)
+        self.nodes: dict[str, nir.NIRNode] = dict(flat.nodes)
+        self.metadata = graph.metadata
+        for name, node in self.nodes.items():
             self._check_supported(name, node)
-        self.before = {name: tuple(sorted(a for a, b in graph.edges if b == name)) for name in graph.nodes}
-        self.after = {name: tuple(sorted(b for a, b in graph.edges if a == name)) for name in graph.nodes}
-        self.width = {name: _width(node.output_type) for name, node in graph.nodes.items()}
-        self.wires = {n for n, node in graph.nodes.items() if _is_wire(node)}
+        for edge in flat.edges:
+            for end in edge:
+                if end not in self.nodes:
+                    raise GraphError(f"the edge {edge[0]} -> {edge[1]} names a node {end} that the graph does not have")
+        twice = [edge for edge, count in Counter(flat.edges).items() if count > 1]
+        if twice:
+            raise GraphError(f"the edge {twice[0][0]} -> {twice[0][1]} is there twice; a Scale of 2 would add up")
+        self._index(sorted(flat.edges))
+        self.shape = output_shapes(self.nodes, self.before)
+        self.width = {name: int(np.prod(shape)) for name, shape in self.shape.items()}
+        self.wires = {n for n, node in self.nodes.items() if _is_wire(node)}
+        self.geometry: dict[str, Geometry] = {}
+        for name, node in self.nodes.items():
+            if isinstance(node, CONVOLUTIONS) or (isinstance(node, (nir.Linear, nir.Affine)) and node.weight.ndim > 2):
+                arriving = self.shape[self.before[name][0]] if self.before[name] else None
+                self.geometry[name] = geometry(name, node, arriving)
         self.synapses = [
-            n for n, node in graph.nodes.items() if isinstance(node, (nir.Linear, nir.Scale)) and n not in self.wires
+            name
+            for name, node in self.nodes.items()
+            if isinstance(node, (nir.Linear, nir.Scale)) and name not in self.wires and name not in self.geometry
         ]
-        for name in graph.nodes:
+        for name in self.nodes:
             self._check_node(name)
+        relays = [n for n, node in self.nodes.items() if isinstance(node, nir.Flatten) or self._is_relay(graph, n)]
+        edges, gone = without(self.edges, relays)
+        for name in gone:
+            del self.nodes[name]
+        self._index(edges)
         self.cyclic = self._find_cyclic()
+        self._input = input_signal
         self.signal = self._derive_signals()
+
+    def _index(self, edges: list[tuple[str, str]]) -> None:
+        self.edges = edges
+        self.before: dict[str, tuple[str, ...]] = dict.fromkeys(self.nodes, ())
+        self.after: dict[str, tuple[str, ...]] = dict.fromkeys(self.nodes, ())
+        for a, b in edges:  # sorted, and so are both
+            self.before[b] += (a,)
+            self.after[a] += (b,)
+
+    def _is_relay(self, graph: nir.NIRGraph, name: str) -> bool:
+        """Whether a node was the Input or Output of a nested graph."""
+        node = self.nodes[name]
+        return name not in graph.nodes and isinstance(node, nir.Delay) and not node.delay.any()
 
     def latency(self, name: str) -> int | None:
         """Latency of a node's output in steps where the graph states it."""
-        value = self.graph.nodes[name].metadata.get(dialect.LATENCY)
+        value = self.nodes[name].metadata.get(dialect.LATENCY)
         return None if value is None else int(value)
 
     def leads(self, start: Iterable[str], end: str, without: Container[tuple[str, str]] = ()) -> bool:
@@ -96,15 +142,15 @@ class Topology:
                     raise GraphError(f"{name}: metadata {key} of {op} must be {kind.__name__}, not {found}")
         elif not isinstance(node, STANDARD):
             known = ", ".join(kind.__name__ for kind in STANDARD)
-            raise GraphError(f"{name}: a {type(node).__name__} cannot be run yet, only {known} and packed operations")
+            raise GraphError(f"{name}: a {type(node).__name__} cannot be run, only {known} and packed operations")
 
     def _check_node(self, name: str) -> None:
-        node = self.graph.nodes[name]
+        node = self.nodes[name]
         if isinstance(node, nir.Input):
             return
         if not self.before[name]:
             raise GraphError(f"{name}: nothing leads into this {type(node).__name__}")
-        wanted = _width(node.input_type)
+        wanted = self._in_width(name, node)
         for source in self.before[name]:
             if self.width[source] != wanted:
                 raise GraphError(f"{source} -> {name}: {self.width[source]} channels lead into {wanted}")
@@ -115,36 +161,45 @@ class Topology:
         if name in self.wires:
             self._check_wire(name, node)
 
+    def _in_width(self, name: str, node: nir.NIRNode) -> int:
+        if name in self.geometry:
+            return int(np.prod(self.geometry[name].in_shape))
+        if isinstance(node, (nir.Linear, nir.Affine)):
+            return int(node.weight.shape[1])
+        if isinstance(node, nir.NIRGraph):
+            return int(np.prod(next(iter(node.input_type.values()))))
+        return self.width[name]
+
     def _check_wire(self, name: str, node: nir.Linear) -> None:
         weight = np.asarray(node.weight)
         if not np.isin(weight, (0, 1)).all() or (weight.sum(axis=1) > 1).any():
             raise GraphError(f"{name}: a wire selects: entries 0 or 1, at most one 1 in a row")
-        if len(self.after[name]) != 1 or not isinstance(self.graph.nodes[self.after[name][0]], nir.NIRGraph):
+        if len(self.after[name]) != 1 or not isinstance(self.nodes[self.after[name][0]], nir.NIRGraph):
             raise GraphError(f"{name}: a wire must lead into one packed operation")
 
     def _find_cyclic(self) -> frozenset[str]:
-        sorter = graphlib.TopologicalSorter({name: self.before[name] for name in self.graph.nodes})
+        sorter = graphlib.TopologicalSorter(self.before)
         try:
             sorter.prepare()
         except graphlib.CycleError:
-            return frozenset(name for name in self.graph.nodes if self.leads(self.after[name], name))
+            return frozenset(name for name in self.nodes if self.leads(self.after[name], name))
         return frozenset()
 
     def _derive_signals(self) -> dict[str, Signal]:
         """Signal of every node's output; those that pass on what they get may stand in a cycle of such nodes."""
         kinds: dict[str, set[Signal]] = {}
         feeding: dict[str, list[str]] = {}
-        for name, node in self.graph.nodes.items():
+        for name, node in self.nodes.items():
             kinds[name] = set()
             if isinstance(node, nir.Input):
                 kinds[name] = {self._input_signal(name, node)}
-            elif isinstance(node, nir.LIF):
+            elif isinstance(node, SPIKING):
                 kinds[name] = {Signal.SPIKES}
-            elif isinstance(node, (nir.Delay, nir.Output)) or name in self.wires:
+            elif isinstance(node, (nir.Delay, nir.Output, nir.Flatten, nir.SumPool2d)) or name in self.wires:
                 feeding[name] = list(self.before[name])
             elif isinstance(node, nir.NIRGraph) and node.metadata[dialect.OP] == "gate":
                 slots = dialect.PACKED_OPERATIONS["gate"].operands(node.metadata, self.width[name])[0]
-                feeding[name] = [w for w in self.before[name] if self.graph.nodes[w].weight[: slots.stop].any()]
+                feeding[name] = [w for w in self.before[name] if self.nodes[w].weight[: slots.stop].any()]
             else:
                 kinds[name] = {Signal.VALUES}
         changed = True
@@ -159,14 +214,12 @@ class Topology:
     def _input_signal(self, name: str, node: nir.Input) -> Signal:
         if node.metadata.get(dialect.OP) == dialect.CLOCK:
             return Signal.CLOCK
+        if self._input is not None:
+            return self._input
         stated = node.metadata.get(dialect.SIGNAL, Signal.VALUES.value)
         if stated not in (Signal.VALUES.value, Signal.SPIKES.value):
             raise GraphError(f"{name}: metadata {dialect.SIGNAL} must be values or spikes, not {stated!r}")
         return Signal(stated)
-
-
-def _width(types: dict[str, np.ndarray]) -> int:
-    return int(np.prod(next(iter(types.values()))))
 
 
 def _is_wire(node: nir.NIRNode) -> bool:

@@ -13,10 +13,68 @@ from pathlib import Path
 from spikescr.errors import SpikescrError
 
 DEFAULT_RUN = Path("runs/latest")
+DEFAULT_JOB = Path("runs/curriculum")
+RECORD = "curriculum.json"
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class _Folder:
+    path: Path
+
+    def create(self) -> None:
+        """Makes the folder where it is not there yet.
+
+        Raises:
+            SpikescrError: it cannot be made; the message says why.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SpikescrError(f"{self.path} cannot be made a run folder: {error.strerror}") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other commands out of this folder, which must exist, while one writes to it.
+
+        Raises:
+            SpikescrError: another command is at work in it.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SpikescrError(
+                    f"{self.path}: another spikescr command is at work here; wait for it or choose another --run"
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+
+@dataclass(frozen=True)
+class JobFolder(_Folder):
+    """A folder of a curriculum: a run folder for each stage, and a record of what is done."""
+
+    path: Path = DEFAULT_JOB
+
+    @property
+    def record(self) -> Path:
+        """What the job is and which stages are done, JSON."""
+        return self.path / RECORD
+
+    def stage(self, steps: int) -> RunFolder:
+        """The run folder of the stage with so many steps per second."""
+        return RunFolder(self.path / f"stage-{steps:03d}")
+
+    @property
+    def command(self) -> str:
+        """The command that makes its content."""
+        return "spikescr distill" + ("" if self.path == DEFAULT_JOB else f" --run {self.path}")
+
+
+@dataclass(frozen=True)
+class RunFolder(_Folder):
     """A folder of one training run and of what is derived from it.
 
     config.json      train     the training's configuration
@@ -27,6 +85,9 @@ class RunFolder:
     model.nir        export    the graph
     simulation/      simulate  what an execution of the graph gave
     verify.json      verify    comparison of spikes
+    evaluation/      evaluate  accuracy, confusion, confidence on a split
+
+    Of a curriculum's stage, `distill` makes what `train` makes otherwise.
     """
 
     path: Path = DEFAULT_RUN
@@ -72,6 +133,11 @@ class RunFolder:
         return self.simulation / "audit.npz"
 
     @property
+    def evaluation(self) -> Path:
+        """Folder of what `evaluate` writes."""
+        return self.path / "evaluation"
+
+    @property
     def verification(self) -> Path:
         """What `verify` writes, JSON."""
         return self.path / "verify.json"
@@ -86,8 +152,11 @@ class RunFolder:
             self.graph: "export --to nir",
             self.simulation: "simulate",
             self.verification: "verify",
+            self.evaluation: "evaluate",
         }
         command = commands[self.simulation if self.simulation in path.parents else path]
+        if command == "train" and (self.path.parent / RECORD).exists():
+            return JobFolder(self.path.parent).command
         return f"spikescr {command}" + ("" if self.path == DEFAULT_RUN else f" --run {self.path}")
 
     def require(self, path: Path) -> Path:
@@ -100,39 +169,11 @@ class RunFolder:
             raise SpikescrError(f"{path} does not exist; make it with: {self.make_command(path)}")
         return path
 
-    def create(self) -> None:
-        """Makes the folder where it is not there yet.
-
-        Raises:
-            SpikescrError: it cannot be made; the message says why.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SpikescrError(f"{self.path} cannot be made a run folder: {error.strerror}") from error
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other commands out of this folder, which must exist, while one writes to it.
-
-        Raises:
-            SpikescrError: another command is at work in it.
-        """
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise SpikescrError(
-                    f"{self.path}: another spikescr command is at work here; wait for it or choose another --run"
-                ) from error
-            yield
-        finally:
-            os.close(handle)
-
     def discard_derived(self) -> None:
         """Removes what was made from the checkpoint, so that nothing of an old network stands beside a new one."""
         self.graph.unlink(missing_ok=True)
+        if self.evaluation.exists():
+            shutil.rmtree(self.evaluation)
         self.discard_results()
 
     def discard_results(self) -> None:

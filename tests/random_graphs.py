@@ -1,4 +1,4 @@
-"""Random valid NIR graphs: every node type, sums, taps, delays, gates, attention, and cycles that something breaks."""
+"""Random valid NIR graphs: every primitive, sums, taps, gates, attention, nesting, cycles that something breaks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spikescr.export.builder import GraphBuilder, Stream
 
-DT = 0.01
+DT = 1 / 128  # so that what an integrate-and-fire neuron takes in, r dt, is exact
 WIDTHS = (1, 2, 4, 6, 8, 11)
 
 
@@ -27,13 +27,25 @@ class RandomGraph:
     """Grows a graph layer by layer; every number is a small multiple of 1/8, so that sums are exact in any order.
 
     Rotary tables hold quarter turns, for the same reason. loose: queries of attention may spike while its clock does
-    not tick, which Programs ignore (NIR interpreter: they read what was written).
+    not tick, which Programs ignore (NIR interpreter: they read what was written). spatial: with
+    convolutions and pools, and with one parameter for all neurons of a node, whose shape only what arrives tells.
     """
 
-    def __init__(self, seed: int, *, steps: int, samples: int, layers: int, cycles: bool, loose: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        steps: int,
+        samples: int,
+        layers: int,
+        cycles: bool,
+        loose: bool = True,
+        spatial: bool = True,
+    ) -> None:
         self.rng = np.random.default_rng(seed)
         self.steps = steps
         self.loose = loose
+        self.spatial = spatial
         self.build = GraphBuilder(DT)
         self.count = 0
         self.extra: list[tuple[str, str]] = []
@@ -52,7 +64,7 @@ class RandomGraph:
         nodes = dict(sorted({**self.build._nodes, **self.nodes}.items()))
         edges = sorted({*self.build._edges, *self.extra})  # a stream joined with itself is itself
         metadata = {"spikescr.dt": DT, "spikescr.steps": steps}
-        self.case = Case(nir.NIRGraph(nodes, edges, metadata=metadata), self.inputs, steps)
+        self.case = Case(nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False), self.inputs, steps)
 
     def choose(self, options: tuple) -> int:
         return options[self.rng.integers(len(options))]
@@ -167,9 +179,9 @@ class RandomGraph:
             self.name("gate"), self.build.delayed(value, latency), self.build.delayed(gating, latency)
         )
 
-    def layer(self) -> None:
+    def layer(self) -> None:  # noqa: PLR0912
         x, signal = self.pick()
-        match int(self.rng.integers(8)):
+        match int(self.rng.integers(15)):
             case 0:
                 self.streams.append((self.spiking(x, self.choose(WIDTHS)), "spikes"))
             case 1:
@@ -183,9 +195,127 @@ class RandomGraph:
             case 5:
                 self.streams.append((self.neuron(self.gate()), "spikes"))
             case 6:
+                self.streams.append((self.any_neuron(self.affine(x, self.choose(WIDTHS))), "spikes"))
+            case 7:
+                self.streams.append((self.any_neuron(self.pick()[0]), "spikes"))
+            case 8:
+                self.streams.append((self.integrator(x), "values"))
+            case 9:
+                self.streams.append((self.after("skew", nir.Delay(self.rng.integers(0, 4, x.width) * DT), x), signal))
+            case 10:
+                self.streams.append((self.nested(x), "spikes"))
+            case 11 | 12 if self.spatial:
+                self.streams.append(self.image(x))
+            case 13:
                 self.streams.append(self.positioned(x))
             case _:
                 self.streams.append((self.linear(x, self.choose(WIDTHS)), "values"))
+
+    def after(self, kind: str, node: nir.NIRNode, x: Stream, width: int | None = None) -> Stream:
+        """A node of standard NIR that a stream leads into."""
+        name = self.name(kind)
+        self.nodes[name] = node
+        self.extra += [(source, name) for source in x.sources]
+        return Stream((name,), x.width if width is None else width, x.latency)
+
+    def affine(self, x: Stream, width: int) -> Stream:
+        return self.after("affine", nir.Affine(self.numbers(width, x.width), self.numbers(width)), x, width)
+
+    def tau(self, *shape: int) -> np.ndarray:
+        return DT * np.exp2(self.rng.integers(0, 3, shape))
+
+    def any_neuron(self, x: Stream) -> Stream:
+        """A neuron of any type that fires, with a hard or a soft reset, parameters of its own or one for all."""
+        shape = (x.width,) if self.rng.random() < 0.7 or not self.spatial else (1,)
+        soft = self.rng.random() < 0.4
+        metadata = {"reset_mechanism": "subtract"} if soft else {}
+        r, threshold = self.rng.integers(1, 5, shape) / 2, self.rng.integers(1, 9, shape) / 8
+        reset = np.zeros(shape) if soft else self.rng.integers(-4, 3, shape) / 8
+        leak = self.rng.integers(-1, 2, shape) / 8
+        kind = self.choose(("if", "lif", "cubalif", "threshold"))
+        node = {
+            "if": lambda: nir.IF(r / DT, threshold, reset, metadata=metadata),
+            "lif": lambda: nir.LIF(self.tau(*shape), r, leak, threshold, reset, metadata=metadata),
+            "cubalif": lambda: nir.CubaLIF(
+                self.tau(*shape), self.tau(*shape), r, leak, threshold, reset, w_in=self.choose((1.0, 2.0, -0.5)),
+                metadata=metadata,
+            ),
+            "threshold": lambda: nir.Threshold(threshold),
+        }[kind]()  # fmt: skip
+        return self.after(kind, node, x)
+
+    def integrator(self, x: Stream) -> Stream:
+        """A neuron of any type that does not fire."""
+        n = x.width
+        r, leak = self.numbers(n), self.rng.integers(-1, 2, n) / 4
+        cuba = nir.CubaLI(self.tau(n), self.tau(n), r, leak, w_in=self.numbers(n))
+        node = self.choose((nir.I(r / DT), nir.LI(self.tau(n), r, leak), cuba))
+        return self.after("sum", node, x)
+
+    def nested(self, x: Stream) -> Stream:
+        """Neurons behind a synapse of their own, in a graph of their own that states the reset."""
+        n = x.width
+        one = np.ones(n)
+        inner = {
+            "input": nir.Input(np.array([n])),
+            "weight": nir.Affine(self.numbers(n, n), self.numbers(n)),
+            "lif": nir.LIF(2 * DT * one, 2 * one, 0 * one, one, 0 * one),
+            "output": nir.Output(np.array([n])),
+        }
+        edges = [("input", "weight"), ("weight", "lif"), ("lif", "output")]
+        if self.rng.random() < 0.5:
+            edges.append(("input", "lif"))
+        metadata = {"reset_mechanism": "subtract"} if self.rng.random() < 0.5 else {}
+        return self.after("nest", nir.NIRGraph(inner, edges, metadata=metadata), x)
+
+    def image(self, x: Stream) -> tuple[Stream, str]:
+        """A convolution in one or two dimensions or a pool, on spikes or values, then neurons or not."""
+        channels, rows, columns = self.choose((1, 2, 4)), self.choose((2, 3)), self.choose((2, 3, 4))
+        width = channels * rows * columns
+        spikes = self.rng.random() < 0.6
+        x = self.spiking(x, width) if spikes else self.linear(x, width)
+        shaped = nir.Delay(np.zeros((channels, rows, columns)))
+        if self.rng.random() < 0.3:
+            weight = self.numbers(3, channels * rows, self.choose((1, 2)))
+            padding = self.choose((0, 1, "same", "valid"))
+            stride = 1 if padding == "same" else self.choose((1, 2))
+            kernel = nir.Conv1d(columns, weight, stride, padding, 1, 1, self.numbers(3))
+            out = self.after("conv1d", kernel, x, 3 * self.places(columns, weight.shape[2], stride, padding, 1))
+            return self.any_neuron(out), "spikes"
+        x = self.after("image", shaped, x)
+        if self.rng.random() < 0.4:
+            kernel_size, stride, padding = (np.array([a, self.choose((1, 2))]) for a in (self.choose((1, 2)), 1, 1))
+            padding = np.minimum(padding, kernel_size) * self.choose((0, 1))
+            size = [
+                self.places(n, int(k), int(s), int(p), 1)
+                for n, k, s, p in zip((rows, columns), kernel_size, stride, padding, strict=True)
+            ]
+            pool = self.choose((nir.SumPool2d, nir.AvgPool2d))
+            out = self.after("pool", pool(kernel_size, stride, padding), x, channels * size[0] * size[1])
+            return out, "spikes" if spikes and pool is nir.SumPool2d else "values"
+        groups = self.choose((1, channels))
+        weight = self.numbers(2 * groups, channels // groups, 2, self.choose((1, 2)))
+        padding = self.choose((0, (1, 0), (0, 2), "same", "valid"))
+        stride = (1, 1) if padding == "same" else (self.choose((1, 2)), 1)
+        dilation = (1, self.choose((1, 2)) if columns > 2 else 1)
+        bias = self.numbers(2 * groups) if self.rng.random() < 0.5 else np.zeros(2 * groups)
+        node = nir.Conv2d((rows, columns), weight, stride, padding, dilation, groups, bias)
+        pads = padding if isinstance(padding, (str, tuple)) else (padding, padding)
+        size = [
+            self.places(n, weight.shape[2 + a], stride[a], pads if isinstance(pads, str) else pads[a], dilation[a])
+            for a, n in enumerate((rows, columns))
+        ]
+        out = self.after("conv2d", node, x, 2 * groups * size[0] * size[1])
+        if self.rng.random() < 0.5:
+            out = self.after("flat", nir.Flatten({"input": np.array([2 * groups, *size])}, 0), out)
+        return (self.any_neuron(out), "spikes") if self.rng.random() < 0.7 else (out, "values")
+
+    def places(self, n: int, kernel: int, stride: int, padding: int | str, dilation: int) -> int:
+        """Outputs of a convolution along one axis."""
+        if padding == "same":
+            return n
+        edge = 0 if padding == "valid" else int(padding)
+        return (n + 2 * edge - dilation * (kernel - 1) - 1) // stride + 1
 
     def cycle(self) -> None:
         """One or two loops: neurons that feed themselves or each other, at once or through a delay."""
@@ -197,15 +327,24 @@ class RandomGraph:
             lif = {"tau": np.full(width, 2 * DT), "r": np.full(width, 2.0), "v_leak": np.zeros(width)}
             lif |= {"v_threshold": np.full(width, 0.875), "v_reset": np.zeros(width)}
             forward = self.name("forward")
+            soft = {"metadata": {"reset_mechanism": "subtract"}} if self.rng.random() < 0.3 else {}
+            leaky = {key: lif[key] for key in ("tau", "r", "v_leak")}
+            cuba = {"tau_syn": lif["tau"], "tau_mem": lif["tau"], **{k: lif[k] for k in lif if k != "tau"}}
+            returning = second if self.rng.random() < 0.5 else first
+            # One that does not fire only where spikes go round: real numbers would get longer at each turn.
+            kinds = (nir.LIF(**lif), nir.CubaLIF(**cuba), nir.LI(**leaky) if returning == second else nir.LIF(**lif))
             self.nodes |= {
-                first: nir.LIF(**lif),
+                first: self.choose(kinds),
                 forward: nir.Linear(self.numbers(width, width)),
-                second: nir.LIF(**lif),
-                back: nir.Linear(self.numbers(width, width) / 2),
+                second: nir.LIF(**lif, **soft),
+                back: self.choose((nir.Linear, nir.Linear, lambda w: nir.Affine(w, w[0])))(
+                    self.numbers(width, width) / 2
+                ),
             }
+            if self.rng.random() < 0.3:
+                self.extra.append((second, second))
             self.extra += [(source, first) for source in current.sources]
             self.extra += [(first, forward), (forward, second)]
-            returning = second if self.rng.random() < 0.5 else first
             if self.rng.random() < 0.5:
                 delay = self.name("delay")
                 self.nodes[delay] = nir.Delay(np.full(width, DT * self.choose((1, 2, 3))))
@@ -217,8 +356,8 @@ class RandomGraph:
 
 
 @st.composite
-def cases(draw: st.DrawFn, *, cycles: bool = False, loose: bool = True) -> Case:
-    """A random graph with inputs."""
+def cases(draw: st.DrawFn, *, cycles: bool = False, loose: bool = True, spatial: bool = True) -> Case:
+    """A random graph with inputs; spatial: see RandomGraph."""
     return RandomGraph(
         draw(st.integers(0, 2**32 - 1)),
         steps=draw(st.integers(1, 9)),
@@ -226,4 +365,5 @@ def cases(draw: st.DrawFn, *, cycles: bool = False, loose: bool = True) -> Case:
         layers=draw(st.integers(1, 6)),
         cycles=cycles,
         loose=loose,
+        spatial=spatial,
     ).case

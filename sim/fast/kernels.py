@@ -81,11 +81,19 @@ def ticks_at(lo, hi, base, ptr, b, n):
 
 
 @njit(**KERNEL)
+def subtract(v, before, threshold, flags):
+    """A soft reset: v = before - threshold where a neuron fired; threshold (N,) or (1,)."""
+    for j in range(len(v)):
+        if flags[j]:
+            v[j] = before[j] - threshold[j if len(threshold) > 1 else 0]
+
+
+@njit(**KERNEL)
 def update(v, current, bias, ticks, lif, flags):
     """One step of all neurons: `current` becomes v before the reset; returns whether a membrane is not finite."""
     bad = False
     if lif.shape[1] == 1:
-        decay, gain, drive, threshold, reset = lif[0, 0], lif[1, 0], lif[2, 0], lif[3, 0], lif[4, 0]
+        decay, gain, drive, threshold, reset = lif[0, 0], lif[1, 0], lif[2, 0], lif[3, 0], lif[-1, 0]
         for j in range(len(v)):
             u = v[j] * decay + gain * (current[j] + ticks * bias[j]) + drive
             fired = u > threshold
@@ -94,13 +102,16 @@ def update(v, current, bias, ticks, lif, flags):
             v[j] = reset if fired else u
             bad |= u - u != 0
     else:
+        last = np.uint64(len(lif) - 1)
         for j in range(len(v)):
             u = v[j] * lif[0, j] + lif[1, j] * (current[j] + ticks * bias[j]) + lif[2, j]
             fired = u > lif[3, j]
             flags[j] = fired
             current[j] = u
-            v[j] = lif[4, j] if fired else u
+            v[j] = lif[last, j] if fired else u
             bad |= u - u != 0
+    if len(lif) == 4:
+        subtract(v, current, lif[3], flags)
     return bad
 
 
@@ -133,8 +144,8 @@ def layer(  # noqa: PLR0912
     else; idx with 8 entries to spare. fired: counts (P, B) to fill. dense: products already taken, (rows, taps * N),
     that with tap k in columns k N to (k + 1) N. events: an event list, for which rows of weight (taps * in, N) are
     added. bias: (N,), zeros where there is none. gated: the current passes only while the clock ticks. lif: decay,
-    gain, drive, threshold, reset: (5, N), or (5, 1) where all neurons share them. spikes, membranes: (P, B, N) to fill,
-    or of size 0.
+    gain, drive, threshold, reset: (5, N), or (5, 1) where all neurons share them; no row of resets where they are
+    soft. spikes, membranes: (P, B, N) to fill, or of size 0.
 
     Returns:
         (sample, step) of a membrane that is not finite, or (-1, -1).

@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from spikescr.sim.program import Attention, Gate, IntArray, Neuron, Operation, Program, Rotary, Signal, Synapse
+from spikescr.sim.program import (
+    Attention,
+    Convolution,
+    Gate,
+    IntArray,
+    Integrator,
+    Neuron,
+    Operation,
+    Program,
+    Rotary,
+    Signal,
+    Synapse,
+)
 from spikescr.sim.recording import KINDS
 
 KIND = {name: row for row, name in enumerate(KINDS)}
@@ -33,6 +45,21 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """A convolution's numbers as `convolution.convolve` wants them.
+
+    weight: (in channels, rows, columns, out channels of the group). bias: (out channels,), zeros where there is none.
+    shapes: of input and output (2, 3). walk: stride, padding, dilation (3, 2). fan_out: (in width,).
+    """
+
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+    shapes: IntArray
+    walk: IntArray
+    fan_out: IntArray
+
+
+@dataclass(frozen=True)
 class Drive:
     """What feeds a neuron and runs with it: a synapse, and the gate of the synapse's own clock if there is one."""
 
@@ -44,7 +71,8 @@ class Plan:
     """A Program prepared for whole windows.
 
     drives: neuron -> what runs with it. absorbed: operations that do. weights: synapse -> Weights. lif: neuron ->
-    (5, N) or (5, 1). quiet: neurons that cannot fire but in the steps in which something arrives. counted: (operation,
+    (5, N) or (5, 1), 4 rows where the reset is soft. kernels: convolution -> Kernel. sums: integrator -> decay, gain,
+    drive (3, N). quiet: neurons that cannot fire but in the steps in which something arrives. counted: (operation,
     kind) of all counts that a run may set.
     """
 
@@ -66,6 +94,8 @@ class Plan:
         self.absorbed |= {n.x.sources[0] for n in program.of_type(Neuron) if n.name in self.drives}
         self.weights = {s.name: self._weights(s) for s in program.of_type(Synapse)}
         self.lif = {n.name: self._lif(n) for n in program.of_type(Neuron)}
+        self.kernels = {c.name: self._kernel(c) for c in program.of_type(Convolution)}
+        self.sums = {i.name: self._array(np.stack([i.decay, i.gain, i.drive])) for i in program.of_type(Integrator)}
         self.counted = [(row, kind) for row, o in enumerate(program.operations) for kind in _kinds(o)]
         self.quiet = {n.name for n in program.of_type(Neuron) if _is_quiet(n)}
 
@@ -106,12 +136,23 @@ class Plan:
         threshold = np.asarray(neuron.threshold).astype(self.dtype)
         # v > threshold in float64; a threshold that is rounded up would swallow the spikes of v between the two.
         threshold = np.where(threshold > neuron.threshold, np.nextafter(threshold, self.dtype.type(-np.inf)), threshold)
-        stacked = np.stack(
-            [np.broadcast_to(p, (neuron.width,)) for p in (neuron.decay, neuron.gain, neuron.drive)]
-            + [threshold, np.broadcast_to(neuron.v_reset, (neuron.width,))]
-        )
+        parameters = [neuron.decay, neuron.gain, neuron.drive, threshold, *([] if neuron.soft else [neuron.v_reset])]
+        stacked = np.stack([np.broadcast_to(parameter, (neuron.width,)) for parameter in parameters])
         same = (stacked == stacked[:, :1]).all()
         return self._array(stacked[:, :1] if same else stacked)
+
+    def _kernel(self, convolution: Convolution) -> Kernel:
+        out, inside, *places = convolution.weight.shape
+        each = out // convolution.groups
+        weight = convolution.weight.reshape(convolution.groups, each, inside, *places)
+        bias = np.zeros(out) if convolution.bias is None else convolution.bias
+        return Kernel(
+            self._array(weight.transpose(0, 2, 3, 4, 1).reshape(convolution.in_shape[0], *places, each)),
+            self._array(bias),
+            np.array([convolution.in_shape, convolution.out_shape], np.int64),
+            np.array([convolution.stride, convolution.padding, convolution.dilation], np.int64),
+            convolution.fan_out,
+        )
 
     def _array(self, values: NDArray[Any]) -> NDArray[Any]:
         """A copy of its own: every kernel is compiled for contiguous, writable arrays alone."""
@@ -124,8 +165,12 @@ def _kinds(operation: Operation) -> list[int]:
     match operation:
         case Synapse():
             names = ("spikes", "ac", "mac", "discarded", "bias", *_TALLIED, "synops_discarded")
+        case Convolution():
+            names = ("spikes", "ac", "mac", "bias", *_TALLIED)
         case Neuron():
             names = ("fired", "neuron")
+        case Integrator():
+            names = ("neuron",)
         case Rotary():
             names = ("spikes", "ac", "mac", *_TALLIED)
         case Attention():
@@ -138,7 +183,8 @@ def _kinds(operation: Operation) -> list[int]:
 def _is_quiet(neuron: Neuron) -> bool:
     """Whether nothing arriving means no spike, whatever came before: v then only moves towards 0 from below."""
     return bool(
-        np.all(neuron.decay >= 0)
+        not neuron.soft
+        and np.all(neuron.decay >= 0)
         and np.all(neuron.decay <= 1)
         and np.all(neuron.drive == 0)
         and np.all(neuron.threshold >= 0)

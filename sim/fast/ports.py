@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spikescr.sim.fast import routing
 from spikescr.sim.fast.memory import Buffers
 from spikescr.sim.fast.signals import NO_INTS, Events, Geometry, Rows, Values
-from spikescr.sim.program import IntArray, Port, Signal
+from spikescr.sim.program import IntArray, Port, Signal, Synapse
 
 NO_PLACES: NDArray[np.int32] = np.empty(0, np.int32)
 
@@ -47,9 +47,12 @@ class Ports:
 
     def _join_events(self, port: Port, unique: bool) -> Events:
         name = "+".join(port.sources)
-        if unique and len(port.sources) > 1:
-            return self._listed(f"{name} unique", self._values(port, np.dtype(np.float64)))
         parts = [self.signals[source] for source in port.sources]
+        # A sum that was delayed is listed anew for everybody: its rows may be cut off, those of the new list are not,
+        # and counts take rows from the one and channels from the other.
+        delayed_sum = len(parts) == 1 and isinstance(parts[0], Events) and not parts[0].unique
+        if delayed_sum or (unique and len(parts) > 1):
+            return self._listed(f"{name} unique", self._values(port, np.dtype(np.float64)))
         total: Events | None = None
         for i, part in enumerate(parts):
             events = part if isinstance(part, Events) else self._listed(f"{port.sources[i]} list", part)
@@ -118,3 +121,10 @@ class Ports:
             return rows, (*rows.arrays, np.zeros(1, np.int64))
         events = self._events(port)
         return events.rows, events.clock
+
+    def _bias_clock(self, synapse: Synapse) -> tuple[Rows, tuple[IntArray, ...]]:
+        """The clock of a synapse; one that ticks at every step where the bias has none."""
+        if synapse.clock is None and synapse.bias is not None:
+            rows = self.geometry.all
+            return rows, (*rows.arrays, np.arange(rows.count + 1))
+        return self._clock(synapse.clock)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
-from spikescr.sim.fast.plan import KIND, Plan
+from spikescr.sim.fast.plan import KIND
+from spikescr.sim.fast.steps import Array, Step, Steps, check_finite, events, read, tally
 from spikescr.sim.program import (
     Attention,
+    ChannelDelay,
+    Convolution,
     DelayLine,
     FloatArray,
     Gate,
     IntArray,
+    Integrator,
     Neuron,
     Operation,
     Port,
     Position,
-    Program,
     Rotary,
     Select,
     Signal,
@@ -28,32 +29,14 @@ from spikescr.sim.program import (
     Source,
     Synapse,
 )
-from spikescr.sim.recording import KINDS, Ledger, Recording
+from spikescr.sim.recording import Recording
 
-Array = NDArray[Any]
-Step = Callable[[int], Array]
 TALLIED = [KIND["entries"], KIND["graded"]]
 SYNOPS = [KIND["synops"], KIND["synops_graded"]]
 
 
-class Stepwise:
-    """One batch in evaluation; `outputs` holds what every operation put out in the step that runs, (B, N)."""
-
-    def __init__(self, plan: Plan, samples: int, *, spikes: bool, membranes: bool) -> None:
-        self.plan = plan
-        self.program: Program = plan.program
-        self.dtype = plan.dtype
-        self.samples = samples
-        names = tuple(o.name for o in self.program.operations)
-        self.ledger = Ledger(names, np.zeros((len(names), len(KINDS), self.program.period, samples), np.int64))
-        self.counts = dict(zip(names, self.ledger.table, strict=True))
-        self.now: dict[str, Array] = {}
-        self.valid: IntArray = np.full(samples, self.program.steps)
-        self.spikes = {o.name: self._record(o, np.bool_) for o in self.program.of_type(Neuron)} if spikes else {}
-        self.membranes = (
-            {o.name: self._record(o, np.float64) for o in self.program.of_type(Neuron)} if membranes else {}
-        )
-        self.sinks = {o.name: self._record(o, np.float64) for o in self.program.of_type(Sink)}
+class Stepwise(Steps):
+    """A batch, step by step, every operation in the order of the Program."""
 
     def run(self, inputs: Mapping[str, FloatArray]) -> Recording:
         """Everything over the period; inputs: source -> (T, B, N)."""
@@ -61,30 +44,18 @@ class Stepwise:
             if source.signal is Signal.CLOCK:
                 self.valid = np.count_nonzero(inputs[source.name][..., 0], axis=0)
         steps = {o.name: self._operation(o, inputs) for o in self.program.operations}
-        before = [line for line in self.program.of_type(DelayLine) if line.delay]
-        lines = {line.name: self._zeros(line.width, depth=line.delay) for line in before}
+        delays = [o for o in self.program.operations if isinstance(o, (DelayLine, ChannelDelay))]
+        before = [line for line in delays if np.min(line.delay) >= 1]
+        lines = {line.name: self._zeros(line.width, depth=int(np.max(line.delay)) + 1) for line in before}
         for n in range(self.program.period):
             for line in before:
-                self.now[line.name] = lines[line.name][n % line.delay].copy()
+                self.now[line.name] = read(lines[line.name], n, line)
             for name, step in steps.items():
                 if name not in lines:
                     self.now[name] = step(n)
             for line in before:
-                lines[line.name][n % line.delay] = self._port(line.x)
+                lines[line.name][n % len(lines[line.name])] = self._port(line.x)
         return Recording(self.spikes, self.membranes, self.sinks, self.ledger)
-
-    def _record(self, operation: Operation, dtype: Any) -> Array:
-        return np.zeros((self.program.period, self.samples, operation.width), dtype)
-
-    def _zeros(self, *shape: int, depth: int | None = None) -> Array:
-        return np.zeros((self.samples, *shape) if depth is None else (depth, self.samples, *shape), self.dtype)
-
-    def _port(self, port: Port) -> Array:
-        first, *others = port.sources
-        total = self.now[first]
-        for name in others:
-            total = total + self.now[name]
-        return total
 
     def _ticks(self, port: Port) -> IntArray:
         return self._port(port)[:, 0].astype(np.int64)
@@ -97,6 +68,8 @@ class Stepwise:
                 return self._synapse(operation)
             case DelayLine():
                 return lambda n: self._port(operation.x)
+            case ChannelDelay() | Convolution() | Integrator():
+                return self._standard(operation)
             case Neuron():
                 return self._neuron(operation)
             case Gate():
@@ -136,9 +109,9 @@ class Stepwise:
 
         def step(n: int) -> Array:
             x = history[n % depth] = self._port(synapse.x)
-            counts[KIND["spikes"], n] = _events(x, synapse.x.signal)
+            counts[KIND["spikes"], n] = events(x, synapse.x.signal)
             if synapse.x.signal is not Signal.CLOCK:
-                counts[TALLIED, n] = _tally(x)
+                counts[TALLIED, n] = tally(x)
             live = x != 0
             each = np.stack([live if synapse.x.signal is Signal.VALUES else x, live, live & (x != 1)])
             reached[n % depth] = each.astype(np.int64) @ synapse.fan_outs.T
@@ -158,32 +131,28 @@ class Stepwise:
                     counts[KIND["synops_discarded"], n] = np.where(ticks == 0, counts[KIND["synops"], n], 0)
                     if synapse.x.signal is Signal.SPIKES:
                         counts[KIND["discarded"], n] = np.where(ticks == 0, counts[kind, n], 0)
+            elif synapse.bias is not None:
+                y += weights.bias
+                counts[KIND["bias"], n] += synapse.width
             return y
 
         return step
 
     def _neuron(self, neuron: Neuron) -> Step:
         counts, v = self.counts[neuron.name], self._zeros(neuron.width)
-        decay, gain, drive, threshold, reset = self.plan.lif[neuron.name]
-        first = neuron.latency
+        decay, gain, drive, threshold, *reset = self.plan.lif[neuron.name]
 
         def step(n: int) -> Array:
             u = v * decay + gain * self._port(neuron.x) + drive
-            if not np.isfinite(u).all():
-                sample, channel = np.argwhere(~np.isfinite(u))[0]
-                raise BackendError(
-                    f"fast: {neuron.name} at step {n}: membrane of channel {channel}, sample {sample} is"
-                    f" {u[sample, channel]}"
-                )
+            check_finite(u, neuron.name, n)
             fired = u > threshold
-            v[:] = np.where(fired, reset, u)
+            v[:] = np.where(fired, u - threshold if neuron.soft else reset[0], u)
             if neuron.name in self.membranes:
                 self.membranes[neuron.name][n] = u
             if neuron.name in self.spikes:
                 self.spikes[neuron.name][n] = fired
             counts[KIND["fired"], n] = fired.sum(axis=1)
-            inside = True if first is None else (first <= n) & (n < first + self.valid)
-            counts[KIND["neuron"], n] = np.where(inside, neuron.width, 0)
+            self._count_updates(neuron, n)
             return fired.astype(self.dtype)
 
         return step
@@ -218,10 +187,10 @@ class Stepwise:
             y[ticking, 0::2] = even * cos - odd * sin
             y[ticking, 1::2] = even * sin + odd * cos
             position[ticking] += 1
-            counts[KIND["spikes"], n] = _events(x, rotary.x.signal)
+            counts[KIND["spikes"], n] = events(x, rotary.x.signal)
             kind = KIND["mac" if rotary.x.signal is Signal.VALUES else "ac"]
             counts[kind, n] = 2 * counts[KIND["spikes"], n]
-            counts[TALLIED, n] = _tally(x)
+            counts[TALLIED, n] = tally(x)
             counts[SYNOPS, n] = 2 * counts[TALLIED, n]
             return y
 
@@ -253,7 +222,7 @@ class Stepwise:
         def step(n: int) -> Array:
             q, k, v = (self._port(port) for port in (attention.q, attention.k, attention.v))
             ticks = self._ticks(attention.clock) != 0
-            counts[KIND["spikes"], n] = sum(_events(x, Signal.SPIKES) for x in (q, k, v))
+            counts[KIND["spikes"], n] = sum(events(x, Signal.SPIKES) for x in (q, k, v))
             q, k, v = (np.where(ticks[:, None], x, 0).reshape(-1, heads, depth) for x in (q, k, v))
             past, read = queries[n % window].copy(), ticked[n % window].copy()
             queries[n % window], ticked[n % window] = q, ticks
@@ -269,16 +238,3 @@ class Stepwise:
             return y.reshape(self.samples, attention.width)
 
         return step
-
-
-def _tally(x: Array) -> tuple[IntArray, IntArray]:
-    """Non-zero entries of each sample of x (B, N), and those of them that are not 1."""
-    live = x != 0
-    return np.count_nonzero(live, axis=1), np.count_nonzero(live & (x != 1), axis=1)
-
-
-def _events(x: Array, signal: Signal) -> IntArray:
-    """Events of each sample: the sum of x (B, N), an integer n being n events; non-zero entries of VALUES."""
-    if signal is Signal.VALUES:
-        return np.count_nonzero(x, axis=1)
-    return x.sum(axis=1).astype(np.int64)

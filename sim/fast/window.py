@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
 from spikescr.sim.fast import kernels, operations, position, routing
-from spikescr.sim.fast.memory import Buffers
-from spikescr.sim.fast.plan import KIND, Plan, Weights
-from spikescr.sim.fast.ports import NO_PLACES, Ports
-from spikescr.sim.fast.signals import NO_INTS, Events, Geometry, Rows, Values
+from spikescr.sim.fast.evaluation import NO_MEMBRANES, Evaluation
+from spikescr.sim.fast.plan import KIND, Weights
+from spikescr.sim.fast.ports import NO_PLACES
+from spikescr.sim.fast.signals import NO_INTS, Events, Rows, Values
 from spikescr.sim.program import (
     Attention,
+    ChannelDelay,
+    Convolution,
     DelayLine,
     FloatArray,
     Gate,
     IntArray,
+    Integrator,
     Neuron,
     Operation,
     Position,
@@ -30,12 +33,11 @@ from spikescr.sim.program import (
     Source,
     Synapse,
 )
-from spikescr.sim.recording import Ledger, Recording
+from spikescr.sim.recording import Recording
 
 NO_COUNTS: IntArray = np.empty((0, 0), np.int64)
 NO_TALLY: IntArray = np.empty((0, 2), np.int64)
 NO_SPIKES: NDArray[np.bool_] = np.empty((0, 0, 0), np.bool_)
-NO_MEMBRANES: FloatArray = np.empty((0, 0, 0))
 # From this share of events to (rows x inputs) on, a dense product is faster than adding a row of weights per event.
 # Time of events over time of the product, 1600 rows, one core of an EPYC (AVX-512, 1 MB of L2), for 128 x 128,
 # 256 x 256, 256 x 1024 and 1024 x 256 synapses in float64: at 0.1 0.38, 0.35, 0.28, 0.23; at 0.3 0.67, 0.58, 0.76,
@@ -44,24 +46,8 @@ NO_MEMBRANES: FloatArray = np.empty((0, 0, 0))
 DENSE_FROM = {np.dtype(np.float64): 0.45, np.dtype(np.float32): 0.4}
 
 
-class Window(Ports):
-    """One batch in evaluation; table: zeros (operations, kinds, P, B), filled with the counts."""
-
-    def __init__(self, plan: Plan, buffers: Buffers, table: IntArray, *, spikes: bool, membranes: bool) -> None:
-        self.plan = plan
-        self.program = plan.program
-        samples = table.shape[-1]
-        super().__init__(plan.dtype, buffers, Geometry(samples, self.program.period))
-        self.shape = (self.program.period, samples)
-        self.record_spikes = spikes
-        self.record_membranes = membranes
-        self.spikes: dict[str, NDArray[np.bool_]] = {}
-        self.membranes: dict[str, FloatArray] = {}
-        self.outputs: dict[str, FloatArray] = {}
-        names = tuple(o.name for o in self.program.operations)
-        self.ledger = Ledger(names, table)
-        self.counts = dict(zip(names, self.ledger.table, strict=True))
-        self.valid: IntArray = np.full(samples, self.program.steps)
+class Window(Evaluation):
+    """A batch, operation by operation, in the order of the Program."""
 
     def run(self, inputs: Mapping[str, FloatArray]) -> Recording:
         """Everything over the period; inputs: source -> (T, B, N)."""
@@ -80,6 +66,8 @@ class Window(Ports):
                 self._synapse(operation)
             case DelayLine():
                 self._delay(operation)
+            case ChannelDelay() | Convolution() | Integrator():
+                self._standard(operation)
             case Gate():
                 self._gate(operation)
             case Rotary():
@@ -123,7 +111,7 @@ class Window(Ports):
             events = self._events(synapse.x)
             rows, cum = events.rows, events.cum
         kind = {Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[signal]
-        _, clock = self._clock(synapse.clock)
+        _, clock = self._bias_clock(synapse)
         tally = NO_TALLY if signal is Signal.CLOCK else self._tally(synapse.x)
         operations.count_synapse(
             counts, KIND[kind], rows.arrays, cum, tally, weights.delays, self._reach(synapse, rows, cum, tally), clock,
@@ -196,7 +184,7 @@ class Window(Ports):
     def _synapse(self, synapse: Synapse) -> None:
         self._count(synapse)
         arguments, parts = self._currents(synapse)
-        clock_rows, clock = self._clock(synapse.clock)
+        clock_rows, clock = self._bias_clock(synapse)
         bias = self.plan.weights[synapse.name].bias
         if synapse.bias is not None:
             parts.append((clock_rows, 0, 0))
@@ -221,7 +209,7 @@ class Window(Ports):
             synapse, gated = drive.synapse, drive.gated
             self._count(synapse)
             arguments, parts = self._currents(synapse)
-            clock_rows, clock = self._clock(synapse.clock)
+            clock_rows, clock = self._bias_clock(synapse)
             bias = self.plan.weights[synapse.name].bias
             if gated:
                 parts = [(clock_rows, 0, 0)]
@@ -244,10 +232,7 @@ class Window(Ports):
         if sample >= 0:
             raise BackendError(f"fast: {name} at step {step}: a membrane of sample {sample} is not finite")
         self.signals[name] = Events(rows, ptr, idx[: int(ptr[-1])], ptr, NO_INTS, unique=True)
-        if neuron.latency is None:
-            counts[KIND["neuron"]] = width
-        else:
-            operations.count_window(counts[KIND["neuron"]], neuron.latency, self.valid, width)
+        self._count_updates(neuron)
 
     def _delay(self, line: DelayLine) -> None:
         signals = [self.signals[source] for source in line.x.sources]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPortVectorDense
+from numpy.typing import NDArray
 
 from spikescr.sim.lava.shared import Slot
 from spikescr.sim.program import FloatArray, IntArray, Operation, Signal
@@ -31,6 +32,13 @@ def tally_by_channel(x: FloatArray, signal: Signal) -> IntArray:
     """Events, non-zero entries and graded entries of every channel of x (B, N), (3, B, N); sums as in the others."""
     live = x != 0
     return np.stack([live if signal is Signal.VALUES else x, live, live & (x != 1)]).astype(np.int64)
+
+
+def check_finite(v: FloatArray) -> None:
+    """Raises FloatingPointError for a membrane (B, N) that is not finite."""
+    if not np.isfinite(v).all():
+        sample, channel = np.argwhere(~np.isfinite(v))[0]
+        raise FloatingPointError(f"membrane of channel {channel}, sample {sample} is {v[sample, channel]}")
 
 
 class StepInPort(PyInPortVectorDense):
@@ -89,3 +97,10 @@ class OperationModel(PyLoihiProcessModel):
     def count(self, kind: str, n: int, amount: IntArray) -> None:
         """Set the count of `kind` at step n, (B,)."""
         self.slot.counts[KINDS.index(kind), n] = amount
+
+    def inside(self, n: int) -> NDArray[np.bool_]:
+        """Whether step n is in each sample's window at this operation's latency, (B,); always where it has none."""
+        first = self.operation.latency
+        if first is None:
+            return np.ones(self.batch, np.bool_)
+        return (first <= n) & (n < first + self.slot.valid)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spikescr.sim import program as ops
 from spikescr.sim.lava import processes
-from spikescr.sim.lava.base import OperationModel, StepInPort, events, tally, tally_by_channel
+from spikescr.sim.lava.base import OperationModel, StepInPort, check_finite, events, tally, tally_by_channel
 from spikescr.sim.program import FloatArray, IntArray, Signal
 
 
@@ -87,6 +87,9 @@ class SynapseModel(OperationModel):
                 counts["synops_discarded"] = np.where(ticks == 0, synops, 0)
                 if kind == "ac":
                     counts["discarded"] = np.where(ticks == 0, cost, 0)
+        elif operation.bias is not None:
+            y += operation.bias
+            counts["bias"] = operation.width + counts.get("bias", np.zeros(self.batch, np.int64))
         self.y.send(y)
         for name, amount in counts.items():
             self.count(name, n, amount)
@@ -158,7 +161,7 @@ class SelectModel(OperationModel):
 @implements(proc=processes.NeuronProcess, protocol=LoihiProtocol)
 @requires(CPU)
 class NeuronModel(OperationModel):
-    """v = v * decay + gain * x + drive;  s = v > threshold;  v = v_reset where s.
+    """v = v * decay + gain * x + drive;  s = v > threshold;  v = v_reset, or v - threshold, where s.
 
     Raises:
         FloatingPointError: a membrane that is not finite; it would be silent from then on and look like a quiet layer.
@@ -175,18 +178,14 @@ class NeuronModel(OperationModel):
     def _step(self, n: int) -> None:
         operation, slot = self.operation, self.slot
         v = self.v * operation.decay + operation.gain * self.x.recv() + operation.drive
-        if not np.isfinite(v).all():
-            sample, channel = np.argwhere(~np.isfinite(v))[0]
-            raise FloatingPointError(f"membrane of channel {channel}, sample {sample} is {v[sample, channel]}")
+        check_finite(v)
         if slot.membrane is not None:
             slot.membrane[n] = v
         fired = v > operation.threshold
         slot.record[n] = fired
-        self.v = np.where(fired, operation.v_reset, v)
+        self.v = np.where(fired, v - operation.threshold if operation.soft else operation.v_reset, v)
         self.count("fired", n, fired.sum(axis=1))
-        first = operation.latency
-        inside = True if first is None else (first <= n) & (n < first + slot.valid)
-        self.count("neuron", n, np.where(inside, operation.width, 0))
+        self.count("neuron", n, np.where(self.inside(n), operation.width, 0))
         self.y.send(fired.astype(np.float64))
 
 

@@ -23,7 +23,7 @@ from lava.magma.runtime.runtime import Runtime
 
 from spikescr.errors import BackendError
 from spikescr.sim import program as ops
-from spikescr.sim.lava import models, processes
+from spikescr.sim.lava import models, processes, spatial
 from spikescr.sim.lava.base import OperationModel
 from spikescr.sim.lava.infrastructure import Infrastructure
 from spikescr.sim.lava.shared import Slot
@@ -33,8 +33,11 @@ MODELS: dict[type[ops.Operation], tuple[type[processes.OperationProcess], type[O
     ops.Sink: (processes.SinkProcess, models.SinkModel),
     ops.Synapse: (processes.SynapseProcess, models.SynapseModel),
     ops.DelayLine: (processes.DelayLineProcess, models.DelayLineModel),
+    ops.ChannelDelay: (processes.ChannelDelayProcess, spatial.ChannelDelayModel),
+    ops.Convolution: (processes.ConvolutionProcess, spatial.ConvolutionModel),
     ops.Select: (processes.SelectProcess, models.SelectModel),
     ops.Neuron: (processes.NeuronProcess, models.NeuronModel),
+    ops.Integrator: (processes.IntegratorProcess, spatial.IntegratorModel),
     ops.Rotary: (processes.RotaryProcess, models.RotaryModel),
     ops.Position: (processes.PositionProcess, models.PositionModel),
     ops.Attention: (processes.AttentionProcess, models.AttentionModel),

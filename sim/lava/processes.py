@@ -52,12 +52,24 @@ class DelayLineProcess(OperationProcess):
     """A DelayLine."""
 
 
+class ChannelDelayProcess(OperationProcess):
+    """A ChannelDelay."""
+
+
+class ConvolutionProcess(OperationProcess):
+    """A Convolution."""
+
+
 class SelectProcess(OperationProcess):
     """A Select."""
 
 
 class NeuronProcess(OperationProcess):
     """A Neuron."""
+
+
+class IntegratorProcess(OperationProcess):
+    """An Integrator."""
 
 
 class RotaryProcess(OperationProcess):

@@ -17,7 +17,12 @@ from spikescr.errors import SpikescrError, UsageError
 COMMANDS = {
     "data": ("spikescr.cli.data", "Fetch the published data sets, check a copy, draw a recording."),
     "train": ("spikescr.cli.train", "Train SpikeSCR on recordings of words."),
+    "distill": (
+        "spikescr.cli.distill",
+        "Train through a curriculum of time scales, each network the next one's teacher.",
+    ),
     "curves": ("spikescr.cli.curves", "Draw the learning curves of runs."),
+    "evaluate": ("spikescr.cli.evaluate", "Accuracy, confusion and confidence of the trained network on a split."),
     "export": ("spikescr.cli.export", "Write the trained network as a NIR graph."),
     "inspect": ("spikescr.cli.inspect", "List and draw what a NIR file consists of, whoever wrote it."),
     "simulate": ("spikescr.cli.simulate", "Execute the graph on recordings and count its operations."),

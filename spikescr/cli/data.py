@@ -86,7 +86,7 @@ def get(name: str, folder: Path | None, mirror: str | None, timeout: float) -> N
     console = output()
     console.print(f"{name} is in {folder}")
     console.print(f"check it:    spikescr data check {name}:{folder}", soft_wrap=True)
-    console.print(f"train on it: spikescr train --data {name}:{folder}", soft_wrap=True)
+    console.print(f"train on it: spikescr train {name}-100 --data {name}:{folder}", soft_wrap=True)
 
 
 @command.command(epilog=CHECK_EPILOG)
@@ -122,12 +122,12 @@ def show(spec: str, recording: str, out: Path, steps: int, window: float, draws:
         from spikescr.data import open_data
         from spikescr.data.inspection import find_item, single
         from spikescr.training.augment import augment
-        from spikescr.training.config import TrainConfig
+        from spikescr.training.recipes import default_training
 
     dataset = open_data(spec)
     item, place = find_item(dataset, recording)
     x, counts = single(item, steps=steps, window_s=window)
-    augmentation = TrainConfig(data=spec).augmentation
+    augmentation = default_training(spec).augmentation
     assert augmentation is not None
     panels = [("as it is", x)]
     for epoch in range(1, draws + 1):

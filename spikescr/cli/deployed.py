@@ -1,11 +1,11 @@
-"""What `simulate` and `verify` share: a deployed graph, and recordings prepared as its metadata says."""
+"""What `simulate`, `verify` and `evaluate` share: a deployed graph, and recordings prepared as its metadata says."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from pydantic import ValidationError
@@ -65,13 +65,26 @@ def open_deployed(path: Path) -> Deployed:
         raise GraphError(f"{path}: metadata {dialect.DATA} cannot be used ({error}); export again") from error
 
 
+class Trained(Protocol):
+    """What was trained on a data set: its file, its classes, the data set and the seed of its splits."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def data(self) -> str: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
 def choose_recordings(
-    deployed: Deployed, *, data: str | None, split: str, limit: int | None, recording: str | None
+    trained: Trained, *, data: str | None, split: str, limit: int | None, recording: str | None
 ) -> tuple[Item, ...]:
     """Recordings of a split.
 
     Args:
-        deployed: The graph.
+        trained: The graph or checkpoint.
         data: Data set to use instead of the one that the network was trained on; it must have the same classes.
         split: train, valid or test.
         limit: The first so many only.
@@ -82,11 +95,11 @@ def choose_recordings(
     """
     from spikescr.data import SPLITS, open_data
 
-    dataset = open_data(data or deployed.data, seed=deployed.seed)
-    if dataset.classes != deployed.classes:
+    dataset = open_data(data or trained.data, seed=trained.seed)
+    if dataset.classes != trained.classes:
         raise UsageError(
-            f"{dataset.spec} has the classes {_few(dataset.classes)}, {deployed.path} was trained on "
-            f"{_few(deployed.classes)}; choose a data set with the same classes"
+            f"{dataset.spec} has the classes {_few(dataset.classes)}, {trained.path} was trained on "
+            f"{_few(trained.classes)}; choose a data set with the same classes"
         )
     items = dataset.split(split)
     if recording is not None:

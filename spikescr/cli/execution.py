@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -109,12 +107,12 @@ class Execution:
         """Writes counts.csv, predictions.csv, summary.json and audit.npz."""
         import numpy as np
 
-        from spikescr.files import replacing, write_text
+        from spikescr.files import replacing, write_csv, write_text
         from spikescr.sim.audit.saved import Audit
         from spikescr.sim.results import COUNT_FIELDS, count_rows
 
-        write_text(run.simulation / "counts.csv", _csv(COUNT_FIELDS, count_rows(self.account)))
-        write_text(run.simulation / "predictions.csv", _csv(*self._prediction_rows()))
+        write_csv(run.simulation / "counts.csv", COUNT_FIELDS, count_rows(self.account))
+        write_csv(run.simulation / "predictions.csv", *self._prediction_rows())
         summary = self.summary(run, which)
         write_text(run.simulation / "summary.json", json.dumps(summary, indent=1) + "\n")
         classes = self.deployed.classes
@@ -217,11 +215,3 @@ class Execution:
                 str(step), *(si(c / samples) for c in counts), *(si(joules / samples, "J") for joules in energies)
             )
         return table
-
-
-def _csv(fields: tuple[str, ...], rows: Any) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(fields)
-    writer.writerows(rows)
-    return text.getvalue()

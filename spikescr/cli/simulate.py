@@ -1,4 +1,4 @@
-"""`spikescr simulate`: execute a deployed graph on recordings, count every operation, check the energy figure."""
+"""`spikescr simulate`: execute a deployed graph on recordings, or any NIR graph on a file, and count operations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from spikescr.cli.console import notify, output, progress
 from spikescr.cli.deployed import choose_recordings, open_deployed
 from spikescr.cli.execution import Execution
+from spikescr.cli.graph import Request, parse_record, simulate
 from spikescr.cli.jobs import BACKENDS, ChunkStore, Job, run_chunks
 from spikescr.cli.text import wide_console
 from spikescr.errors import SpikescrError, UsageError
@@ -21,20 +23,40 @@ from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
     from spikescr.data import Item
+    from spikescr.sim.neurons import Integration
 
 EPILOG = """\b
-Example: run the test recordings, in Lava, then one of them step by step.
+Example: run the test recordings, in Lava, then one of them step by step; then a graph of any origin.
   spikescr simulate --steps 40
   spikescr simulate --steps 40 --backend lava
   spikescr simulate --recording de_acht/belinda-0_nohash_0.wav --per-step
+  spikescr simulate network.nir --input spikes.npy --dt 1e-3 --record spikes,v --backend lava
 Writes, in the run folder: simulation/counts.csv (operation, step: counts), simulation/predictions.csv (recording),
 simulation/summary.json (totals, energy in joules, causes of the difference, seed, versions, hashes).
+With GRAPH, in --out: outputs.npz (Output: steps, samples, channels), counts.csv, summary.json, and what is recorded as
+spikes.h5 and v.h5 (nir.read_data; v is the membrane before its reset).
+
+\b
+FILE of --input: .npy (T, ...) or (T, samples, ...); .npz and .h5 with such an array for each Input by its name; .h5 of
+nir.write_data, on a grid or events. `...` is the shape of the Input, or flat.
 """
 
 
+# Options, by the name of their parameter, that mean nothing to the other kind of run.
+ON_RECORDINGS = {
+    "folder", "data", "split", "limit", "recording", "chunk_size", "workers", "scheduler", "resume", "per_step",
+}  # fmt: skip
+ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_delays"}
+
+
 @click.command(epilog=EPILOG)
+@click.argument("graph", required=False, type=click.Path(path_type=Path))
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True)
-@click.option("--steps", type=click.IntRange(1), help="Steps per second; must be those that the graph was made for.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Steps per second, those that the graph was made for. With GRAPH: how many steps to run. Default: all.",
+)
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),
@@ -51,11 +73,32 @@ simulation/summary.json (totals, energy in joules, causes of the difference, see
 @click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
 @click.option("--scheduler", help="Address of a Dask scheduler; its workers read the same files.")
-@click.option("--record", type=click.Choice(["spikes"]), help="Keep every spike, in NIR's data format.")
+@click.option("--record", help="Keep every spike, in NIR's data format: spikes. With GRAPH also membranes: spikes,v.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted simulation.")
 @click.option("--stall-seconds", type=click.FloatRange(1), default=60, show_default=True, help="Watchdog of Lava.")
 @click.option("--per-step", is_flag=True, help="Also print a line for each executed step.")
+@click.option("--input", "data_file", type=click.Path(path_type=Path), help="With GRAPH: what to feed it with.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="With GRAPH: folder for results. Default: NAME-simulation."
+)
+@click.option("--dt", type=float, help="With GRAPH: seconds per step. Default: those in its metadata.")
+@click.option(
+    "--integration",
+    type=click.Choice(["euler", "exponential"]),
+    default="euler",
+    show_default=True,
+    help="With GRAPH: forward Euler, or exact decay.",
+)
+@click.option(
+    "--input-signal",
+    type=click.Choice(["spikes", "values"]),
+    help="With GRAPH: what its inputs carry, which decides between AC and MAC. Default: metadata, else values.",
+)
+@click.option("--round-delays", is_flag=True, help="With GRAPH: round delays that are no whole steps.")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    graph: Path | None,
     folder: Path,
     steps: int | None,
     backend: str,
@@ -72,8 +115,33 @@ def command(
     resume: bool,
     stall_seconds: float,
     per_step: bool,
+    data_file: Path | None,
+    out: Path | None,
+    dt: float | None,
+    integration: Integration,
+    input_signal: str | None,
+    round_delays: bool,
 ) -> None:
-    """Execute the exported network event by event and count what it does."""
+    """Execute a network event by event and count what it does: the exported one on recordings, or GRAPH on --input."""
+    _check_options(ctx, graph)
+    recorded = parse_record(record)
+    if backend == "lava" and precision != "float64":
+        raise UsageError(f"--precision {precision}: Lava runs in float64; use --backend fast, or both to compare")
+    if graph is not None:
+        if data_file is None:
+            raise UsageError(f"{graph}: what it is to be fed with is missing; give --input FILE")
+        if dt is not None and not 0 < dt < float("inf"):
+            raise UsageError(f"--dt {dt}: must be a number of seconds above 0")
+        out = Path(f"{graph.stem}-simulation") if out is None else out
+        simulate(
+            Request(
+                graph, data_file, out, steps, dt, recorded, integration, input_signal, round_delays, backend,
+                batch_size, precision, stall_seconds,
+            )
+        )  # fmt: skip
+        return
+    if "v" in recorded:
+        raise UsageError("--record v: membranes are recorded of a GRAPH with --input; of recordings, spikes")
     run = RunFolder(folder)
     deployed = open_deployed(run.require(run.graph))
     if steps is not None and steps != deployed.steps_per_second:
@@ -81,10 +149,8 @@ def command(
             f"{deployed.path} was made for {deployed.steps_per_second} steps per second, not {steps}; "
             f"train with --steps {steps} and export again, or simulate --steps {deployed.steps_per_second}"
         )
-    if backend == "lava" and precision != "float64":
-        raise UsageError(f"--precision {precision}: Lava runs in float64; use --backend fast, or both to compare")
     items = choose_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
-    spikes = run.simulation / "spikes" if record else None
+    spikes = run.simulation / "spikes" if recorded else None
     job = Job(
         graph=run.graph.resolve(),
         backend=backend,
@@ -119,6 +185,16 @@ def command(
         output().print(f"{fresh / seconds:.1f} samples/s, reading and building included")
     if execution.differing.any():
         raise SpikescrError(f"{run.graph}: fast and Lava differ in {execution.differing.tolist()} spikes and counts")
+
+
+def _check_options(ctx: click.Context, graph: Path | None) -> None:
+    """Refuses options of the other kind of run, which would silently do nothing."""
+    out_of_place = ON_RECORDINGS if graph is not None else ON_GRAPHS
+    for option in ctx.command.params:
+        given = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and option.name in out_of_place:
+            told = f"{graph} is run on --input, not on recordings" if graph is not None else "it needs a GRAPH to run"
+            raise UsageError(f"{option.opts[0]}: {told}")
 
 
 def _simulate(

@@ -1,11 +1,10 @@
-"""What a training run is made of. Imports no torch: the command line takes its defaults from here."""
+"""What trainings are made of. Imports no torch: the command line takes its defaults from here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from spikescr.model.config import FAMILIES, AnyModelConfig, ModelConfig
 
@@ -32,61 +31,133 @@ class Augmentation(BaseModel):
     shift: int = Field(5, ge=0)
 
 
-PAPER_AUGMENTATION: Mapping[str, Augmentation] = {
-    "shd": Augmentation(kind="drop", probability=0.5, bands=20, time_share=0.2, shift=0),
-    "ssc": Augmentation(kind="drop", probability=0.5, bands=10, time_share=0.1, shift=0),
-    "gsc": Augmentation(kind="mask", probability=1.0, bands=10, time_share=0.25, shift=0),
-}
-"""Of arXiv 2412.12858, by the kind of data that `open_data` takes. For GSC it names no probability: each time."""
+class Distillation(BaseModel):
+    """Loss of a student (KDCL, arXiv 2412.12858): a CE(y_S) + b tau^2 KL(softmax(y_T / tau) || softmax(y_S / tau)).
 
-
-class TrainConfig(BaseModel):
-    """A direct training; the defaults take the embedded digits to well above 90 % in minutes on two cores.
-
-    data: as `open_data` takes it. steps: per second. window_s: length of the network's window, seconds. epochs:
-    passes over the training split. batch_size: recordings per step, at most. lr: AdamW's learning rate at the top.
-    warmup_epochs: of a linear rise to it; a cosine over the rest of the run takes it down to 1 % again.
-    weight_decay: AdamW's. seed: of weights, order, dropout, augmentation, and of splits that a folder does not list.
-    threads: of torch; None: as many as torch chooses. Sums in another order may differ in the last bit, so equal
-    weights need equal threads. augmentation: None: none; what is not given is, for the paper's data sets, as in
-    PAPER_AUGMENTATION. model: family and sizes; `classes` follows from the data,
-    `inputs` is the number of mel bands, or of groups of units.
+    y_T, y_S: readouts of teacher and student; CE: cross-entropy with the label; the mean over the batch is minimised.
+    cross_entropy: a. divergence: b. temperature: tau. teacher_input: "augmented", the teacher sees what the student
+    sees, augmented by the same draw at its own steps; "clean", the recording itself, so that its readouts are computed
+    once. Without augmentation the two are the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    cross_entropy: float = Field(1.0, ge=0, allow_inf_nan=False)
+    divergence: float = Field(0.5, ge=0, allow_inf_nan=False)
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    teacher_input: Literal["augmented", "clean"] = "augmented"
+
+
+class Taught(Distillation):
+    """The same with its teacher: steps per second of its input, SHA-256 of its checkpoint.
+
+    The student begins with the teacher's weights.
+    """
+
+    teacher_steps: int = Field(ge=1)
+    teacher: str
+
+
+class _Settings(BaseModel):
+    """What a training at any number of steps needs; see TrainConfig."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     data: str = "digits"
-    steps: int = Field(40, ge=1)
     window_s: float = Field(1.0, gt=0)
     epochs: int = Field(40, ge=1)
     batch_size: int = Field(64, ge=2)
     lr: float = Field(1e-2, gt=0)
     warmup_epochs: float = Field(3, ge=0)
+    warmup_share: float = Field(0.5, ge=0, lt=1)
+    cosine_epochs: float | None = Field(None, gt=0)
+    final_lr: float = Field(0.01, ge=0, le=1)
     weight_decay: float = Field(5e-3, ge=0)
     seed: int = Field(0, ge=0, lt=2**63)
     threads: int | None = Field(None, ge=1)
     augmentation: Augmentation | None = Augmentation()
     model: AnyModelConfig = ModelConfig()
 
-    @model_validator(mode="before")
+
+class TrainConfig(_Settings):
+    """A training; the defaults take the embedded digits to well above 90 % in minutes on two cores.
+
+    data: as `open_data` takes it. steps: per second. window_s: length of the network's window, seconds. epochs:
+    passes over the training split. batch_size: recordings per step, at most. lr: AdamW's learning rate at the top.
+    warmup_epochs: of a linear rise to it, but no more than warmup_share of all epochs. cosine_epochs: after them the
+    rate falls along half a cosine in so many epochs, and rises again in as many (T_max of torch's CosineAnnealingLR,
+    stepped with every batch); None: it falls until the end. final_lr: the lowest rate, over that at the top.
+    weight_decay: AdamW's. seed: of weights, order, dropout, augmentation, and of splits that a folder does not list.
+    threads: of torch; None: as many as torch chooses. Sums in another order may differ in the last bit, so equal
+    weights need equal threads. augmentation: None: none. model: family and sizes; `classes` follows from the data,
+    `inputs` is the number of mel bands, or of groups of units. distillation: None: none.
+    """
+
+    steps: int = Field(40, ge=1)
+    distillation: Taught | None = None
+
+
+class Student(BaseModel):
+    """Where the training of students differs from that of the first network; None: not at all.
+
+    epochs, lr, warmup_epochs, warmup_share: as in TrainConfig.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int | None = Field(None, ge=1)
+    lr: float | None = Field(None, gt=0)
+    warmup_epochs: float | None = Field(10, ge=0)
+    warmup_share: float | None = Field(0.25, ge=0, lt=1)
+
+
+class CurriculumConfig(_Settings):
+    """A curriculum: one training after the other, each the next one's teacher and its initial weights.
+
+    curriculum: steps per second of each; the first is trained directly. student: what differs for the others.
+    distillation: their loss. The rest is as in TrainConfig, and the same for all.
+    """
+
+    curriculum: tuple[int, ...] = (100, 40)
+    student: Student = Student()
+    distillation: Distillation = Distillation()
+
+    @field_validator("curriculum", mode="before")
     @classmethod
-    def _augmentation_of_the_data(cls, content: Any) -> Any:
-        if isinstance(content, dict) and isinstance(given := content.get("augmentation", {}), dict):
-            paper = PAPER_AUGMENTATION.get(str(content.get("data")).partition(":")[0])
-            if paper is not None:
-                return content | {"augmentation": paper.model_dump() | given}
-        return content
+    def _from_list(cls, steps: Any) -> Any:
+        return tuple(steps) if isinstance(steps, list) else steps  # files know no tuples
+
+    @field_validator("curriculum")
+    @classmethod
+    def _stages(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if len(steps) < 2 or min(steps) < 1:
+            raise ValueError("a curriculum needs two or more numbers of steps per second, a teacher's and a student's")
+        if len(set(steps)) < len(steps):
+            raise ValueError("a curriculum names each number of steps per second once")
+        return steps
+
+    def direct(self) -> TrainConfig:
+        """The training of the first stage."""
+        shared = {name: getattr(self, name) for name in _Settings.model_fields}
+        return TrainConfig(**shared, steps=self.curriculum[0])
+
+    def taught(self, stage: int, teacher: str) -> TrainConfig:
+        """The training of a later stage (from 1), whose teacher's checkpoint has this SHA-256."""
+        loss = Taught(**self.distillation.model_dump(), teacher_steps=self.curriculum[stage - 1], teacher=teacher)
+        changes = {name: value for name, value in dict(self.student).items() if value is not None}
+        changes |= {"steps": self.curriculum[stage], "distillation": loss}
+        return self.direct().model_copy(update=changes)
 
 
 def faults(error: ValidationError) -> str:
     """All faults of a configuration in one line: field, what is wrong, what was given."""
     return "; ".join(
-        f"{'.'.join(_field(fault['loc'])) or error.title}: {fault['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(field_of(fault['loc'])) or error.title}: {fault['msg'].removeprefix('Value error, ')}"
         + ("" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})")
         for fault in error.errors()
     )
 
 
-def _field(location: tuple[int | str, ...]) -> list[str]:
+def field_of(location: tuple[int | str, ...]) -> list[str]:
     """The keys that lead to a field; without the family that pydantic puts behind `model`, which is no key."""
     return [str(key) for i, key in enumerate(location) if not (key in FAMILIES and location[:i] == ("model",))]

@@ -40,7 +40,7 @@ class Devices:
         if smallest < self.processes:
             raise UsageError(
                 f"{self.processes} processes cannot share a batch of {smallest} recordings: "
-                "raise --batch-size or start fewer processes"
+                "raise batch_size or start fewer processes"
             )
 
     def share(self, count: int) -> slice:
@@ -70,6 +70,10 @@ class Devices:
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process; all of them must ask."""
         return bool(self.sum(torch.tensor([float(flag)])).any())
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.accelerator.wait_for_everyone()
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in every one of them."""

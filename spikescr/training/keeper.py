@@ -89,7 +89,9 @@ class Keeper:
             at = state.progressed
             place = f"epoch {len(at.epochs)}" if at.step == 0 else f"epoch {len(at.epochs) + 1}, step {at.step}"
             room = "make room" if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} else "put that right"
+            safe = not self._fresh and self.checkpoints.latest() is not None
+            again = f"continue with: {self.resume_command()}" if safe else "begin again"
             raise SpikescrError(
                 f"{error.filename or self.folder.path}: {error.strerror} while saving {place}; {self.last_good()}; "
-                f"{room} and continue with: {self.resume_command()}"
+                f"{room} and {again}"
             ) from error

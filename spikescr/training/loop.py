@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,8 +27,6 @@ from spikescr.training.metrics import EpochMetrics
 from spikescr.training.objective import Batch, CrossEntropy, Objective
 from spikescr.training.state import Environment, Progressed, Setting, TrainState, differences, load_state
 
-FINAL_LR = 0.01
-"""Learning rate at the end of the run, over that at the top."""
 ORDER, DROPOUT = range(2)
 """What random numbers are for: part of the position that they are derived from."""
 
@@ -69,6 +67,7 @@ def train(
     run: RunFolder,
     *,
     objective: Objective | None = None,
+    initial: Mapping[str, Tensor] | None = None,
     resume: bool = False,
     keep: int = 2,
     devices: Devices | None = None,
@@ -87,6 +86,7 @@ def train(
         dataset: what `open_data(config.data)` gave.
         run: where states, metrics, configuration and the best weights go.
         objective: what is minimised; None: cross-entropy.
+        initial: weights and buffers to begin with; None: as the seed draws them.
         resume: continue from the newest state in the folder, from the beginning where there is none.
         keep: how many states to keep.
         devices: the processes that train together; None: as `accelerate launch` has it.
@@ -100,11 +100,13 @@ def train(
         SpikescrError: the loss is no number any more, or the folder cannot be written; the message names what is safe.
     """
     devices = devices or Devices()
+    if config.distillation is not None and objective is None:
+        raise UsageError("a configuration with distillation needs a teacher: spikescr distill trains with one")
     objective = objective or CrossEntropy()
     keeper = Keeper(run, keep)
     if devices.is_main:
         run.create()
-    with _threads(config.threads) as threads, torch.random.fork_rng(devices=devices.generators):
+    with using_threads(config.threads) as threads, torch.random.fork_rng(devices=devices.generators):
         torch.manual_seed(config.seed)
         sizes = type(config.model).model_validate(config.model.model_dump() | {"classes": len(dataset.classes)})
         config = config.model_copy(update={"model": sizes, "threads": threads})
@@ -121,6 +123,8 @@ def train(
             objective=objective.identity(),
         )
         training = _Training(setting, split, valid, objective, devices, keeper)
+        if initial is not None:
+            training.model.load_state_dict(dict(initial))
         latest = keeper.checkpoints.latest() if resume else None
         if latest is not None:
             training.restore(load_state(latest))
@@ -288,14 +292,14 @@ class _Training:
         return Environment(device=self.devices.device.type, processes=self.devices.processes)
 
     def _set_lr(self, epochs: float) -> None:
-        """Linear rise, then a cosine down to FINAL_LR over what is left; `epochs` at the end of the coming step."""
+        """Linear rise, then cosines between the top and the lowest rate; `epochs` at the end of the coming step."""
         config = self.config
-        warmup = min(config.warmup_epochs, config.epochs / 2)
+        warmup = min(config.warmup_epochs, config.warmup_share * config.epochs)
         if epochs <= warmup:
             factor = epochs / warmup
         else:
-            done = (epochs - warmup) / (config.epochs - warmup)
-            factor = FINAL_LR + (1 - FINAL_LR) * (1 + math.cos(math.pi * done)) / 2
+            done = (epochs - warmup) / (config.cosine_epochs or config.epochs - warmup)
+            factor = config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * done)) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr * factor
 
@@ -305,11 +309,11 @@ class _Training:
 
     def _diverged(self, what: str) -> str:
         epoch, step = len(self.at.epochs) + 1, self.at.step
-        return f"{what} in epoch {epoch}, step {step}: lower --lr ({self.config.lr:g}); {self.keeper.last_good()}"
+        return f"{what} in epoch {epoch}, step {step}: lower lr ({self.config.lr:g}); {self.keeper.last_good()}"
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[int]:
+def using_threads(count: int | None) -> Iterator[int]:
     """Lets torch compute with so many threads; gives the number in use."""
     before = torch.get_num_threads()
     torch.set_num_threads(before if count is None else count)

@@ -193,6 +193,6 @@ def differences(before: BaseModel, now: BaseModel) -> list[str]:
             keys = [key for key in a | b if a.get(key) != b.get(key)]
             return [line for key in keys for line in walk(f"{name}.{key}" if name else key, a.get(key), b.get(key))]
         short = [repr(value) for value in (a, b)]
-        return [f"{name} (was {short[0]}, is {short[1]})" if max(map(len, short)) < 80 else name]
+        return [f"{name} (was {short[0]}, is {short[1]})" if max(map(len, short)) < 120 else name]
 
     return walk("", before.model_dump(), now.model_dump()) if before != now else []

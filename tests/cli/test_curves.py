@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from spikescr.cli.curves import PANELS, read_metrics
 from spikescr.runs import RunFolder
 from spikescr.training.metrics import EpochMetrics, write_metrics
 
-SMALL = ["--steps", "20", "--heads", "2", "--width", "16", "--batch-size", "16", "--threads", "1", "--epochs", "2"]
+SMALL = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=2"]
 
 
 def run_with(folder: Path, accuracies: list[float]) -> Path:
@@ -68,8 +69,6 @@ def test_a_run_without_metrics_is_named(tmp_path: Path, content: str | None, mes
         run.metrics.write_text(content)
     found = CliRunner().invoke(main, ["curves", str(tmp_path), "--out", str(tmp_path / "a.png")])
     assert found.exit_code == 1
-    import re
-
     assert re.search(message, found.stderr), found.stderr
     assert not (tmp_path / "a.png").exists()
 

@@ -198,22 +198,18 @@ def test_spikes_go_from_hdf5_to_lava_and_cost_accumulations_alone(tmp_path: Path
     root = write_heidelberg(tmp_path / "shd", "shd", {"train": 96, "test": 8})
     (root / "shd_test.h5").rename(tmp_path / "kept.h5")  # training must not miss it
     script = Path(sys.executable).with_name("spikescr")
-    sizes = [
-        "--heads",
-        "2",
-        "--width",
-        "16",
-        "--batch-size",
-        "8",
-        "--threads",
-        "1",
-        "--epochs",
-        "12",
-        "--window",
-        "0.7",
+    changes = [
+        "steps=20",
+        "window_s=0.7",
+        "epochs=12",
+        "batch_size=8",
+        "lr=0.02",
+        "warmup_epochs=3",
+        "cosine_epochs=none",
+        "threads=1",
     ]
     for arguments in (
-        ["train", "--data", "shd:shd", "--steps", "20", "--lr", "0.02", *sizes],
+        ["train", "shd-40", "--data", "shd:shd", "model.heads=2", "model.width=16", *changes],
         ["export"],
         ["simulate", "--steps", "20", "--backend", "both"],
         ["verify"],

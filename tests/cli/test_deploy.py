@@ -17,7 +17,7 @@ from helpers import write_tones
 from spikescr.runs import RunFolder
 
 pytestmark = pytest.mark.lava
-TRAIN = ["--steps", "20", "--heads", "2", "--width", "16", "--batch-size", "16", "--threads", "1", "--epochs", "3"]
+TRAIN = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=3"]
 
 
 def spikescr(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -226,7 +226,7 @@ REFUSED = {
     "other steps": (["simulate", "--steps", "40"], 2, "was made for 20 steps per second, not 40"),
     "no such recording": (["simulate", "--recording", "low/nobody.wav"], 2, "has no recording 'low/nobody.wav'"),
     "unknown option": (["simulate", "--stepz", "20"], 2, "No such option"),
-    "unknown target": (["export", "--to", "onnx"], 2, "'onnx' is not 'nir'"),
+    "unknown target": (["export", "--to", "onnx"], 2, "'onnx' is not one of 'nir', 'netx'"),
     "no run": (["simulate", "--run", "nowhere"], 1, "nowhere/model.nir does not exist; make it with: spikescr export"),
     "no checkpoint": (["export", "--run", "nowhere"], 1, "make it with: spikescr train --run nowhere"),
     "other classes": (["simulate", "--data", "folder:other"], 2, "choose a data set with the same classes"),

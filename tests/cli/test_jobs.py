@@ -20,7 +20,7 @@ import pytest
 from helpers import write_tones
 
 SCRIPT = Path(sys.executable).with_name("spikescr")
-TRAIN = ["--steps", "20", "--heads", "2", "--width", "16", "--batch-size", "16", "--threads", "1", "--epochs", "3"]
+TRAIN = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=3"]
 VARIES = {"build_seconds", "backend_seconds", "elapsed_seconds", "workers", "scheduler", "backend"}
 
 

@@ -17,12 +17,13 @@ from helpers import write_tones
 
 from spikescr.checkpoint import load_checkpoint
 from spikescr.cli import main
-from spikescr.cli.train import OPTIONS
-from spikescr.model.config import DelaysConfig, ModelConfig
+from spikescr.model import build
+from spikescr.model.config import ModelConfig
 from spikescr.runs import RunFolder
 from spikescr.training import Augmentation, TrainConfig
+from spikescr.training.recipes import recipe_names
 
-SMALL = ["--steps", "20", "--heads", "2", "--width", "16", "--batch-size", "8", "--threads", "1"]
+SMALL = ["steps=20", "model.heads=2", "model.width=16", "batch_size=8", "threads=1"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def configuration(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> TrainConf
 
 
 def test_two_steps_leave_a_run_that_can_be_used(tones: Path, tmp_path: Path) -> None:
-    arguments = ("--data", f"folder:{tones}", "--epochs", "1", "--batch-size", "16", *SMALL[:6], "--seed", "3")
+    arguments = ("--data", f"folder:{tones}", "epochs=1", "batch_size=16", *SMALL[:3], "--seed", "3")
     process = spikescr("train", *arguments, cwd=tmp_path)
     out, err = finished(process)
     assert (process.returncode, err) == (0, "")
@@ -86,7 +87,7 @@ def test_two_steps_leave_a_run_that_can_be_used(tones: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_early_with_what_is_done_saved(tones: Path, tmp_path: Path) -> None:
-    process = spikescr("train", "--data", f"folder:{tones}", "--epochs", "100000", *SMALL, cwd=tmp_path)
+    process = spikescr("train", "--data", f"folder:{tones}", "epochs=100000", *SMALL, cwd=tmp_path)
     run = RunFolder(tmp_path / "runs/latest")
     deadline = time.monotonic() + 60
     while not run.metrics.exists():
@@ -147,67 +148,34 @@ def test_ctrl_c_while_training(tones: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_defaults_are_those_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert configuration(monkeypatch) == TrainConfig()
+    assert configuration(monkeypatch) == configuration(monkeypatch, "digits") == TrainConfig()
 
 
-def test_every_option_reaches_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = (
-        "--data folder:x --steps 30 --window 1.5 --epochs 7 --batch-size 9 --lr 0.003 --warmup 2.5 --weight-decay 0.04 "
-        "--seed 11 --layers 3 --heads 4 --width 24 --mlp-ratio 5 --dropout 0.6 --shift 8 --threads 13 "
-        "--family spikescr --position none --gating-unit no --separable-convolution no --neuron parametric"
-    )
-    assert {*options.split()[::2], "--taps"} == {flag for flag, *_ in OPTIONS}
-    assert configuration(monkeypatch, *options.split()) == TrainConfig(
+def test_data_seed_and_changes_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = ("steps=30", "lr=3e-3", "model.width=48", "model.position=none", "augmentation.shift=8", "threads=3")
+    assert configuration(monkeypatch, *changes, "--data", "folder:x", "--seed", "11") == TrainConfig(
         data="folder:x",
         steps=30,
-        window_s=1.5,
-        epochs=7,
-        batch_size=9,
         lr=0.003,
-        warmup_epochs=2.5,
-        weight_decay=0.04,
         seed=11,
-        threads=13,
+        threads=3,
         augmentation=Augmentation(shift=8),
-        model=ModelConfig(
-            layers=3,
-            heads=4,
-            width=24,
-            mlp_ratio=5,
-            dropout=0.6,
-            position="none",
-            gating_unit=False,
-            separable_convolution=False,
-            neuron="parametric",
-        ),
+        model=ModelConfig(width=48, position="none"),
     )
-
-
-def test_a_baseline_has_defaults_and_options_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = configuration(monkeypatch, "--family", "dcls", "--taps", "7")
-    assert given.model == DelaysConfig(taps=7)
-    found = CliRunner().invoke(main, ["train", "--family", "dcls", "--heads", "4"])
-    assert found.exit_code == 2
-    assert "error: --heads: Extra inputs are not permitted (got 4)" in found.stderr
-
-
-def test_augmentation_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = configuration(monkeypatch, "--no-augment", "--shift", "3")
-    assert config == TrainConfig(augmentation=None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--momentum", "0.9"], "No such option '?:?.*--momentum"),
-        (["--epochs", "many"], "Invalid value for '--epochs': 'many' is not a valid integer"),
-        (["--epochs", "0"], "error: --epochs: Input should be greater than or equal to 1 \\(got 0\\)"),
-        (["--window", "-1"], "error: --window: Input should be greater than 0"),
-        (["--lr", "nan"], "error: --lr: Input should be"),
-        (["--heads", "3"], "error: model: width 128 must be an even number of channels for each of 3 heads"),
-        (["--dropout", "1", "--layers", "0"], "error: --dropout: Input should be less than 1.*; --layers: "),
+        (["--lr", "0.9"], "No such option '?:?.*--lr"),
+        (["epochs=many"], r"error: epochs=many: Input should be a valid integer \(got many\)"),
+        (["epochs=0"], r"error: epochs=0: Input should be greater than or equal to 1 \(got 0\)"),
+        (["lr=NaN"], "error: lr=NaN: Input should be greater than 0"),
+        (["model.heads=3"], "error: model.heads=3: width 128 must be an even number of channels for each of 3 heads"),
+        (["--seed", "-1"], "Invalid value for '--seed'"),
         (["--data", "nowhere"], "error: unknown data set 'nowhere'"),
-        (["extra"], "unexpected extra argument"),
+        (["digits", "extra"], "error: one recipe, then KEY=VALUE: what are 'extra'"),
+        (["ssc-10"], "error: unknown recipe 'ssc-10'; did you mean 'ssc-100'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_status_2(arguments: list[str], message: str) -> None:
@@ -216,12 +184,37 @@ def test_what_cannot_be_meant_is_refused_with_status_2(arguments: list[str], mes
     assert re.search(message, found.stderr), found.stderr
 
 
+def test_recipes_are_listed() -> None:
+    lines = CliRunner().invoke(main, ["train", "--list"]).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["recipe", *recipe_names("train")]
+    assert "ssc-40-2l   ssc               40     2L-16-256  300 " in "\n".join(lines)
+
+
+def test_dry_run_needs_no_data_and_tells_keys_parameters_memory_and_time(tmp_path: Path) -> None:
+    arguments = ["train", "ssc-40", "--dry-run", "model.width=32", "model.heads=2", "epochs=2", "--run", str(tmp_path)]
+    found = CliRunner().invoke(main, arguments)
+    assert found.exit_code == 0, found.stderr
+    assert "\nmodel.width=32\n" in found.stdout
+    model = build(ModelConfig(classes=35, width=32, heads=2, mlp_ratio=4))
+    parameters = sum(p.numel() for p in model.parameters())
+    assert f"1L-2-32, {parameters:,} parameters" in found.stdout
+    assert "75466 recordings to train on, 9981 to validate, 35 classes" in found.stdout
+    row = found.stdout.splitlines()[-2]
+    # weights, gradients and two moments of 4 bytes; counts of one byte for (75466 + 9981) x 40 steps x 140 channels
+    assert re.match(rf" +40 +2 +{parameters:,} +[\d.]+ [kMG]B +{16 * parameters / 1e3:.3g} kB +479 MB ", row)
+    assert "an estimate" in found.stdout.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+    found = CliRunner().invoke(main, ["train", "--dry-run", "model.width=32", "model.heads=2"])
+    assert "2160 recordings to train on, 480 to validate, 20 classes" in found.stdout
+    assert " 59.1 MB " in found.stdout.splitlines()[-2]  # real numbers of 4 bytes for (2160 + 480) x 40 x 140
+
+
 def test_divergence_is_told_in_one_line(tones: Path, tmp_path: Path) -> None:
     found = CliRunner().invoke(
-        main, ["train", "--data", f"folder:{tones}", "--run", str(tmp_path), *SMALL, "--lr", "1e30", "--warmup", "0"]
+        main, ["train", "--data", f"folder:{tones}", "--run", str(tmp_path), *SMALL, "lr=1e30", "warmup_epochs=0"]
     )
     assert found.exit_code == 1
     assert re.fullmatch(
-        r"error: the loss is nan in epoch \d+, step \d+: lower --lr \(1e\+30\); .*",
+        r"error: the loss is nan in epoch \d+, step \d+: lower lr \(1e\+30\); .*",
         found.stderr.strip().splitlines()[-1],
     )

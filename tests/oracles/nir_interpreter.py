@@ -1,4 +1,4 @@
-"""Step-by-step interpreter of NIR graphs in the dialect of DESIGN.md: one sample, float64, no cleverness.
+"""Step-by-step interpreter of NIR graphs, all primitives and the packed operations: one sample, float64, no cleverness.
 
 It is written from the specification alone and imports nothing of the project, so that it can contradict it. At every
 step the nodes are evaluated in topological order; a node's input is the sum over its incoming edges, in edge order.
@@ -7,16 +7,27 @@ How a step of each node reads (n: executed step, x: input at n, y: output at n):
 
     Input      y = inputs[name][n], zeros after its last row
     Output     y = x
-    Linear     y = W x
+    Linear     y = W x, one W for each place of its leading axes
     Affine     y = W x + b
+    Conv, Pool y = the sums over windows, read off their definition, output by output
+    Flatten    y = x: signals are flat, in C order
     Scale      y = s * x
     Delay      y[c] = x[c] at step n - round(delay[c] / dt), 0 before there was one
-    LIF        v = v (1 - dt/tau) + (r dt/tau) x + (dt/tau) v_leak; y = v > v_threshold; where y: v = v_reset
+    LIF        v = v (1 - dt/tau) + (r dt/tau) x + (dt/tau) v_leak; y = v > v_threshold; where y: v = v_reset, or
+               v = v - v_threshold if the metadata (node's, else those of the graph around it) say `reset_mechanism`
+               "subtract"
+    IF         the same with v = v + (r dt) x
+    Threshold  the same with v = x
+    LI, I      v as LIF and IF; y = v
+    CubaLIF    I = I (1 - dt/tau_syn) + (w_in dt/tau_syn) x, then as LIF with that I for x
+    CubaLI     the same; y = v
+    NIRGraph   its nodes, called outer.inner; its Input and Output pass on what they get
     rotary, position, attention, gate: see the classes below
 
 Axes: T steps of the sample's window, P steps of the run (`period`), N channels, H heads of D = N / H channels each.
 """
 
+import copy
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +38,11 @@ import numpy as np
 
 OP = "spikescr.op"
 SIGNAL = "spikescr.signal"
+RESET = "reset_mechanism"
 DT = "spikescr.dt"
+
+NEURONS = (nir.I, nir.IF, nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF, nir.Threshold)
+WINDOWS = (nir.Conv1d, nir.Conv2d, nir.SumPool2d, nir.AvgPool2d)
 
 
 @dataclass(frozen=True)
@@ -36,10 +51,10 @@ class Trace:
 
     Attributes:
         outputs: Top-level node -> (P, width) float64.
-        membranes: LIF node -> (P, N) float64, after the update and before the reset.
-        counts: Top-level node -> kind -> (P,) int64. Linear, Scale and Affine that are not wires have `ac`, `mac` and
-            `bias`; rotary has `ac` and `mac`; attention has `ac` and `ac_quadratic`; LIF has `fired`. Nodes that
-            cost nothing (Input, Output, Delay, wire, gate, position) have no kinds.
+        membranes: Neuron -> (P, N) float64, after the update and before the reset.
+        counts: Node -> kind -> (P,) int64. Linear, Scale, Affine, convolutions and pools that are not wires have `ac`,
+            `mac` and `bias`; rotary has `ac` and `mac`; attention has `ac` and `ac_quadratic`; neurons that fire have
+            `fired`. Nodes that cost nothing (Input, Output, Delay, Flatten, wire, gate, position) have no kinds.
     """
 
     outputs: dict[str, np.ndarray]
@@ -56,13 +71,24 @@ class Kind(enum.IntFlag):
     VALUES = 4
 
 
-def interpret(graph: nir.NIRGraph, inputs: Mapping[str, np.ndarray], period: int) -> Trace:
+def interpret(
+    graph: nir.NIRGraph,
+    inputs: Mapping[str, np.ndarray],
+    period: int,
+    *,
+    dt: float | None = None,
+    exponential: bool = False,
+    input_signal: str | None = None,
+) -> Trace:
     """Run one sample through a graph, step by step.
 
     Args:
         graph: Graph whose metadata hold `spikescr.dt` in seconds.
         inputs: Input node, the clock among them -> (T, width); after T steps the input is zero.
         period: Number of steps P to run.
+        dt: Seconds per step, instead of the metadata's.
+        exponential: exp(-dt/tau) for 1 - dt/tau and 1 - exp(-dt/tau) for dt/tau.
+        input_signal: What all Inputs but the clock carry, instead of what their metadata say.
 
     Returns:
         The outputs, membranes and counts of all P steps.
@@ -70,7 +96,13 @@ def interpret(graph: nir.NIRGraph, inputs: Mapping[str, np.ndarray], period: int
     Raises:
         ValueError: The graph or the inputs are outside the dialect.
     """
-    dt = _dt(graph)
+    dt = _dt(graph) if dt is None else dt
+    graph = _flattened(graph, {})
+    if input_signal is not None:
+        for node in graph.nodes.values():
+            if isinstance(node, nir.Input) and not _is_clock(node):
+                node.metadata = {**node.metadata, SIGNAL: input_signal}
+    _infer_shapes(graph)
     for name, node in graph.nodes.items():
         _check_supported(name, node)
     _check_edges(graph)
@@ -78,9 +110,9 @@ def interpret(graph: nir.NIRGraph, inputs: Mapping[str, np.ndarray], period: int
     order, incoming = _schedule(graph, dt)
     kinds = _arriving_kinds(graph)
     operations = {
-        name: _operation(name, node, kinds[name], dt)
+        name: _operation(name, node, kinds[name], dt, exponential)
         for name, node in graph.nodes.items()
-        if not isinstance(node, nir.Input | nir.Output | nir.Delay)
+        if not isinstance(node, nir.Input | nir.Output | nir.Delay | nir.Flatten)
     }
 
     outputs = {name: np.zeros((period, _width_out(node))) for name, node in graph.nodes.items()}
@@ -97,7 +129,7 @@ def interpret(graph: nir.NIRGraph, inputs: Mapping[str, np.ndarray], period: int
             node = graph.nodes[name]
             if isinstance(node, nir.Input):
                 outputs[name][n] = data[name][n]
-            elif isinstance(node, nir.Output):
+            elif isinstance(node, nir.Output | nir.Flatten):
                 outputs[name][n] = arriving(name, n)
             elif isinstance(node, nir.Delay):
                 steps = _delay_steps(name, node, dt)
@@ -111,7 +143,7 @@ def interpret(graph: nir.NIRGraph, inputs: Mapping[str, np.ndarray], period: int
         membranes={
             name: np.array(op.membranes).reshape(period, _width_out(graph.nodes[name]))
             for name, op in operations.items()
-            if isinstance(op, _Lif)
+            if isinstance(op, _Neuron)
         },
         counts={
             name: {kind: np.array(values, dtype=np.int64) for kind, values in operations[name].counts.items()}
@@ -149,15 +181,16 @@ class _Synapse:
     """Linear, Affine or Scale. An event costs its fan-out: the weights of its channel that are not 0.
 
     Spikes: `ac` += event count * fan-out. Values: `mac` += non-zero inputs * fan-out. Clock: `bias` += ticks * rows.
-    The constant of an Affine is not counted.
+    The constant of an Affine is `bias` too, at every step, one for each output; constants that are all 0 are none.
     """
 
     def __init__(self, name: str, node: nir.Linear | nir.Affine | nir.Scale, kinds: Sequence[Kind]) -> None:
         self.name = name
         self.node = node
-        weight = np.atleast_2d(node.scale if isinstance(node, nir.Scale) else node.weight)
-        self.fan_out = np.array([sum(w != 0 for w in column) for column in weight.T])
-        self.rows = len(weight)
+        weight = np.asarray(node.scale if isinstance(node, nir.Scale) else node.weight, dtype=np.float64)
+        weight = weight.reshape(1, 1, -1) if isinstance(node, nir.Scale) else weight.reshape(-1, *weight.shape[-2:])
+        self.fan_out = np.array([sum(w != 0 for w in column) for matrix in weight for column in matrix.T])
+        self.rows = weight.shape[1]
         self.spikes, self.values, self.clock = _masks(name, kinds)
         self.counts: dict[str, list[int]] = {"ac": [], "mac": [], "bias": []}
 
@@ -167,33 +200,113 @@ class _Synapse:
         self.counts["mac"].append(int((x[self.values] != 0) @ self.fan_out[self.values]))
         self.counts["bias"].append(_events(self.name, x[self.clock]) * self.rows)
         if isinstance(self.node, nir.Scale):
-            return np.asarray(self.node.scale, dtype=np.float64) * x
-        y = np.asarray(self.node.weight, dtype=np.float64) @ x
-        if isinstance(self.node, nir.Affine):
-            y = y + np.asarray(self.node.bias, dtype=np.float64)
+            return np.ravel(np.asarray(self.node.scale, dtype=np.float64) * x.reshape(_shape_in(self.node)))
+        weight = np.asarray(self.node.weight, dtype=np.float64)
+        y = np.ravel(np.einsum("...oi,...i->...o", weight, x.reshape(weight.shape[:-2] + weight.shape[-1:])))
+        if isinstance(self.node, nir.Affine) and np.any(self.node.bias):
+            self.counts["bias"][-1] += len(y)
+            y = y + np.ravel(np.asarray(self.node.bias, dtype=np.float64))
         return y
 
 
-class _Lif:
-    """Leaky integrate-and-fire, forward Euler: update, compare (v > v_threshold), reset. Starts at v = 0."""
+class _Window:
+    """Convolution or pool. An event costs the weights that it meets and that are not 0; none is beyond the edge."""
 
-    def __init__(self, node: nir.LIF, dt: float) -> None:
-        tau = np.asarray(node.tau, dtype=np.float64)
-        r = np.asarray(node.r, dtype=np.float64)
-        self.decay = 1 - dt / tau
-        self.gain = r * dt / tau
-        self.leak = (dt / tau) * np.asarray(node.v_leak, dtype=np.float64)
-        self.threshold = np.asarray(node.v_threshold, dtype=np.float64)
-        self.reset = np.asarray(node.v_reset, dtype=np.float64)
-        self.v = np.zeros_like(tau)
-        self.membranes: list[np.ndarray] = []
-        self.counts: dict[str, list[int]] = {"fired": []}
+    def __init__(self, name: str, node: nir.NIRNode, kinds: Sequence[Kind]) -> None:
+        self.name, self.node = name, node
+        self.C, self.H, self.W = _rows_and_columns(_shape_in(node))
+        self.O, self.I, self.J = _rows_and_columns(_shape_out(node))
+        self.spikes, self.values, clock = _masks(name, kinds)
+        if clock.any():
+            raise ValueError(f"node {name!r}: a clock must not be convolved")
+        two = isinstance(node, nir.Conv2d | nir.SumPool2d | nir.AvgPool2d)
+        self.stride = _numbers(node.stride, two)
+        if isinstance(node, nir.Conv1d | nir.Conv2d):
+            kernel = np.asarray(node.weight, dtype=np.float64)
+            self.weight = kernel if two else kernel[:, :, None, :]
+            self.dilation = _numbers(node.dilation, two)
+            self.groups = int(node.groups)
+            self.bias = np.asarray(node.bias, dtype=np.float64)
+        else:
+            size = tuple(int(n) for n in np.broadcast_to(node.kernel_size, 2))
+            self.weight = np.ones((self.C, 1, *size))
+            if isinstance(node, nir.AvgPool2d):
+                self.weight /= size[0] * size[1]
+            self.dilation, self.groups, self.bias = (1, 1), self.C, np.zeros(self.C)
+        self.padding = _padding_before(node, self.weight.shape[2:], self.dilation)
+        self.counts: dict[str, list[int]] = {"ac": [], "mac": [], "bias": []}
 
     def step(self, x: np.ndarray) -> np.ndarray:
+        image, spiking = x.reshape(self.C, self.H, self.W), self.spikes.reshape(self.C, self.H, self.W)
+        y = np.zeros((self.O, self.I, self.J))
+        ac = mac = 0
+        inside, each = self.weight.shape[1], self.O // self.groups
+        for o, i, j in np.ndindex(y.shape):
+            for c, k, m in np.ndindex(inside, *self.weight.shape[2:]):
+                channel = o // each * inside + c
+                row = i * self.stride[0] + k * self.dilation[0] - self.padding[0]
+                column = j * self.stride[1] + m * self.dilation[1] - self.padding[1]
+                if not (0 <= row < self.H and 0 <= column < self.W):
+                    continue
+                arriving = image[channel, row, column]
+                y[o, i, j] += self.weight[o, c, k, m] * arriving
+                if self.weight[o, c, k, m] == 0:
+                    continue  # no synapse
+                if spiking[channel, row, column]:
+                    ac += _events(self.name, np.array([arriving]))
+                else:
+                    mac += int(arriving != 0)
+        self.counts["ac"].append(ac)
+        self.counts["mac"].append(mac)
+        self.counts["bias"].append(y.size if self.bias.any() else 0)
+        return np.ravel(y + self.bias[:, None, None])
+
+
+class _Neuron:
+    """The neurons of NIR: update, compare (v > v_threshold), reset. They start at v = 0 and I = 0."""
+
+    def __init__(self, node: nir.NIRNode, dt: float, *, exponential: bool) -> None:
+        shape = _shape_out(node)
+
+        def number(field: str) -> np.ndarray:
+            return np.ravel(np.broadcast_to(np.asarray(getattr(node, field), dtype=np.float64), shape))
+
+        def decay_and_share(field: str) -> tuple[np.ndarray, np.ndarray]:
+            ratio = dt / number(field)
+            return (np.exp(-ratio), 1 - np.exp(-ratio)) if exponential else (1 - ratio, ratio)
+
+        zero = np.zeros(int(np.prod(shape)))
+        self.current: np.ndarray | None = None
+        if isinstance(node, nir.CubaLI | nir.CubaLIF):
+            self.current = zero
+            self.current_decay, share = decay_and_share("tau_syn")
+            self.current_gain = number("w_in") * share
+        if isinstance(node, nir.Threshold):
+            self.decay, self.gain, self.leak = zero, zero + 1, zero
+        elif isinstance(node, nir.I | nir.IF):
+            self.decay, self.gain, self.leak = zero + 1, number("r") * dt, zero
+        else:
+            self.decay, share = decay_and_share("tau" if self.current is None else "tau_mem")
+            self.gain, self.leak = number("r") * share, number("v_leak") * share
+        self.fires = isinstance(node, nir.IF | nir.LIF | nir.CubaLIF | nir.Threshold)
+        if self.fires:
+            self.threshold = number("threshold" if isinstance(node, nir.Threshold) else "v_threshold")
+            self.reset = zero if isinstance(node, nir.Threshold) else number("v_reset")
+            self.subtract = node.metadata.get(RESET) == "subtract"
+        self.v = zero
+        self.membranes: list[np.ndarray] = []
+        self.counts: dict[str, list[int]] = {"fired": []} if self.fires else {}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        if self.current is not None:
+            x = self.current = self.current * self.current_decay + self.current_gain * x
         v = self.v * self.decay + self.gain * x + self.leak
-        fired = v > self.threshold
         self.membranes.append(v)
-        self.v = np.where(fired, self.reset, v)
+        self.v = v
+        if not self.fires:
+            return v
+        fired = v > self.threshold
+        self.v = np.where(fired, v - self.threshold if self.subtract else self.reset, v)
         self.counts["fired"].append(int(fired.sum()))
         return fired.astype(np.float64)
 
@@ -350,9 +463,11 @@ class _Gate:
         return y
 
 
-def _operation(name: str, node: nir.NIRNode, kinds: Sequence[Kind], dt: float) -> _Operation:
-    if isinstance(node, nir.LIF):
-        return _Lif(node, dt)
+def _operation(name: str, node: nir.NIRNode, kinds: Sequence[Kind], dt: float, exponential: bool) -> _Operation:
+    if isinstance(node, NEURONS):
+        return _Neuron(node, dt, exponential=exponential)
+    if isinstance(node, WINDOWS):
+        return _Window(name, node, kinds)
     if isinstance(node, nir.NIRGraph):
         if node.metadata[OP] == "rotary":
             return _Rotary(name, node, kinds)
@@ -371,8 +486,8 @@ def _schedule(graph: nir.NIRGraph, dt: float) -> tuple[list[str], dict[str, list
     """Order the nodes for evaluation within a step.
 
     An edge into a Delay whose every channel waits a step or more asks for nothing within the step. Where a cycle is
-    left, its neurons break it: an edge that leaves a LIF and leads back to it within the step carries the spikes of the
-    step before (to nodes outside the cycle the same neuron's spikes go at once).
+    left, its neurons break it: an edge that leaves a neuron and leads back to it within the step carries what it put
+    out in the step before (to nodes outside the cycle the same neuron's output goes at once).
 
     Returns:
         The order, and for every node its incoming edges in edge order as (source, lag in steps).
@@ -384,7 +499,7 @@ def _schedule(graph: nir.NIRGraph, dt: float) -> tuple[list[str], dict[str, list
 
     instant = [(a, b) for a, b in graph.edges if not waits(b)]
     lags = {
-        (a, b): int((a, b) in instant and isinstance(graph.nodes[a], nir.LIF) and a in _reachable(b, instant))
+        (a, b): int((a, b) in instant and isinstance(graph.nodes[a], NEURONS) and a in _reachable(b, instant))
         for a, b in graph.edges
     }
     needs = {name: {a for a, b in instant if b == name and not lags[a, b]} for name in graph.nodes}
@@ -412,7 +527,7 @@ def _reachable(start: str, edges: Sequence[tuple[str, str]]) -> set[str]:
 
 def _delay_steps(name: str, node: nir.Delay, dt: float) -> np.ndarray:
     """The delay of every channel in steps, (N,) int."""
-    exact = np.asarray(node.delay, dtype=np.float64) / dt
+    exact = np.ravel(np.broadcast_to(np.asarray(node.delay, dtype=np.float64), _shape_out(node))) / dt
     steps = np.round(exact)
     if (np.abs(exact - steps) > 1e-6).any() or (steps < 0).any():
         raise ValueError(f"Delay {name!r}: must be whole steps of {dt} s, not negative. Got {exact.tolist()} steps")
@@ -441,12 +556,17 @@ def _arriving_kinds(graph: nir.NIRGraph) -> dict[str, list[Kind]]:
     return arriving
 
 
-def _leaving_kinds(name: str, node: nir.NIRNode, arriving: list[Kind]) -> list[Kind]:
+def _leaving_kinds(name: str, node: nir.NIRNode, arriving: list[Kind]) -> list[Kind]:  # noqa: PLR0911
     if isinstance(node, nir.Input):
         return [_input_kind(name, node)] * _width_out(node)
-    if isinstance(node, nir.Output | nir.Delay):
+    if isinstance(node, nir.Output | nir.Delay | nir.Flatten):
         return arriving
-    if isinstance(node, nir.LIF):
+    if isinstance(node, nir.SumPool2d):  # sums of spike counts are spike counts
+        mixed = Kind.NOTHING
+        for kind in arriving:
+            mixed |= kind
+        return [mixed] * _width_out(node)
+    if isinstance(node, nir.IF | nir.LIF | nir.CubaLIF | nir.Threshold):
         return [Kind.SPIKES] * _width_out(node)
     if _is_wire(node):
         return [Kind.NOTHING if column is None else arriving[column] for column in _wire_columns(name, node)]
@@ -487,15 +607,17 @@ def _dt(graph: nir.NIRGraph) -> float:
 
 
 def _check_supported(name: str, node: nir.NIRNode) -> None:
-    plain = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Scale, nir.Delay, nir.LIF)
+    plain = (
+        nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Scale, nir.Delay, nir.Flatten, *NEURONS, *WINDOWS,
+    )  # fmt: skip
     if isinstance(node, nir.NIRGraph):
         if node.metadata.get(OP) not in ("rotary", "position", "attention", "gate"):
             raise ValueError(f"node {name!r} of type NIRGraph: {OP} {node.metadata.get(OP)!r} is not supported")
     elif type(node) not in plain:
         raise ValueError(f"node {name!r} of type {type(node).__name__} is not supported")
     for shape in (node.input_type, node.output_type):
-        if len(shape) != 1 or len(next(iter(shape.values()))) != 1:
-            raise ValueError(f"node {name!r}: must have one input and one output of one axis. Got {shape}")
+        if len(shape) != 1:
+            raise ValueError(f"node {name!r}: must have one input and one output. Got {shape}")
 
 
 def _check_edges(graph: nir.NIRGraph) -> None:
@@ -576,8 +698,101 @@ def _expect(name: str, what: str, got: Any, expected: Any) -> None:
 
 
 def _width_in(node: nir.NIRNode) -> int:
-    return int(next(iter(node.input_type.values()))[0])
+    return int(np.prod(_shape_in(node)))
 
 
 def _width_out(node: nir.NIRNode) -> int:
-    return int(next(iter(node.output_type.values()))[0])
+    return int(np.prod(_shape_out(node)))
+
+
+def _shape_in(node: nir.NIRNode) -> tuple[int, ...]:
+    return tuple(int(n) for n in next(iter(node.input_type.values())))
+
+
+def _shape_out(node: nir.NIRNode) -> tuple[int, ...]:
+    return tuple(int(n) for n in next(iter(node.output_type.values())))
+
+
+def _numbers(value: Any, two: bool) -> tuple[int, int]:
+    """Of rows and columns; one dimension is a row."""
+    if two:
+        first, second = np.broadcast_to(value, 2)
+        return int(first), int(second)
+    return 1, int(np.ravel(value)[0])
+
+
+def _rows_and_columns(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    return shape if len(shape) == 3 else (shape[0], 1, shape[1])
+
+
+def _padding_before(node: nir.NIRNode, kernel: tuple[int, ...], dilation: tuple[int, int]) -> tuple[int, int]:
+    if isinstance(node.padding, str):
+        if node.padding == "valid":
+            return 0, 0
+        return dilation[0] * (kernel[0] - 1) // 2, dilation[1] * (kernel[1] - 1) // 2
+    rows, columns = _numbers(node.padding, not isinstance(node, nir.Conv1d))
+    return (0, columns) if isinstance(node, nir.Conv1d) else (rows, columns)
+
+
+def _flattened(graph: nir.NIRGraph, inherited: dict[str, Any]) -> nir.NIRGraph:
+    """Copies of all nodes, those of nested graphs called outer.inner; each neuron has the reset that holds for it."""
+    if RESET in graph.metadata:
+        inherited = {RESET: graph.metadata[RESET]}
+    nodes: dict[str, nir.NIRNode] = {}
+    edges = list(graph.edges)
+    for name, node in graph.nodes.items():
+        if not isinstance(node, nir.NIRGraph) or OP in node.metadata:
+            nodes[name] = copy.copy(node)
+            nodes[name].metadata = {**inherited, **node.metadata}
+            continue
+        inner = _flattened(node, inherited)
+        ends: dict[type, str] = {}
+        for inner_name, inner_node in inner.nodes.items():
+            full = f"{name}.{inner_name}"
+            if isinstance(inner_node, nir.Input | nir.Output):
+                ends[type(inner_node)] = full
+                nodes[full] = nir.Output(np.array(_shape_out(inner_node)))
+            else:
+                nodes[full] = inner_node
+        edges = [(ends[nir.Output] if a == name else a, ends[nir.Input] if b == name else b) for a, b in edges] + [
+            (f"{name}.{a}", f"{name}.{b}") for a, b in inner.edges
+        ]
+    return nir.NIRGraph(nodes, edges, metadata=graph.metadata, type_check=False)
+
+
+def _infer_shapes(graph: nir.NIRGraph) -> None:
+    """Gives pools, flattening nodes and neurons with one parameter for all the shapes of what arrives."""
+    for_all = {name for name, node in graph.nodes.items() if isinstance(node, NEURONS) and _width_out(node) == 1}
+    for _ in graph.nodes:
+        for a, b in graph.edges:
+            before, node = graph.nodes[a], graph.nodes[b]
+            if next(iter(before.output_type.values())) is None:
+                continue
+            shape = _shape_out(before)
+            if b in for_all:
+                node.input_type, node.output_type = {"input": np.array(shape)}, {"output": np.array(shape)}
+            if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+                kernel, stride, pad = (np.broadcast_to(v, 2) for v in (node.kernel_size, node.stride, node.padding))
+                size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(shape[1:], pad, kernel, stride, strict=True)]
+                node.input_type = {"input": np.array(shape)}
+                node.output_type = {"output": np.array([shape[0], *size])}
+            elif isinstance(node, nir.Output):
+                node.input_type, node.output_type = {"input": np.array(shape)}, {"output": np.array(shape)}
+            elif isinstance(node, nir.Flatten):
+                node.input_type = {"input": np.array(shape)}
+                node.output_type = {"output": np.array([np.prod(shape)])}
+            elif isinstance(node, nir.Conv1d | nir.Conv2d):
+                two = isinstance(node, nir.Conv2d)
+                kernel, steps = node.weight.shape[2:], _numbers(node.stride, two)[0 if two else 1 :]
+                spread = _numbers(node.dilation, two)[0 if two else 1 :]
+                space = tuple(int(n) for n in np.ravel(node.input_shape))
+                if isinstance(node.padding, str):
+                    twice = [d * (k - 1) if node.padding == "same" else 0 for d, k in zip(spread, kernel, strict=True)]
+                else:
+                    twice = [2 * p for p in _numbers(node.padding, two)[0 if two else 1 :]]
+                size = [
+                    (n + t - d * (k - 1) - 1) // s + 1
+                    for n, t, d, k, s in zip(space, twice, spread, kernel, steps, strict=True)
+                ]
+                node.input_type = {"input": np.array([node.weight.shape[1] * int(node.groups), *space])}
+                node.output_type = {"output": np.array([node.weight.shape[0], *size])}

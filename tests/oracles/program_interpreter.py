@@ -15,8 +15,11 @@ import numpy as np
 
 from spikescr.sim.program import (
     Attention,
+    ChannelDelay,
+    Convolution,
     DelayLine,
     Gate,
+    Integrator,
     Neuron,
     Operation,
     Port,
@@ -75,7 +78,8 @@ class _Sample:
         clocks = [inputs[o.name] for o in program.of_type(Source) if o.signal is Signal.CLOCK]
         self.valid = int(clocks[-1].sum()) if clocks else program.steps
         self.y = {o.name: np.zeros((P, o.width)) for o in program.operations}
-        self.membranes = {o.name: np.zeros((P, o.width)) for o in program.of_type(Neuron)}
+        leaky = [*program.of_type(Neuron), *(o for o in program.of_type(Integrator) if not o.current)]
+        self.membranes = {o.name: np.zeros((P, o.width)) for o in leaky}
         self.counts = np.zeros((len(program.operations), len(KINDS), P), np.int64)
         for n in range(P):
             for row, operation in enumerate(program.operations):
@@ -148,17 +152,58 @@ def synapse(s: _Sample, o: Synapse, n: int) -> tuple[np.ndarray, dict]:
             counted["synops_discarded"] = synops
         if o.gated and kind == "ac" and not ticks:
             counted["discarded"] = cost
+    elif o.bias is not None:
+        y = y + o.bias
+        counted["bias"] = counted.get("bias", 0) + o.width
     return y, counted
 
 
 def neuron(s: _Sample, o: Neuron, n: int) -> tuple[np.ndarray, dict]:
     before = s.membranes[o.name][n - 1] if n else np.zeros(o.width)
     fired_before = s.y[o.name][n - 1] == 1 if n else np.zeros(o.width, bool)
-    v = np.where(fired_before, o.v_reset, before) * o.decay + o.gain * s.x(o.x, n) + o.drive
+    after = before - o.threshold if o.soft else o.v_reset
+    v = np.where(fired_before, after, before) * o.decay + o.gain * s.x(o.x, n) + o.drive
     s.membranes[o.name][n] = v
     fired = v > o.threshold
     inside = o.latency is None or o.latency <= n < o.latency + s.valid
     return fired.astype(float), {"fired": fired.sum(), "neuron": o.width if inside else 0}
+
+
+def integrator(s: _Sample, o: Integrator, n: int) -> tuple[np.ndarray, dict]:
+    before = s.y[o.name][n - 1] if n else np.zeros(o.width)
+    v = before * o.decay + o.gain * s.x(o.x, n) + o.drive
+    inside = o.latency is None or o.latency <= n < o.latency + s.valid
+    if o.current:
+        return v, {}
+    s.membranes[o.name][n] = v
+    return v, {"neuron": o.width if inside else 0}
+
+
+def channel_delay(s: _Sample, o: ChannelDelay, n: int) -> tuple[np.ndarray, dict]:
+    return np.array([s.x(o.x, n - d)[i] for i, d in enumerate(o.delay.tolist())]), {}
+
+
+def convolution(s: _Sample, o: Convolution, n: int) -> tuple[np.ndarray, dict]:
+    """Output by output, and for each every weight of its group; what is read beyond the edge is no synapse."""
+    x = s.x(o.x, n).reshape(o.in_shape)
+    y, met = np.zeros(o.out_shape), []
+    for place in np.ndindex(o.out_shape):
+        for tap in np.ndindex(o.weight.shape[1:]):
+            channel = place[0] // (o.out_shape[0] // o.groups) * o.weight.shape[1] + tap[0]
+            at = [place[a] * o.stride[a - 1] + tap[a] * o.dilation[a - 1] - o.padding[a - 1] for a in (1, 2)]
+            if 0 <= at[0] < o.in_shape[1] and 0 <= at[1] < o.in_shape[2]:
+                arriving, weight = x[channel, at[0], at[1]], o.weight[place[0], *tap]
+                y[place] += weight * arriving
+                if weight != 0:
+                    met.append(arriving)
+    if o.bias is not None:
+        y += o.bias[:, None, None]
+    arrived = np.array(met)
+    counted = {"spikes": events(x.ravel(), o.x.signal), "bias": 0 if o.bias is None else o.width}
+    counted["mac" if o.x.signal is Signal.VALUES else "ac"] = events(arrived, o.x.signal)
+    counted |= {"entries": (x != 0).sum(), "graded": ((x != 0) & (x != 1)).sum()}
+    counted |= {"synops": (arrived != 0).sum(), "synops_graded": ((arrived != 0) & (arrived != 1)).sum()}
+    return y.ravel(), counted
 
 
 def rotary(s: _Sample, o: Rotary, n: int) -> tuple[np.ndarray, dict]:
@@ -218,6 +263,9 @@ RULES: dict[type[Operation], object] = {
     Select: select,
     Synapse: synapse,
     Neuron: neuron,
+    Integrator: integrator,
+    ChannelDelay: channel_delay,
+    Convolution: convolution,
     Rotary: rotary,
     Position: position,
     Attention: attention,

@@ -9,7 +9,7 @@ from scipy.stats import chi2_contingency, chisquare
 from torch import Tensor
 
 from spikescr.training.augment import augment
-from spikescr.training.config import PAPER_AUGMENTATION, Augmentation, TrainConfig
+from spikescr.training.config import Augmentation
 
 WINDOW, SAMPLES, BANDS = 40, 400, 30
 
@@ -177,25 +177,6 @@ def test_same_recording_at_other_steps_loses_the_same_part() -> None:
     assert torch.equal(coarse.all(0), fine.all(0))
     starts = [hidden.all(-1).float().argmax(0) / len(hidden) for hidden in (coarse, fine)]
     assert (starts[0] - starts[1]).abs().max() <= 1 / 40
-
-
-def test_paper_augmentation_goes_with_its_data_unless_told_otherwise() -> None:
-    for kind, expected in (
-        ("shd", ("drop", 0.5, 20, 0.2, 0)),
-        ("ssc", ("drop", 0.5, 10, 0.1, 0)),
-        ("gsc", ("mask", 1.0, 10, 0.25, 0)),
-    ):
-        found = TrainConfig.model_validate({"data": f"{kind}:somewhere"}).augmentation
-        assert found == PAPER_AUGMENTATION[kind]
-        assert tuple(found.model_dump().values()) == expected
-        assert TrainConfig.model_validate({"data": f"{kind}:x", "augmentation": None}).augmentation is None
-        changed = TrainConfig.model_validate({"data": f"{kind}:x", "augmentation": {"bands": 3}}).augmentation
-        assert changed == expected_with(kind, bands=3)
-    assert TrainConfig(data="folder:x").augmentation == TrainConfig().augmentation == Augmentation()
-
-
-def expected_with(kind: str, **update: int) -> Augmentation:
-    return PAPER_AUGMENTATION[kind].model_copy(update=update)
 
 
 def test_shift_and_runs_are_drawn_independently() -> None:

@@ -67,5 +67,5 @@ def test_a_batch_that_is_smaller_than_the_processes_is_refused() -> None:
     devices = Devices()
     devices.processes = 4
     devices.require_batches(4)
-    with pytest.raises(UsageError, match="4 processes cannot share a batch of 3 recordings: raise --batch-size"):
+    with pytest.raises(UsageError, match="4 processes cannot share a batch of 3 recordings: raise batch_size"):
         devices.require_batches(3)

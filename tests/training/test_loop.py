@@ -101,6 +101,28 @@ def test_learning_rate_rises_then_falls_to_a_hundredth(config: TrainConfig, data
     assert result.epochs[-1].lr == pytest.approx(1e-5)
 
 
+def test_learning_rate_goes_up_and_down_as_torchs_cosine_does(
+    config: TrainConfig, dataset: DataSet, tmp_path: Path
+) -> None:
+    changes = {"epochs": 7, "warmup_epochs": 0, "cosine_epochs": 3, "final_lr": 0.0, "lr": 1e-3}
+    result = train(config.model_copy(update=changes), dataset, RunFolder(tmp_path))
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3, eta_min=0.0)
+    expected = []
+    for _ in range(7):
+        optimizer.step()
+        schedule.step()
+        expected.append(schedule.get_last_lr()[0])
+    assert [m.lr for m in result.epochs] == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+def test_warmup_is_no_longer_than_its_share(config: TrainConfig, dataset: DataSet, tmp_path: Path) -> None:
+    changes = {"epochs": 4, "warmup_epochs": 10, "warmup_share": 0.25, "lr": 1e-3}
+    result = train(config.model_copy(update=changes), dataset, RunFolder(tmp_path))
+    assert [m.lr > 0.999e-3 for m in result.epochs] == [True, False, False, False]
+    assert result.epochs[0].lr == pytest.approx(1e-3)
+
+
 def test_test_split_is_never_opened(config: TrainConfig, dataset: DataSet, tmp_path: Path) -> None:
     class Guarded(DataSet):
         def split(self, name: str) -> tuple[Item, ...]:
@@ -210,7 +232,7 @@ def test_loss_that_is_no_number_ends_the_training_and_keeps_the_last_checkpoint(
     cross_entropy = torch.nn.functional.cross_entropy
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", loss)
     run = RunFolder(tmp_path)
-    with pytest.raises(SpikescrError, match=rf"the loss is nan in epoch {in_epoch}, step 2: lower --lr .*; {kept}$"):
+    with pytest.raises(SpikescrError, match=rf"the loss is nan in epoch {in_epoch}, step 2: lower lr .*; {kept}$"):
         train(config, dataset, run)
     assert run.checkpoint.exists() == (in_epoch > 1)
     if in_epoch > 1:

@@ -1,0 +1,184 @@
+"""spikescr distill."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spikescr.cli.console import notices, notify, output
+from spikescr.cli.training import (
+    DATA,
+    METAVAR,
+    Bar,
+    choose_recipe,
+    dry_run,
+    list_recipes,
+    split_words,
+    stopping_on_signal,
+)
+from spikescr.runs import DEFAULT_JOB, JobFolder, RunFolder
+from spikescr.training.config import CurriculumConfig
+from spikescr.training.recipes import resolve
+
+if TYPE_CHECKING:
+    from spikescr.training.distill import JobRecord
+
+EPILOG = """
+\b
+Examples:
+  spikescr distill
+      the embedded spoken digits: 100 steps per second, then 40 with the first network as teacher
+  spikescr distill ssc --data ssc:ssc --run runs/ssc
+      500, 200, 100, 40 as published; spikescr distill --list shows all recipes
+  spikescr distill ssc --data ssc:ssc --curriculum 500,40 --run runs/ssc-direct
+      stages left out
+  spikescr distill ssc --data ssc:ssc --curriculum 500,40 --teacher runs/ssc/stage-500 --run runs/ssc-direct
+      the same with a teacher that is trained already
+  spikescr export --run runs/curriculum/stage-040
+      each stage is a run folder: export, simulate, verify, evaluate
+
+A student begins with its teacher's weights. Both see the same recording, each at its own steps, augmented by the same
+draw (distillation.teacher_input=clean: the teacher sees it as it is). Loss: distillation.cross_entropy times the
+cross-entropy plus distillation.divergence times tau^2 KL(teacher || student), tau = distillation.temperature.
+
+\b
+Written to the job's folder:
+  stage-100/ ...      a run folder per stage, as of spikescr train
+  curriculum.json     the configuration, and the stages that are done
+
+Ctrl-C and SIGTERM save the state and end; --resume continues, on a CPU to the same bytes as undisturbed.
+"""
+
+
+class Curriculum(click.ParamType):
+    """Steps per second of each stage, joined by commas."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Returns the numbers."""
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers like 100,40", param, ctx)
+
+
+@click.command(epilog=EPILOG)
+@click.argument("words", nargs=-1, metavar=METAVAR)
+@click.option("--data", help=DATA)
+@click.option("--curriculum", type=Curriculum(), help="Steps per second of each stage. Default: the recipe's.")
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Run folder of a trained network that takes the place of the first stage.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random. Default: the recipe's, else 0.")
+@click.option(
+    "--run",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_JOB,
+    show_default=True,
+    help="The job's folder; an earlier job in it is replaced.",
+)
+@click.option("--resume", is_flag=True, help="Continue the job in the folder; the rest may be left out.")
+@click.option("--keep", type=click.IntRange(min=1), default=2, show_default=True, help="States to keep, of each stage.")
+@click.option("--list", "listing", is_flag=True, help="Show the recipes.")
+@click.option("--dry-run", "dry", is_flag=True, help="Show configuration, memory and time; train nothing.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    data: str | None,
+    curriculum: tuple[int, ...] | None,
+    teacher: Path | None,
+    seed: int | None,
+    folder: Path,
+    resume: bool,
+    keep: int,
+    listing: bool,
+    dry: bool,
+) -> None:
+    """Train a network that needs few time steps, taught by networks that take more."""
+    if listing:
+        list_recipes("distill")
+        return
+    job = JobFolder(folder)
+    options = {key: value for key, value in (("seed", seed), ("curriculum", curriculum)) if value is not None}
+    name, changes = split_words(words)
+    begun = _begun(job) if resume else None
+    bare = not (words or data or options)
+    recipe = choose_recipe("distill", name, begun, resume=str(folder) if resume else None, bare=bare)
+    config = resolve(recipe, CurriculumConfig, changes, options=options, data=data, need_data=not dry)
+    if dry:
+        stages = [config.taught(number, "") if number else config.direct() for number in range(len(config.curriculum))]
+        dry_run(config, stages[1:] if teacher else stages)
+        return
+    with notices().status("Loading torch and SpikingJelly"):
+        from spikescr.data import open_data
+        from spikescr.training.devices import Devices
+        from spikescr.training.distill import distill
+
+    devices = Devices()
+    dataset = open_data(config.data, seed=config.seed)
+    job.create()
+    alone = job.locked() if devices.is_main else nullcontext()
+    with alone, stopping_on_signal() as (arm, requested), Bar() as bar:
+
+        def after_step(progress: Any) -> None:
+            arm()
+            bar.on_step(progress)
+
+        def on_stage(number: int, stage: Any) -> None:
+            bar.begin(stage.epochs, f"stage {number + 1} of {len(config.curriculum)}, {stage.steps} steps: ")
+
+        result = distill(
+            config,
+            dataset,
+            job,
+            teacher=RunFolder(teacher) if teacher else None,
+            resume=resume,
+            keep=keep,
+            devices=devices,
+            on_stage=on_stage,
+            on_step=after_step if devices.is_main else lambda progress: arm(),
+            on_epoch=bar.on_epoch if devices.is_main else lambda metrics: None,
+            stop=lambda: requested() is not None,
+        )
+    if devices.is_main:
+        _summary(result.record, job)
+        if result.interrupted:
+            where = f", epoch {len(result.last.epochs)} of the next" if result.last and result.last.interrupted else ""
+            notify(
+                f"stopped after stage {len(result.record.stages)} of {len(config.curriculum)}{where}; "
+                f"continue with: {job.command} --resume"
+            )
+    number = requested()
+    if result.interrupted and number is not None:
+        ctx.exit(128 + number)
+
+
+def _begun(job: JobFolder) -> CurriculumConfig | None:
+    """The configuration of the job in a folder, None where there is none."""
+    from spikescr.training.distill import read_record
+
+    record = read_record(job)
+    return None if record is None else record.config
+
+
+def _summary(record: JobRecord, job: JobFolder) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("steps", "best epoch", "validation accuracy", "loss", "taught by", "run folder"):
+        table.add_column(column, justify="left" if column in ("taught by", "run folder") else "right", no_wrap=True)
+    taught_by = "none"
+    for stage in record.stages:
+        numbers = (f"{stage.best} of {stage.epochs}", f"{stage.valid_accuracy:.2%}", f"{stage.valid_loss:.4f}")
+        table.add_row(str(stage.steps), *numbers, taught_by, str(job.path / stage.run))
+        taught_by = f"{stage.steps} steps"
+    output().print(table)
+    output().print(f"wrote {job.record}", soft_wrap=True)

@@ -1,0 +1,203 @@
+"""What `train` and `distill` share: recipes on the command line, signals, the progress bar, the dry run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from spikescr.cli.console import notices, notify, output
+from spikescr.cli.text import si
+from spikescr.errors import UsageError
+from spikescr.training.config import CurriculumConfig, TrainConfig
+from spikescr.training.recipes import CHANGE, Command, Recipe, read_recipe, recipe_names, recipe_of, shown
+
+if TYPE_CHECKING:
+    from spikescr.training.estimate import Estimate
+
+DATA = "Data set: 'digits' (embedded), 'shd:PATH', 'ssc:PATH', 'gsc:PATH', or 'folder:PATH' laid out like gsc."
+DEFAULT_RECIPE = "digits"
+METAVAR = "[RECIPE] [KEY=VALUE]..."
+
+
+def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The recipe's name, None where none is given, and the changes.
+
+    Raises:
+        UsageError: there are two names.
+    """
+    changes = [word for word in words if CHANGE.fullmatch(word)]
+    names = [word for word in words if word not in changes]
+    if len(names) > 1:
+        raise UsageError(f"one recipe, then KEY=VALUE: what are {' and '.join(map(repr, names[1:]))}?")
+    return (names[0] if names else None), changes
+
+
+def choose_recipe(
+    command: Command, name: str | None, begun: TrainConfig | CurriculumConfig | None, *, resume: str | None, bare: bool
+) -> Recipe:
+    """The recipe from which a configuration is made.
+
+    Args:
+        command: whose.
+        name: given on the command line; None: what was begun, where that is resumed, else the default.
+        begun: configuration of what is in the folder, None where there is nothing.
+        resume: the folder, where that is to be resumed.
+        bare: whether the command line says nothing else.
+
+    Raises:
+        UsageError: there is no such recipe, or nothing to resume and nothing to begin with.
+    """
+    if resume is not None and begun is None:
+        if bare:
+            raise UsageError(f"nothing to resume in {resume}; say what to begin with: spikescr {command} --list")
+        notify(f"nothing to resume in {resume}; starting from the beginning")
+    if name is None and begun is not None:
+        return recipe_of(begun, f"what was begun in {resume}")
+    return read_recipe(command, name or DEFAULT_RECIPE)
+
+
+def list_recipes(command: Command) -> None:
+    """Prints the recipes of a command."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = ("recipe", "data", "curriculum" if command == "distill" else "steps", "model", "epochs", "about")
+    for column in columns:
+        table.add_column(column, no_wrap=column != "about")
+    for name in recipe_names(command):
+        recipe = read_recipe(command, name)
+        content = recipe.content
+        model = content["model"]
+        steps, epochs = str(content["steps"]), str(content["epochs"])
+        if command == "distill":
+            steps = ",".join(map(str, content["curriculum"]))
+            epochs = f"{epochs}, {content['student']['epochs']}"
+        size = f"{model['layers']}L-{model['heads']}-{model['width']}"
+        table.add_row(name, " or ".join(recipe.kinds), steps, size, epochs, recipe.about)
+    output().print(table)
+
+
+def dry_run(config: TrainConfig | CurriculumConfig, stages: Sequence[TrainConfig]) -> None:
+    """Prints a configuration, and what each training in it will take."""
+    from rich.table import Table
+
+    from spikescr.training.estimate import count_recordings, estimate
+
+    console = output()
+    for key, value in shown(config):
+        console.print(f"{key}={value}", soft_wrap=True)
+    recordings = count_recordings(config.data, config.seed)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = ("steps", "epochs", "parameters", "batch, for backward", "weights, optimiser", "data", "memory", "time")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    found: list[Estimate] = []
+    for stage in stages:
+        with notices().status(f"Measuring at {stage.steps} steps per second"):
+            found.append(estimate(stage, recordings))
+        sizes = (si(n, "B") for n in (found[-1].activations, found[-1].weights, found[-1].data, found[-1].memory))
+        table.add_row(
+            str(stage.steps), str(stage.epochs), f"{found[-1].parameters:,}", *sizes, _time(found[-1].seconds)
+        )
+    parameters, together = found[0].parameters, sum(part.seconds for part in found)
+    console.print()
+    console.print(
+        f"{config.model.name}, {parameters:,} parameters ({parameters / 2**20:.2f} in the paper's unit of 2^20); "
+        f"{recordings.train} recordings to train on, {recordings.valid} to validate, {recordings.classes} classes"
+    )
+    console.print(table)
+    console.print(
+        f"together {_time(together)}; an estimate: a few steps on made-up input were timed on this machine now, "
+        "and recordings taken to fill the window"
+    )
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+@contextmanager
+def stopping_on_signal() -> Iterator[tuple[Callable[[], None], Callable[[], int | None]]]:
+    """Gives `arm` and `requested`: once armed, the first SIGINT or SIGTERM is what `requested()` gives.
+
+    Unarmed, while nothing could be saved yet, and after the first one, signals do what they always do.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    armed = False
+    request: int | None = None
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal request
+        request = number
+        restore()
+        notify("finishing the current step; once more ends at once")
+
+    def arm() -> None:
+        nonlocal armed
+        if not armed:
+            armed = True
+            for number in before:
+                signal.signal(number, handle)
+
+    try:
+        yield arm, lambda: request
+    finally:
+        restore()
+
+
+class Bar:
+    """A progress bar on standard error, none where that is no terminal. `name` is shown in front of it."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = notices()
+        columns = (
+            TextColumn("{task.fields[name]}epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.1%}{task.fields[valid]}"),
+        )
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._epochs = 0
+
+    def __enter__(self) -> Bar:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bar.__exit__(*exception)
+
+    def begin(self, epochs: int, name: str = "") -> None:
+        """Starts again, with a training of so many epochs."""
+        for task in self._bar.task_ids:
+            self._bar.remove_task(task)
+        self._epochs = epochs
+        fields: dict[str, Any] = {"name": name, "epoch": 1, "epochs": epochs, "loss": 0.0, "accuracy": 0.0, "valid": ""}
+        self._task = self._bar.add_task("", total=None, visible=False, **fields)
+
+    def on_step(self, now: Any) -> None:
+        """To be called after every optimisation step."""
+        self._bar.update(
+            self._task,
+            total=self._epochs * now.steps,
+            completed=(now.epoch - 1) * now.steps + now.step,
+            visible=True,
+            epoch=now.epoch,
+            loss=now.loss,
+            accuracy=now.accuracy,
+        )
+
+    def on_epoch(self, done: Any) -> None:
+        """To be called after every epoch."""
+        self._bar.update(self._task, valid=f"  validation {done.valid_accuracy:.1%}")

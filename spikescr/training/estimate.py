@@ -1,0 +1,142 @@
+"""What a training will take, measured with a few steps on made-up input of the real shape."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spikescr.data import open_data
+from spikescr.data.digits import CLASSES, takes, voices
+from spikescr.data.heidelberg import HEIDELBERG
+from spikescr.data.published import PUBLISHED
+from spikescr.data.timing import window_steps
+from spikescr.model import build, readout
+from spikescr.training.config import TrainConfig
+from spikescr.training.loop import using_threads
+
+SAMPLE_STEPS = 3200
+"""Steps of all recordings together with which is measured: half a second on a laptop, some hundred megabytes."""
+REPEATS = 2
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """How many there are to train on and to validate with, and of how many classes."""
+
+    train: int
+    valid: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training will take, as if every recording filled the window.
+
+    parameters: of the network. activations, weights, data: bytes that are kept for the backward pass of a batch; that
+    weights, gradients and AdamW take; that the network input of all recordings takes. seconds: on this machine.
+    """
+
+    parameters: int
+    activations: int
+    weights: int
+    data: int
+    seconds: float
+
+    @property
+    def memory(self) -> int:
+        """Bytes in all."""
+        return self.activations + self.weights + self.data
+
+
+def count_recordings(spec: str, seed: int) -> Recordings:
+    """Of a published data set as published, without looking for it; of a folder as they are there.
+
+    SHD's validation speakers are counted with the others.
+
+    Raises:
+        DataError: the folder cannot be used.
+    """
+    kind = spec.partition(":")[0]
+    if kind == "digits":
+        spoken = Counter(take.split for take in takes(voices()))
+        return Recordings(spoken["train"], spoken["valid"], len(CLASSES))
+    if kind in PUBLISHED:
+        published = PUBLISHED[kind]
+        return Recordings(published.recordings["train"], published.recordings.get("valid", 0), published.classes)
+    dataset = open_data(spec, seed=seed)
+    return Recordings(len(dataset.split("train")), len(dataset.split("valid")), len(dataset.classes))
+
+
+def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
+    """Runs a few optimisation steps, of fewer recordings where a batch is large, and extrapolates."""
+    sizes = type(config.model).model_validate(config.model.model_dump() | {"classes": recordings.classes})
+    window = window_steps(config.window_s, config.steps)
+    teacher_window = teacher_passes = 0
+    if (taught := config.distillation) is not None:
+        teacher_window = window_steps(config.window_s, taught.teacher_steps)
+        drawn = config.augmentation is not None and taught.teacher_input == "augmented"
+        teacher_passes = config.epochs if drawn else 1
+    batch = max(2, min(config.batch_size, SAMPLE_STEPS // window))
+    with using_threads(config.threads), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build(sizes)
+        optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
+        labels = torch.randint(sizes.classes, (batch,))
+
+        def forward(steps: int) -> Tensor:
+            valid = torch.full((batch,), steps)
+            return readout(model(torch.rand(steps, batch, sizes.inputs), valid), valid)
+
+        def step() -> None:
+            loss = functional.cross_entropy(forward(window), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        kept = _kept_for_backward(lambda: forward(window), {p.data_ptr() for p in model.parameters()})
+        step_s = _seconds(step)
+        model.eval()
+        with torch.no_grad():
+            evaluation_s = _seconds(lambda: forward(window))
+            teacher_s = _seconds(lambda: forward(teacher_window)) if teacher_window else 0.0
+    parameters = sum(p.numel() for p in model.parameters())
+    per_epoch = recordings.train * step_s + recordings.valid * evaluation_s
+    inputs = (recordings.train + recordings.valid) * window + recordings.train * teacher_window
+    return Estimate(
+        parameters=parameters,
+        activations=round(kept / batch * config.batch_size),
+        weights=4 * 4 * parameters,
+        data=inputs * sizes.inputs * (1 if config.data.partition(":")[0] in HEIDELBERG else 4),
+        seconds=(config.epochs * per_epoch + teacher_passes * recordings.train * teacher_s) / batch,
+    )
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """The shortest of some runs, after one that does not count."""
+    run()
+    times = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _kept_for_backward(run: Callable[[], Tensor], parameters: set[int]) -> int:
+    """Bytes of the tensors that autograd keeps of a forward pass, each storage once, without the parameters."""
+    sizes: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = run()
+    del result
+    return sum(size for place, size in sizes.items() if place not in parameters)

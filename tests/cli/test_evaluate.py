@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from helpers import write_tones
+
+from spikescr.checkpoint import load_checkpoint
+from spikescr.cli import main
+from spikescr.data import load, open_data
+from spikescr.files import sha256
+from spikescr.runs import RunFolder
+from spikescr.training.batches import Split
+from spikescr.training.evaluate import evaluate
+
+TRAIN = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=3"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    root = tmp_path_factory.mktemp("evaluate")
+    tones = write_tones(root / "tones")
+    found = CliRunner().invoke(main, ["train", "--data", f"folder:{tones}", "--run", str(root / "run"), *TRAIN])
+    assert found.exit_code == 0, found.stderr
+    return RunFolder(root / "run")
+
+
+def evaluated(run: RunFolder, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["evaluate", "--run", str(run.path), *arguments])
+
+
+def test_the_test_split_is_evaluated_and_written_down(run: RunFolder) -> None:
+    found = evaluated(run, "--csv", "--png")
+    assert found.exit_code == 0, found.stderr
+    model, info = load_checkpoint(run.checkpoint)
+    items = open_data(info.training.data).split("test")
+    expected = evaluate(model, Split.of(load(items, info.preprocessing)), 64)
+    content = json.loads((run.evaluation / "test.json").read_text())
+    assert (content["recordings"], content["correct"]) == (10, round(10 * expected.accuracy))
+    assert content["accuracy"] == expected.accuracy
+    assert content["loss"] == pytest.approx(expected.loss, rel=1e-5)
+    assert (content["split"], content["data"], content["checkpoint"]) == (
+        "test",
+        info.training.data,
+        sha256(run.checkpoint),
+    )
+    assert [speaker["name"] for speaker in content["speakers"]] == ["00000000"]
+    assert f"10 recordings, accuracy {100 * expected.accuracy:.2f} %" in found.stdout
+    assert "0 high" in found.stdout
+    with (run.evaluation / "test-confusion.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["label", "high", "low"]
+    assert [[int(n) for n in row[1:]] for row in rows[1:]] == content["confusion"]
+    with (run.evaluation / "test-answers.csv").open() as file:
+        answers = list(csv.DictReader(file))
+    assert [row["recording"] for row in answers] == [item.name for item in items]
+    assert sum(int(row["right"]) for row in answers) == content["correct"]
+    assert {row["speaker"] for row in answers} == {"00000000"}
+    assert (run.evaluation / "test.png").read_bytes().startswith(b"\x89PNG")
+    assert f"wrote {run.evaluation}/test.png\n" in found.stdout
+
+
+def test_another_split_and_fewer_recordings(run: RunFolder) -> None:
+    found = evaluated(run, "--split", "valid", "--limit", "7")
+    assert found.exit_code == 0, found.stderr
+    content = json.loads((run.evaluation / "valid.json").read_text())
+    assert (content["recordings"], content["split"], content["limit"]) == (7, "valid", 7)
+
+
+def test_faults_are_told_in_one_line(run: RunFolder, tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    found = evaluated(RunFolder(missing))
+    assert (found.exit_code, found.stderr) == (
+        1,
+        f"error: {missing}/model.safetensors does not exist; make it with: spikescr train --run {missing}\n",
+    )
+    other = write_tones(tmp_path / "tones")
+    (other / "high").rename(other / "higher")
+    for name in ("validation_list.txt", "testing_list.txt"):
+        (other / name).unlink()
+    found = evaluated(run, "--data", f"folder:{other}")
+    assert found.exit_code == 2
+    assert "has the classes higher, low, " in found.stderr
+
+
+def test_a_new_training_removes_the_old_ones_evaluation(run: RunFolder, tmp_path: Path) -> None:
+    fresh = RunFolder(tmp_path)
+    fresh.evaluation.mkdir()
+    (fresh.evaluation / "test.json").write_text("{}")
+    fresh.discard_derived()
+    assert not fresh.evaluation.exists()
