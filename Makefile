@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt torch
 	$(PIP) install --quiet --constraint constraints.txt --no-deps --ignore-requires-python $(UNRESOLVED)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[digits,cluster,netx,test,bench,lint]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[digits,cluster,netx,tensorboard,test,bench,lint]'
 	touch $@
 
 demo: setup

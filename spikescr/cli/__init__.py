@@ -21,6 +21,7 @@ COMMANDS = {
         "spikescr.cli.distill",
         "Train through a curriculum of time scales, each network the next one's teacher.",
     ),
+    "curves": ("spikescr.cli.curves", "Draw the learning curves of runs."),
     "evaluate": ("spikescr.cli.evaluate", "Accuracy, confusion and confidence of the trained network on a split."),
     "export": ("spikescr.cli.export", "Write the trained network as a NIR graph."),
     "inspect": ("spikescr.cli.inspect", "List and draw what a NIR file consists of, whoever wrote it."),

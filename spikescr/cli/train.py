@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from spikescr.cli.training import (
     split_words,
     stopping_on_signal,
 )
+from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 from spikescr.training.config import TrainConfig
 from spikescr.training.recipes import resolve
@@ -70,6 +73,7 @@ Ctrl-C and SIGTERM save the state and end; so --resume continues, on a CPU to th
 @click.option(
     "--keep", type=click.IntRange(min=1), default=2, show_default=True, help="States to keep, of the last epochs."
 )
+@click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard too.")
 @click.option("--list", "listing", is_flag=True, help="Show the recipes.")
 @click.option("--dry-run", "dry", is_flag=True, help="Show configuration, memory and time; train nothing.")
 @click.pass_context
@@ -81,6 +85,7 @@ def command(
     folder: Path,
     resume: bool,
     keep: int,
+    tensorboard: bool,
     listing: bool,
     dry: bool,
 ) -> None:
@@ -104,15 +109,21 @@ def command(
         from spikescr.training.loop import train
 
     devices = Devices()
+    board = _tensorboard(run.path / "tensorboard") if tensorboard and devices.is_main else nullcontext()
     dataset = open_data(config.data, seed=config.seed)
     run.create()
     alone = run.locked() if devices.is_main else nullcontext()
-    with alone, stopping_on_signal() as (arm, requested), Bar() as bar:
+    with alone, board as log, stopping_on_signal() as (arm, requested), Bar() as bar:
         bar.begin(config.epochs)
 
         def after_step(progress: Any) -> None:
             arm()
             bar.on_step(progress)
+
+        def after_epoch(metrics: Any) -> None:
+            bar.on_epoch(metrics)
+            if log is not None:
+                log(metrics)
 
         result = train(
             config,
@@ -122,7 +133,7 @@ def command(
             keep=keep,
             devices=devices,
             on_step=after_step if devices.is_main else lambda progress: arm(),
-            on_epoch=bar.on_epoch if devices.is_main else lambda metrics: None,
+            on_epoch=after_epoch if devices.is_main else lambda metrics: None,
             stop=lambda: requested() is not None,
         )
     if devices.is_main:
@@ -136,6 +147,25 @@ def command(
     number = requested()
     if result.interrupted and number is not None:
         ctx.exit(128 + number)
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> Iterator[Callable[[Any], None]]:
+    """Gives a function that writes an epoch's metrics for TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise UsageError("--tensorboard needs a package: pip install 'spikescr[tensorboard]'") from error
+
+    with SummaryWriter(str(folder)) as writer:
+
+        def log(metrics: Any) -> None:
+            for name, value in asdict(metrics).items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, metrics.epoch)
+            writer.flush()
+
+        yield log
 
 
 def _begun(run: RunFolder) -> TrainConfig | None:

@@ -86,9 +86,14 @@ class SpikingGatedConvolution(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, N) for integer sums of spikes x (T, B, N)."""
-        # Silent on padded steps already; the product keeps surrogate gradients from coming back through them.
-        pointwise = self.pointwise(x, valid) * valid
-        local = self.depthwise(pointwise, valid)
+        local = self.depthwise(self.pointwise(x, valid), valid)
+        fused = self.gated.is_fused(local, self.split.norm)
+        if fused and not self.gating_unit:
+            return self.gated.of(self.split, local, valid)
+        if fused and self.gate_in.is_fused(local):
+            width = local.shape[-1]
+            opened = self.gate(self.gate_in.of(self.split, local, valid, slice(width, None)), valid)
+            return self.gated.of(self.split, local, valid, slice(0, width), gate=opened)
         value: Tensor = self.split(local, valid)
         if self.gating_unit:
             value, gate = value.chunk(2, dim=-1)

@@ -7,11 +7,16 @@ with the padding).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional
 
+from spikescr.model import fused
 from spikescr.model.neuron import LIF
+from spikescr.model.statistics import Normalise, Statistics
 
 
 def valid_mask(steps: Tensor, window: int, dtype: torch.dtype) -> Tensor:
@@ -26,6 +31,11 @@ def valid_mask(steps: Tensor, window: int, dtype: torch.dtype) -> Tensor:
         Mask (T, B, 1).
     """
     return (torch.arange(window, device=steps.device)[:, None] < steps[None, :]).unsqueeze(-1).to(dtype)
+
+
+def valid_steps(valid: Tensor) -> Tensor:
+    """Valid steps of each sample (B,) for a mask (T, B, 1)."""
+    return valid.sum((0, 2)).long()
 
 
 class Masked(nn.Module):
@@ -44,18 +54,36 @@ class Masked(nn.Module):
 
 
 class SequenceBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over the valid steps of all samples; zero on padded steps."""
+    """Batch normalisation over the valid steps of all samples; zero on padded steps.
+
+    over_processes: statistics are those of all processes together, which train on one batch.
+    """
+
+    over_processes = False
+
+    def take_statistics(self, x: Tensor, steps: Tensor, channels: slice = slice(None)) -> Statistics:
+        """Statistics of x (T, B, n), of some channels, over valid steps (B,); moves the running ones towards them."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        running_mean, running_var = self.running_mean[channels], self.running_var[channels]
+        found = Statistics.of(x, steps, running_mean, self.eps, self.over_processes)
+        unbiased = found.variance * (found.count / max(found.count - 1, 1))
+        with torch.no_grad():
+            running_mean.lerp_(found.mean.to(running_mean), self.momentum)
+            running_var.lerp_(unbiased.to(running_var), self.momentum)
+            if not channels.start:  # a batch is counted once
+                self.num_batches_tracked += 1
+        return found
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
         """Normalises x (T, B, N) with the statistics of the steps where valid (T, B, 1) is 1."""
-        flat = rearrange(x, "t b n -> (t b) n")
         if not self.training:
-            return super().forward(flat).view_as(x) * valid
-        chosen = valid.flatten().nonzero().squeeze(-1)
-        if len(chosen) == len(flat):
-            return super().forward(flat).view_as(x)
-        normalised = super().forward(flat.index_select(0, chosen))
-        return torch.zeros_like(flat).index_copy(0, chosen, normalised).view_as(x)
+            return super().forward(rearrange(x, "t b n -> (t b) n")).view_as(x) * valid
+        statistics = self.take_statistics(x, valid_steps(valid))
+        normalised: Tensor = Normalise.apply(x, self.weight, self.bias, valid, statistics)
+        return normalised
 
 
 class TimeConv(nn.Conv1d):
@@ -80,8 +108,29 @@ class Current(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Currents (T, B, out) for spikes or values x (T, B, in)."""
+        if type(self.synapse) is not nn.Linear:  # it reaches over steps
+            x = x * valid  # silent there already; this keeps gradients from coming back through padded steps
         current: Tensor = self.norm(self.synapse(x), valid)
         return current
+
+    def product(self, x: Tensor, channels: slice) -> Tensor:
+        """W x of some output channels, (T, B, n); for a batch normalisation to follow, on a CPU."""
+        synapse, bias = self.synapse, self.synapse.bias
+        bias = None if bias is None else bias[channels]
+        if type(synapse) is nn.Linear:
+            product: Tensor = fused.Product.apply(x, synapse.weight[channels], bias)
+        elif type(synapse) is TimeConv and synapse.groups == 1:
+            side = synapse.kernel_size[0] // 2
+            padded = functional.pad(x, (0, 0, 0, 0, side, side))
+            taps = torch.cat([padded[k : k + len(x)] for k in range(synapse.kernel_size[0])], dim=-1)
+            product = fused.Product.apply(taps, rearrange(synapse.weight[channels], "n c k -> n (k c)"), bias)
+        elif (
+            type(synapse) is TimeConv and synapse.groups == synapse.in_channels == synapse.out_channels and bias is None
+        ):
+            product = fused.Depthwise.apply(x[..., channels], synapse.weight[channels])
+        else:
+            product = synapse(x)[..., channels]
+        return product
 
 
 class SequenceDropout(nn.Module):
@@ -102,7 +151,7 @@ class SequenceDropout(nn.Module):
             return None
         keep = 1.0 - self.probability
         count, first, stride = self.share or (x.shape[1], 0, 1)
-        return x.new_empty(count, x.shape[2]).bernoulli_(keep).div_(keep)[first::stride]
+        return x.new_empty(count, x.shape[2]).bernoulli_(keep).div_(keep)[first::stride].contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns x (T, B, N), whole neurons of a sample zeroed, the others scaled up."""
@@ -120,7 +169,30 @@ class Spiking(nn.Module):
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes (T, B, N) for currents (T, B, N)."""
+        if self.is_fused(current):
+            steps = torch.full((current.shape[1],), len(current))
+            return self._fire(current, None, None, None, steps, None)
         spikes: Tensor = self.dropout(self.lif(current))
+        return spikes
+
+    def is_fused(self, x: Tensor, *norms: nn.Module) -> bool:
+        """Whether neurons, and what comes before them with these normalisations, are computed in one go."""
+        plain = type(self.lif) is LIF and all(type(norm) is SequenceBatchNorm for norm in norms)
+        return self.training and plain and fused.usable(x)
+
+    def of(
+        self, current: Current, x: Tensor, valid: Tensor, channels: slice = slice(None), gate: Tensor | None = None
+    ) -> Tensor:
+        """SN(BN(W x) gate) of some channels of W, fused: (T, B, n) for x (T, B, in) and a gate (T, B, n)."""
+        norm, steps = current.norm, valid_steps(valid)
+        assert isinstance(norm, SequenceBatchNorm)
+        y = current.product(x, channels)
+        statistics = norm.take_statistics(y, steps, channels)
+        return self._fire(y, norm.weight[channels], norm.bias[channels], gate, steps, statistics)
+
+    def _fire(self, y: Tensor, *arguments: Any) -> Tensor:
+        gamma, beta, gate, steps, statistics = arguments
+        spikes: Tensor = fused.Fire.apply(y, gamma, beta, gate, self.dropout.mask(y), steps, statistics)
         return spikes
 
 
@@ -133,4 +205,6 @@ class SpikingLayer(Spiking):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
         """Spikes (T, B, out) for spikes or values x (T, B, in)."""
+        if self.is_fused(x, self.current.norm):
+            return self.of(self.current, x, valid)
         return super().forward(self.current(x, valid))

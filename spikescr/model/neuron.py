@@ -9,6 +9,8 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
+from spikescr.model import kernels
+
 TAU = 2.0
 THRESHOLD = 1.0
 ALPHA = 5.0  # sharpness of the arc tangent surrogate
@@ -43,6 +45,31 @@ class _WindowLIF(torch.autograd.Function):
         for earlier, later, kept in zip(by_step[-2::-1], by_step[:0:-1], keep.unbind(0)[-2::-1], strict=True):
             earlier.addcmul_(kept, later)
         return gradient, None
+
+
+class _CompiledLIF(torch.autograd.Function):
+    """The same on a CPU, compiled; h is computed again when going backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        x, before = x.contiguous(), v.contiguous()
+        v, spikes, lengths = before.clone(), torch.empty_like(x), _whole(x)
+        kernels.run(kernels.fire_forward, x.shape[1], x, None, None, None, v, None, lengths, spikes)
+        ctx.save_for_backward(x, before)
+        ctx.mark_non_differentiable(v)
+        return spikes, v
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        x, v = ctx.saved_tensors
+        out, sums = torch.empty_like(x), (2, x.shape[2])
+        arguments = (x, None, None, None, v, None, _whole(x), None, None, ALPHA, gradients[0].contiguous(), out, None)
+        kernels.run(kernels.fire_backward, x.shape[1], *arguments, sums=sums)
+        return out, None
+
+
+def _whole(x: Tensor) -> Tensor:
+    return torch.full((x.shape[1],), len(x))
 
 
 class LIF(neuron.LIFNode):
@@ -84,5 +111,6 @@ class LIF(neuron.LIFNode):
         """
         (x_seq,), (v,) = inputs, states
         assert isinstance(v, Tensor)
-        spikes, v = _WindowLIF.apply(x_seq, v.detach())
+        compiled = x_seq.device.type == "cpu" and x_seq.dtype in {torch.float32, torch.float64} and x_seq.ndim == 3
+        spikes, v = (_CompiledLIF if compiled else _WindowLIF).apply(x_seq, v.detach())
         return (spikes,), (v,)

@@ -6,10 +6,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
-from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
-from spikescr.model.layers import Current
+from spikescr.model.layers import Current, SequenceDropout
 from spikescr.model.network import Network
 from spikescr.model.neuron import TAU, THRESHOLD
 from spikescr.model.parametric import ParametricLIF
@@ -56,7 +55,7 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.current = Current(nn.Linear(inputs, width))
         self.lif = RecurrentLIF(width, learn=learn)
-        self.dropout = layer.Dropout(dropout, step_mode="m")
+        self.dropout = SequenceDropout(dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, out) for spikes or values x (T, B, in)."""

@@ -8,6 +8,8 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spikescr.model import fused
+
 BASE = 10000.0
 
 
@@ -38,9 +40,15 @@ class Rotary(nn.Module):
 
     def forward(self, x: Tensor, heads: int) -> Tensor:
         """Rotated x, shape (T, B, heads * D)."""
+        if fused.usable(x):
+            by_step = (
+                torch.from_numpy(table).to(x).repeat(1, heads) for table in rotary_table(len(x), self.head_width)
+            )
+            turned: Tensor = fused.Rotation.apply(x, *by_step)
+            return turned
         cos, sin = (
             torch.from_numpy(table).to(x)[:, None, None, :] for table in rotary_table(x.shape[0], self.head_width)
         )
         even, odd = rearrange(x, "t b (h i p) -> p t b h i", h=heads, p=2)
-        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-        return rearrange(turned, "t b h i p -> t b (h i p)")
+        pairs = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+        return rearrange(pairs, "t b h i p -> t b (h i p)")

@@ -11,15 +11,17 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from spikescr.errors import UsageError
-from spikescr.model.layers import SequenceDropout
+from spikescr.model.layers import SequenceBatchNorm, SequenceDropout
 
 
 class Devices:
     """This process among `processes`, number `rank`, and its device."""
 
     def __init__(self) -> None:
-        # Buffers are the same everywhere already: statistics are taken over the whole batch.
-        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+        # Of what is no CPU, CUDA alone has the float64 that sums are taken in. Buffers need no broadcast: statistics
+        # are those of the whole batch everywhere.
+        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=handlers)
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
@@ -46,7 +48,11 @@ class Devices:
         return slice(self.rank, count, self.processes)
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model on this device, its gradients averaged over processes."""
+        """The model, its gradients averaged over processes and its batch statistics taken over all of them."""
+        if self.processes > 1:
+            for module in model.modules():
+                if isinstance(module, SequenceBatchNorm):
+                    module.over_processes = True
         wrapped: nn.Module = self.accelerator.prepare(model)
         return wrapped
 

@@ -131,7 +131,7 @@ def test_states_of_an_earlier_training_are_not_mistaken_for_those_of_a_new_one(
         ({"lr": 0.5}, r"config.lr \(was 0.01, is 0.5\)"),
         ({"epochs": 3, "seed": 4}, r"config.epochs \(was 2, is 3\); config.seed \(was 0, is 4\)"),
         ({"augmentation": Augmentation(shift=2)}, r"config.augmentation.shift \(was 5, is 2\)"),
-        ({"augmentation": None}, r"config.augmentation \(was {.*}, is None\)"),
+        ({"augmentation": None}, r"config.augmentation.*"),
         ({"steps": 25}, r"config.steps \(was 20, is 25\); preprocessing.front_end.*"),
     ],
 )

@@ -1,0 +1,310 @@
+"""One training step, side by side: ours against the same network with SpikingJelly's stock LIF loop.
+
+    python benchmarks/training.py [--quick] [--json FILE]
+
+Both are built from the same weights, get the same batch of full-length recordings and take turns in one process, so
+that a drift of the machine's speed touches both; medians, and the median of the ratios of pairs. The stock network is
+plain PyTorch around `LIFNode(step_mode="m")` and its loop over steps. Spikes and gradients are compared in every neuron
+layer: in the whole network in float64; in float32 layer by layer, on the currents of the stock network, for products
+that sum in another order differ in the last bit. Shares of time are the profiler's, of one step; those of the stock
+neurons, which are made of common operations, are measured on their own. Ours normalise and drop out on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+from spikingjelly.activation_based import functional as sj
+from spikingjelly.activation_based import neuron, surrogate
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
+
+from spikescr.files import write_text
+from spikescr.model import Current, ModelConfig, SequenceBatchNorm, SpikeSCR, readout
+from spikescr.model.layers import Spiking
+from spikescr.model.rotary import Rotary
+
+BATCH = 64
+CONFIGS = {
+    "1L-8-128": ModelConfig(dropout=0.1),
+    "1L-16-256": ModelConfig(heads=16, width=256, mlp_ratio=4, classes=35, dropout=0.1),
+}
+KEYS = {("1L-8-128", 100): "step_speedup_T100", ("1L-16-256", 100): "step_speedup_T100_wide"}
+PARTS = {
+    "neurons": ("Fire",),
+    "matrix products": ("mm", "linear", "Product", "convolution", "Depthwise"),
+    "normalisation": ("batch_norm", "Normalise"),
+}
+
+
+class StockNorm(SequenceBatchNorm):
+    """PyTorch's batch normalisation; recordings are full-length, so there is nothing to mask."""
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Normalises x (T, B, N)."""
+        return nn.BatchNorm1d.forward(self, x.flatten(0, 1)).view_as(x)
+
+
+def stock_neuron() -> neuron.LIFNode:
+    """SpikingJelly's neuron as the paper has it."""
+    return neuron.LIFNode(
+        tau=2.0,
+        decay_input=False,
+        v_threshold=1.0,
+        v_reset=0.0,
+        detach_reset=True,
+        step_mode="m",
+        surrogate_function=surrogate.ATan(alpha=5.0),
+    )
+
+
+class StockSpiking(nn.Module):
+    """SpikingJelly's neuron, and dropout with one mask for all steps."""
+
+    def __init__(self, ours: Spiking) -> None:
+        super().__init__()
+        self.lif = stock_neuron()
+        self.dropout = ours.dropout
+        self.current = getattr(ours, "current", None)
+
+    def is_fused(self, *_: object) -> bool:
+        """Never."""
+        return False
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Spikes (T, B, N) for currents, or for what a synapse receives."""
+        spikes: Tensor = self.dropout(self.lif(x if self.current is None else self.current(x, valid)))
+        return spikes
+
+
+class StockRotary(Rotary):
+    """The rotation in plain PyTorch."""
+
+    def forward(self, x: Tensor, heads: int) -> Tensor:
+        """Rotated x (T, B, N)."""
+        from einops import rearrange
+
+        from spikescr.model.rotary import rotary_table
+
+        tables = rotary_table(len(x), self.head_width)
+        cos, sin = (torch.from_numpy(table).to(x)[:, None, None, :] for table in tables)
+        even, odd = rearrange(x, "t b (h i p) -> p t b h i", h=heads, p=2)
+        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+        return rearrange(turned, "t b h i p -> t b (h i p)")
+
+
+def stock(model: SpikeSCR) -> SpikeSCR:
+    """A copy of the network in plain PyTorch around stock neurons."""
+    copy = SpikeSCR(model.config)
+    for module in list(copy.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, Spiking):
+                setattr(module, name, StockSpiking(child))
+            elif isinstance(child, Rotary):
+                setattr(module, name, StockRotary(child.head_width))
+    for module in copy.modules():
+        if isinstance(module, Current):
+            module.norm = StockNorm(module.norm.num_features)
+    copy.load_state_dict(model.state_dict())
+    return copy
+
+
+def network(config: ModelConfig, steps: int, seed: int) -> tuple[SpikeSCR, Tensor, Tensor, Tensor]:
+    """A network whose layers fire as trained ones do, and a batch: x (T, B, C), valid steps (B,), labels (B,)."""
+    torch.manual_seed(seed)
+    model = SpikeSCR(config).train()
+    for norm in model.modules():
+        if isinstance(norm, SequenceBatchNorm):
+            nn.init.uniform_(norm.weight, 0.6, 1.4)
+            nn.init.uniform_(norm.bias, 0.0, 0.6)
+    x = torch.randn(steps, BATCH, config.inputs)
+    return model, x, torch.full((BATCH,), steps), torch.randint(0, config.classes, (BATCH,))
+
+
+def loss_of(model: SpikeSCR, x: Tensor, valid: Tensor, labels: Tensor) -> Tensor:
+    """The training loss."""
+    return functional.cross_entropy(readout(model(x, valid), valid), labels)
+
+
+class Step:
+    """A training step of one network."""
+
+    def __init__(self, model: SpikeSCR, x: Tensor, valid: Tensor, labels: Tensor) -> None:
+        self.model = model
+        self.batch = x, valid, labels
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, foreach=True)
+
+    def __call__(self) -> None:
+        """Forward, backward, optimiser."""
+        torch.manual_seed(0)
+        self.optimizer.zero_grad()
+        loss_of(self.model, *self.batch).backward()
+        self.optimizer.step()
+
+    def seconds(self) -> float:
+        """How long it takes."""
+        begin = time.perf_counter()
+        self()
+        return time.perf_counter() - begin
+
+    def shares(self, neurons: float | None = None) -> dict[str, float]:
+        """Share of time per part; `neurons`: seconds of theirs, where the profiler cannot tell."""
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            self()
+        times = dict.fromkeys([*PARTS, "attention", "other"], 0.0)
+        for event in found.key_averages():
+            part = next((p for p, names in PARTS.items() if any(n in event.key for n in names)), "other")
+            part = "attention" if "bmm" in event.key else part
+            times[part] += event.self_cpu_time_total
+        if neurons is not None:
+            times["neurons"] += 1e6 * neurons
+            times["other"] -= 1e6 * neurons
+        total = sum(times.values())
+        return {part: spent / total for part, spent in times.items()}
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Largest difference over the largest expected."""
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def layer_by_layer(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[int, float, float, float]:
+    """Our neurons on the currents and upstream gradients of the stock network's, in float32.
+
+    Returns:
+        Differing spikes; largest relative difference of a layer's gradient; lowest firing rate of a layer; seconds of
+        all stock neurons, forward and backward.
+    """
+    plain = stock(model)
+    kept: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def keep(name: str) -> Any:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
+            inputs[0].retain_grad()
+            spikes.retain_grad()
+            kept[name] = inputs[0], spikes
+
+        return hook
+
+    for name, module in plain.named_modules():
+        if isinstance(module, neuron.LIFNode):
+            module.register_forward_hook(keep(name))
+    torch.manual_seed(0)
+    loss_of(plain, *batch).backward()
+    differing, worst, rate, seconds = 0, 0.0, 1.0, 0.0
+    for current, spikes in kept.values():
+        seconds += min(neuron_seconds(current, spikes) for _ in range(2))
+        x = current.detach().clone().requires_grad_()
+        found = Spiking(0.0)(x)
+        found.backward(spikes.grad)
+        assert x.grad is not None
+        assert current.grad is not None
+        differing += int((found != spikes).sum())
+        rate = min(rate, float(spikes.detach().mean()))
+        worst = max(worst, relative(x.grad, current.grad))
+    return differing, worst, rate, seconds
+
+
+def neuron_seconds(current: Tensor, spikes: Tensor) -> float:
+    """How long a stock neuron takes for a window, forward and backward."""
+    lif, x = stock_neuron(), current.detach().clone().requires_grad_()
+    begin = time.perf_counter()
+    lif(x).backward(spikes.grad)
+    return time.perf_counter() - begin
+
+
+def whole_network(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[int, float]:
+    """Both networks in float64: differing spikes, and the largest relative difference of a parameter's gradient."""
+    x, valid, labels = batch
+    found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+    for network in (SpikeSCR(model.config), stock(model)):
+        network.load_state_dict(model.state_dict())
+        network.double().train()
+        sj.reset_net(network)
+        spikes: dict[str, Tensor] = {}
+        for name, module in network.named_modules():
+            if isinstance(module, Spiking | StockSpiking):
+                module.register_forward_hook(lambda _m, _i, out, name=name, to=spikes: to.update({name: out.detach()}))
+        torch.manual_seed(0)
+        loss_of(network, x.double(), valid, labels).backward()
+        gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+        found.append((spikes, gradients))
+    (spikes, gradients), (plain_spikes, plain_gradients) = found
+    differing = sum(int((s != plain_spikes[name]).sum()) for name, s in spikes.items())
+    largest = max(float(g.abs().max()) for g in plain_gradients.values())
+    worst = max(
+        float((gradients[name] - g).abs().max() / max(float(g.abs().max()), 1e-4 * largest))
+        for name, g in plain_gradients.items()
+    )
+    return differing, worst
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Fewer rounds, no T = 500.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to this file.")
+@click.option("--threads", type=int, help="Of torch. Default: as torch chooses.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def main(quick: bool, file: Path | None, threads: int | None, seed: int) -> None:
+    """Measure a training step against SpikingJelly's stock LIF loop."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    table = Table(title=f"Training step, batch {BATCH}, {torch.get_num_threads()} threads: medians")
+    for column in ("network", "T", "stock ms", "ours ms", "speed-up", "spikes differ", "gradients", "lowest rate"):
+        table.add_column(column, justify="right")
+    shares = Table(title="Share of time per part")
+    for column in ("network", "T", "", *PARTS, "attention", "other"):
+        shares.add_column(column, justify="right")
+    result: dict[str, Any] = {"rows": []}
+    for name, config in CONFIGS.items():
+        for steps in (40, 100) if quick else (40, 100, 500):
+            model, *batch = network(config, steps, seed)
+            differing, gradients, rate, neurons = layer_by_layer(model, (batch[0], batch[1], batch[2]))
+            whole = whole_network(model, (batch[0][:40], batch[1].clamp(max=40), batch[2]))
+            ours, plain = Step(model, *batch), Step(stock(model), *batch)
+            ours(), plain(), ours(), plain()
+            rounds = 3 if quick else 5 if steps == 500 else 15
+            pairs = [(plain.seconds(), ours.seconds()) for _ in range(rounds)]
+            speedup = statistics.median(a / b for a, b in pairs)
+            row = {
+                "network": name,
+                "steps": steps,
+                "stock_s": statistics.median(a for a, _ in pairs),
+                "ours_s": statistics.median(b for _, b in pairs),
+                "speedup": speedup,
+                "differing_spikes": differing,
+                "gradient_difference": gradients,
+                "lowest_rate": rate,
+                "float64_network": {"differing_spikes": whole[0], "gradient_difference": whole[1]},
+                "shares": {"stock": plain.shares(neurons), "ours": ours.shares()},
+            }
+            result["rows"].append(row)
+            if (name, steps) in KEYS:
+                result[KEYS[name, steps]] = speedup
+            milliseconds = [f"{1e3 * row[key]:.0f}" for key in ("stock_s", "ours_s")]
+            differences = f"{differing} / {whole[0]}", f"{gradients:.1e} / {whole[1]:.1e}"
+            table.add_row(name, str(steps), *milliseconds, f"{speedup:.2f}", *differences, f"{rate:.1%}")
+            for who, parts in row["shares"].items():
+                shares.add_row(name, str(steps), who, *(f"{share:.0%}" for share in parts.values()))
+    console = Console(width=130)
+    console.print(table, "differences: per neuron layer in float32 / whole network in float64, 40 steps", shares)
+    if file is not None:
+        from spikescr.provenance import versions
+
+        load = os.getloadavg()[0]
+        result |= {"threads": torch.get_num_threads(), "cores": os.cpu_count(), "load": load, "seed": seed}
+        result["versions"] = versions("spikescr", "torch", "spikingjelly", "numba")
+        write_text(file, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What training on a CPU computes in one go; the plain equations are in `layers`, `neuron`, `rotary` and `blocks`.
+
+Values after a sample's end are zero, and no gradient comes back through them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from spikescr.model import kernels
+from spikescr.model.neuron import ALPHA
+from spikescr.model.statistics import Statistics
+
+
+def usable(x: Tensor) -> bool:
+    """Whether these functions take a tensor: on the CPU, float32 or float64, not under autocast, with gradients."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in {torch.float32, torch.float64}
+        and torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _matrix_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """X W^T + b by oneDNN, which is faster here than what `linear` calls, where this torch has it for this type."""
+    if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return functional.linear(x, weight, bias)
+
+
+class Product(torch.autograd.Function):
+    """X W^T + b for x (T, B, in), W (out, in).
+
+    The gradient of b is zero: a batch normalisation follows, which takes away what b adds (rounding would leave some
+    noise, which Adam would scale up to whole steps).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Currents (T, B, out)."""
+        flat = x.reshape(-1, x.shape[-1])
+        ctx.save_for_backward(flat, weight)
+        ctx.has_bias = bias is not None
+        return _matrix_product(flat, weight, bias).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        """Gradients of x, W, b."""
+        x, weight = ctx.saved_tensors
+        up = upstream.reshape(-1, upstream.shape[-1])
+        dx = _matrix_product(up, weight.T, None).view(*upstream.shape[:-1], -1) if ctx.needs_input_grad[0] else None
+        return dx, up.T @ x, torch.zeros_like(up[0]) if ctx.has_bias else None
+
+
+class Depthwise(torch.autograd.Function):
+    """y[t] = sum_k W[:, 0, k] x[t + k - K // 2] per channel, zeros outside the window; x (T, B, N), W (N, 1, K)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        """Currents (T, B, N)."""
+        x, taps = x.contiguous(), weight[:, 0].T.contiguous()
+        ctx.save_for_backward(x, taps)
+        out = torch.empty_like(x)
+        kernels.run(kernels.depthwise, x.shape[1], x, taps, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of x, W."""
+        x, taps = ctx.saved_tensors
+        upstream = upstream.contiguous()
+        dx = torch.empty_like(x)
+        kernels.run(kernels.depthwise, x.shape[1], upstream, taps.flip(0).contiguous(), dx)
+        total = kernels.run(kernels.depthwise_weight, x.shape[1], x, upstream, sums=tuple(taps.shape))
+        return dx, torch.from_numpy(total).to(x).T[:, None]
+
+
+class Fire(torch.autograd.Function):
+    """SN(BN(y) gate), dropped out: y (T, B, N), statistics given; SN(y gate) without them.
+
+    With r = 1 / sqrt(var + eps), a = gamma r, the current is (y a + (beta - mean a)) gate. Backward, c the current
+    before the gate, M valid steps: dbeta = sum dc, dgamma = sum dc (y - mean) r, and
+    dy = a (dc - (dbeta + (y - mean) r dgamma) / M), the sums over all processes.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        gate: Tensor | None,
+        mask: Tensor | None,
+        lengths: Tensor,
+        statistics: Statistics | None,
+    ) -> Tensor:
+        """Spikes (T, B, N), times the mask (B, N) of a dropout."""
+        y = y.contiguous()
+        gate = None if gate is None else gate.contiguous()
+        scale = shift = None
+        if statistics is not None:
+            assert gamma is not None
+            assert beta is not None
+            scale, shift = statistics.affine(gamma, beta)
+        out, membrane = torch.empty_like(y), y.new_zeros(y.shape[1:])
+        kernels.run(kernels.fire_forward, y.shape[1], y, scale, shift, gate, membrane, mask, lengths, out)
+        ctx.save_for_backward(y, scale, shift, gate, mask, lengths)
+        ctx.statistics = statistics
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of y, gamma, beta, gate."""
+        y, scale, shift, gate, mask, lengths = ctx.saved_tensors
+        statistics: Statistics | None = ctx.statistics
+        mean, rate = (None, None) if statistics is None else (statistics.mean, statistics.rate)
+        dc = torch.empty_like(y)
+        dgate = None if gate is None else torch.empty_like(y)
+        before = torch.zeros_like(y[0])
+        given = (y, scale, shift, gate, before, mask, lengths, mean, rate, ALPHA, upstream.contiguous(), dc, dgate)
+        found = kernels.run(kernels.fire_backward, y.shape[1], *given, sums=(2, y.shape[2]))
+        if statistics is None:
+            return dc, None, None, dgate, None, None, None
+        own = torch.from_numpy(found)
+        a, b, c = statistics.backward_affine(scale, statistics.over_all(own))
+        kernels.run(kernels.affine, y.shape[1], dc, y, a, b, c, lengths)
+        dbeta, dgamma = own.to(y.dtype)
+        return dc, dgamma, dbeta, dgate, None, None, None
+
+
+class Rotation(torch.autograd.Function):
+    """Pairs of x (T, B, N) turned by their step: cosines and sines (T, N / 2)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """The turned pairs."""
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        """Gradients turned back."""
+        cos, sin = ctx.saved_tensors
+        return _turned(upstream, cos, -sin), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    kernels.run(kernels.turn, x.shape[1], x.contiguous(), cos, sin, out)
+    return out

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import pytest
+from click.testing import CliRunner
+from helpers import write_tones
+
+from spikescr.cli import main
+from spikescr.cli.curves import PANELS, read_metrics
+from spikescr.runs import RunFolder
+from spikescr.training.metrics import EpochMetrics, write_metrics
+
+SMALL = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=2"]
+
+
+def run_with(folder: Path, accuracies: list[float]) -> Path:
+    folder.mkdir()
+    rows = [EpochMetrics(i, 0.01 / i, 3.0 / i, 0.5 * a, 2.0 / i, a, 0.15) for i, a in enumerate(accuracies, 1)]
+    write_metrics(RunFolder(folder).metrics, rows)
+    return folder
+
+
+def test_every_run_is_drawn_with_labelled_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    kept: list[Any] = []
+    save = Figure.savefig
+
+    def keep(self: Figure, *arguments: Any, **options: Any) -> None:
+        kept.append(self)
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    runs = [run_with(tmp_path / name, values) for name, values in (("a", [0.5, 0.75, 0.8]), ("b", [0.25]))]
+    out = tmp_path / "curves.png"
+    found = CliRunner().invoke(main, ["curves", *map(str, runs), "--out", str(out)])
+    assert (found.exit_code, found.output) == (0, "")
+    assert matplotlib.image.imread(out).shape[:2] == (1050, 1500)
+    (figure,) = kept
+    assert [axes.get_ylabel() for axes in figure.axes] == [label for _, label, *_ in PANELS]
+    assert {axes.get_xlabel() for axes in figure.axes} == {"Epoch"}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [str(run) for run in runs]
+    accuracy = figure.axes[1]
+    drawn = [(list(line.get_xdata()), list(line.get_ydata()), line.get_linestyle()) for line in accuracy.lines]
+    assert drawn == [
+        ([1, 2, 3], [25, 37.5, 40], "--"),
+        ([1, 2, 3], [50, 75, 80], "-"),
+        ([1], [12.5], "--"),
+        ([1], [25], "-"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "metrics.csv does not exist; make it with: spikescr train --run"),
+        ("epoch,loss\n1,2\n", r"metrics.csv: no table of metrics \(KeyError\('train_loss'\)\); train again"),
+        ("epoch,lr\n1,x\n", "metrics.csv: no table of metrics"),
+    ],
+)
+def test_a_run_without_metrics_is_named(tmp_path: Path, content: str | None, message: str) -> None:
+    run = RunFolder(tmp_path)
+    if content is not None:
+        run.metrics.write_text(content)
+    found = CliRunner().invoke(main, ["curves", str(tmp_path), "--out", str(tmp_path / "a.png")])
+    assert found.exit_code == 1
+    assert re.search(message, found.stderr), found.stderr
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_an_empty_table_is_named(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", [])
+    found = CliRunner().invoke(main, ["curves", str(run), "--out", str(tmp_path / "a.svg")])
+    assert (found.exit_code, found.stderr) == (
+        1,
+        f"error: {run}/metrics.csv: has no epoch; train again: spikescr train\n",
+    )
+
+
+def test_other_formats_are_refused(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", [0.5])
+    found = CliRunner().invoke(main, ["curves", str(run), "--out", str(tmp_path / "a.jpg")])
+    assert found.exit_code == 2
+    assert "a.jpg: a picture's name must end with one of .pdf, .png, .svg" in found.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own, of protobuf and NumPy
+def test_tensorboard_gets_the_metrics(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tones, run = write_tones(tmp_path / "tones"), tmp_path / "run"
+    command = ["train", "--data", f"folder:{tones}", "--run", str(run), *SMALL, "--tensorboard"]
+    found = CliRunner().invoke(main, command)
+    assert found.exit_code == 0, found.stderr
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    table = read_metrics(RunFolder(run))
+    assert set(events.Tags()["scalars"]) == table.keys() - {"epoch"}
+    for name in table.keys() - {"epoch"}:
+        assert [event.step for event in events.Scalars(name)] == [1, 2]
+        assert [event.value for event in events.Scalars(name)] == pytest.approx(table[name], rel=1e-5)
+
+
+def test_tensorboard_that_is_not_there_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    tones = write_tones(tmp_path / "tones", takes=1)
+    command = ["train", "--data", f"folder:{tones}", "--run", str(tmp_path / "run"), *SMALL, "--tensorboard"]
+    found = CliRunner().invoke(main, command)
+    assert found.exit_code == 2
+    assert "error: --tensorboard needs a package: pip install 'spikescr[tensorboard]'" in found.stderr
+    assert not (tmp_path / "run").exists() or list((tmp_path / "run").iterdir()) == []

@@ -1,0 +1,216 @@
+"""What a CPU computes in one go is what the plain equations give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from helpers import SMALL, calibrated_model
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spikescr.model import LIF, SequenceBatchNorm, SpikeSCR, fused, kernels, readout
+from spikescr.model.layers import Current, Spiking, SpikingLayer, TimeConv, valid_mask
+from spikescr.model.rotary import Rotary
+from spikescr.model.statistics import Statistics
+
+T, B, N = 23, 20, 10
+STEPS = torch.randint(8, T + 1, (B,), generator=torch.Generator().manual_seed(1))
+
+
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets every layer compute its plain equations."""
+    monkeypatch.setattr(fused, "usable", lambda x: False)
+
+
+def drawn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def both(
+    monkeypatch: pytest.MonkeyPatch, module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor
+) -> list[tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]]:
+    """Output, gradients and buffers, fused and plain, from the same random state."""
+    found = []
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    for way in ("fused", "plain"):
+        with monkeypatch.context() as patch:
+            if way == "plain":
+                plain(patch)
+            module.load_state_dict(state)
+            module.zero_grad()
+            torch.manual_seed(7)
+            given = x.clone().requires_grad_()
+            out = run(given)
+            (out * drawn(*out.shape, dtype=out.dtype, seed=5)).sum().backward()
+        assert given.grad is not None
+        gradients = {"x": given.grad} | {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
+        found.append((out.detach(), gradients, {name: b.clone() for name, b in module.named_buffers()}))
+    return found
+
+
+def assert_equal(found: list[tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]], tolerance: float) -> None:
+    """Outputs to the bit, gradients and buffers to a tolerance of the largest."""
+    (out, gradients, buffers), (plain_out, plain_gradients, plain_buffers) = found
+    assert torch.equal(out, plain_out)
+    assert gradients.keys() == plain_gradients.keys()
+    largest = max(float(g.abs().max()) for g in plain_gradients.values())
+    for name, expected in plain_gradients.items():
+        scale = float(expected.abs().max())
+        scale = largest if scale < 1e-4 * largest else scale  # of a bias before a normalisation only rounding is left
+        assert float((gradients[name] - expected).abs().max()) <= tolerance * scale, name
+    for name, expected in plain_buffers.items():
+        torch.testing.assert_close(buffers[name], expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("layer", ["normalised", "gated", "alone"])
+def test_neurons(
+    monkeypatch: pytest.MonkeyPatch, layer: str, dropout: float, dtype: torch.dtype, tolerance: float
+) -> None:
+    """SN(BN(y)), SN(BN(y) gate), SN(y), each with dropout: from the same y, spikes are the same to the bit."""
+    spiking = Spiking(dropout).to(dtype)
+    norm = SequenceBatchNorm(N).to(dtype)
+    nn.init.uniform_(norm.weight, 0.6, 1.4, generator=torch.Generator().manual_seed(2))
+    nn.init.uniform_(norm.bias, 0.0, 0.8, generator=torch.Generator().manual_seed(3))
+    valid = valid_mask(STEPS, T, dtype)
+    gate = (drawn(T, B, N, dtype=dtype, seed=9) > 0).to(dtype)
+    module = nn.ModuleDict({"spiking": spiking, "norm": norm})
+
+    def run(y: Tensor) -> Tensor:
+        if layer == "alone":
+            return spiking(y)
+        given = gate if layer == "gated" else None
+        if fused.usable(y):
+            statistics = norm.take_statistics(y, STEPS)
+            out: Tensor = spiking._fire(y, norm.weight, norm.bias, given, STEPS, statistics)
+        else:
+            current = norm(y, valid)
+            out = spiking(current if given is None else current * given) * valid
+        return out
+
+    found = both(monkeypatch, module, run, 0.7 * drawn(T, B, N, dtype=dtype) + 0.4)
+    rate = float((found[0][0] != 0).double().mean())
+    assert 0.05 < rate < 0.6
+    assert_equal(found, tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradient_of_the_gate(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    y, gate = drawn(T, B, N, dtype=dtype) + 0.6, (drawn(T, B, N, dtype=dtype, seed=4) > 0).to(dtype)
+    lengths, valid = STEPS, valid_mask(STEPS, T, dtype)
+    statistics = Statistics.of(y, lengths, torch.zeros(N, dtype=dtype), 1e-5, False)
+    ones, zeros = torch.ones(N, dtype=dtype), torch.zeros(N, dtype=dtype)
+    a, b = gate.clone().requires_grad_(), gate.clone().requires_grad_()
+    weights = drawn(T, B, N, dtype=dtype, seed=5)
+    (fused.Fire.apply(y, ones, zeros, a, None, lengths, statistics) * weights).sum().backward()
+    scale, shift = statistics.affine(ones, zeros)
+    (LIF()((y * scale + shift) * valid * b) * valid * weights).sum().backward()
+    assert a.grad is not None
+    assert b.grad is not None
+    assert float(b.grad.abs().max()) > 0.1
+    torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_normalisation_is_smooth_and_its_gradient_that_of_torch() -> None:
+    norm = SequenceBatchNorm(3).double()
+    nn.init.uniform_(norm.weight, 0.6, 1.4)
+    valid = valid_mask(torch.tensor([4, 6, 2]), 6, torch.float64)
+    x = drawn(6, 3, 3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: norm(x, valid), x)
+    chosen = valid.flatten().bool()
+    reference = nn.BatchNorm1d(3).double()
+    reference.load_state_dict(SequenceBatchNorm(3).double().state_dict() | {"weight": norm.weight.detach()})
+    weights = drawn(6, 3, 3, seed=2)
+    (mine,) = torch.autograd.grad((norm(x, valid) * weights).sum(), x)
+    (theirs,) = torch.autograd.grad((reference(x.reshape(-1, 3)[chosen]) * weights.reshape(-1, 3)[chosen]).sum(), x)
+    torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("part", ["linear", "dense convolution", "depthwise convolution", "rotation"])
+def test_smooth_parts(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    x = drawn(T, 3, 8)
+    if part == "rotation":
+        rotary = Rotary(4)
+        module: nn.Module = rotary
+
+        def run(x: Tensor) -> Tensor:
+            return rotary(x, 2)
+    else:
+        synapse = {
+            "linear": nn.Linear(8, 6),
+            "dense convolution": TimeConv(8, 6, 3),
+            "depthwise convolution": TimeConv(8, 8, 7, groups=8, bias=False),
+        }[part]
+        current = Current(synapse).double()
+        module = current
+
+        def run(x: Tensor) -> Tensor:
+            return current.product(x, slice(None)) if fused.usable(x) else current.synapse(x)
+
+    (out, gradients, _), (plain_out, plain_gradients, _) = both(monkeypatch, module, run, x)
+    torch.testing.assert_close(out, plain_out, rtol=1e-12, atol=1e-12)
+    for name, expected in plain_gradients.items():
+        if not name.endswith("bias"):  # zero: a batch normalisation follows
+            torch.testing.assert_close(gradients[name], expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_whole_network_trains_alike(monkeypatch: pytest.MonkeyPatch, dropout: float) -> None:
+    model, x, steps = calibrated_model(SMALL.model_copy(update={"dropout": dropout}), 21)
+    model.train()
+    found = both(monkeypatch, model, lambda x: readout(model(x, steps), steps), x)
+    (out, gradients, buffers), (plain_out, plain_gradients, plain_buffers) = found
+    torch.testing.assert_close(out, plain_out, rtol=1e-11, atol=1e-11)
+    largest = max(float(g.abs().max()) for g in plain_gradients.values())
+    assert largest > 1e-2
+    for name, expected in plain_gradients.items():
+        torch.testing.assert_close(gradients[name], expected, rtol=1e-9, atol=1e-10 * largest, msg=name)
+    for name, expected in plain_buffers.items():
+        torch.testing.assert_close(buffers[name], expected, rtol=1e-11, atol=1e-11, msg=name)
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    found = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        model, x, steps = calibrated_model(SMALL, 22, samples=19)
+        model.train()
+        torch.manual_seed(0)
+        y, total = drawn(T, B, N), np.zeros(())
+        total = kernels.run(kernels.moments, B, y, torch.zeros(N).double(), STEPS, sums=(2, N))
+        spikes = model.sem(x, valid_mask(steps, len(x), x.dtype))
+        found.append((total, spikes.detach()))
+    torch.set_num_threads(1)
+    assert np.array_equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def test_an_error_in_a_helper_thread_is_raised() -> None:
+    def kernel(lo: int, hi: int) -> None:
+        raise ValueError(f"{lo} to {hi}")
+
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match=r"\d+ to \d+"):
+            kernels.run(kernel, 40)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_layers_with_other_neurons_or_normalisations_stay_plain() -> None:
+    class Other(LIF):
+        pass
+
+    layer = SpikingLayer(nn.Linear(4, 4), 0.1)
+    x = torch.zeros(3, 2, 4)
+    assert layer.is_fused(x, layer.current.norm)
+    assert not layer.is_fused(x, nn.Identity())
+    assert not layer.eval().is_fused(x, layer.current.norm)
+    layer.train().lif = Other()
+    assert not layer.is_fused(x, layer.current.norm)
+    assert functional.linear(x, layer.current.synapse.weight).shape == x.shape
+    assert isinstance(SpikeSCR(SMALL).sem, SpikingLayer)
