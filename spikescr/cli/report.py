@@ -1,0 +1,160 @@
+"""`spikescr report`: a run as one page to look at, and as Markdown."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spikescr.cli.console import output
+from spikescr.cli.energy import DEFAULT_COST, read_audit, read_known
+from spikescr.cli.text import si
+from spikescr.errors import SpikescrError, UsageError
+from spikescr.runs import DEFAULT_RUN, RunFolder
+
+if TYPE_CHECKING:
+    from spikescr.sim.audit.saved import Audit
+    from spikescr.sim.report.content import Example, Provenance
+
+EPILOG = """\b
+Example: one run; two runs side by side, the page about the first.
+  spikescr report
+  spikescr report runs/steps40 runs/steps100 --out reports
+Reads simulation/audit.npz of each run, which `spikescr simulate` writes, and executes one recording again to draw its
+spikes. Writes report.html, which opens from disk and loads nothing, and report.md with the same numbers.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN]...")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write to. Default: the run.")
+@click.option("--recording", help="Recording to draw (see predictions.csv). Default: the simulation's first.")
+@click.option("--no-recording", is_flag=True, help="Draw none; then neither graph nor recordings are needed.")
+@click.option("--cost", default=DEFAULT_COST, show_default=True, help="Constants of the energy figures.")
+@click.option("--constants", type=click.Path(path_type=Path), help="TOML file with more constants.")
+def command(
+    runs: tuple[Path, ...],
+    out: Path | None,
+    recording: str | None,
+    no_recording: bool,
+    cost: str,
+    constants: Path | None,
+) -> None:
+    """Write a page about a run: what it cost, why conventions differ, what its layers do, where it comes from."""
+    from spikescr.files import write_text
+    from spikescr.sim.report.content import Run, document
+    from spikescr.sim.report.html import page
+    from spikescr.sim.report.markdown import markdown
+
+    if recording is not None and no_recording:
+        raise UsageError("--recording and --no-recording exclude each other")
+    known = read_known(constants, cost)
+    folders = [RunFolder(path) for path in runs or (DEFAULT_RUN,)]
+    found = [Run(str(folder.path), read_audit(folder)) for folder in folders]
+    audit = found[0].audit
+    example = None if no_recording else _example(folders[0], audit, recording)
+    content = document(found, known.costs[cost], known, example, _provenance(folders[0], audit))
+    target = folders[0] if out is None else RunFolder(out)
+    target.create()
+    for path, text in ((target.report, page(content)), (target.report_text, markdown(content))):
+        write_text(path, text)
+        output().print(f"wrote {path} ({si(path.stat().st_size, 'B')})")
+
+
+def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
+    """Executes a recording of the simulation again and keeps its spikes.
+
+    Raises:
+        UsageError: the simulation has no such recording.
+        SpikescrError: the graph is another one than was simulated.
+    """
+    import numpy as np
+    import threadpoolctl
+    from librosa import mel_frequencies
+
+    from spikescr.cli.deployed import choose_recordings, open_deployed, predictions
+    from spikescr.data import load
+    from spikescr.files import sha256
+    from spikescr.sim.account import layer_of
+    from spikescr.sim.audit.decisions import final_steps
+    from spikescr.sim.fast.backend import FastBackend
+    from spikescr.sim.program import Neuron
+    from spikescr.sim.report.content import Example
+    from spikescr.sim.run import run_batches
+
+    name = audit.recordings[0] if recording is None else recording
+    if name not in audit.recordings:
+        raise UsageError(
+            f"--recording {name}: is not in {run.audit}; its recordings are named like {audit.recordings[0]}"
+        )
+    graph = run.require(run.graph)
+    if sha256(graph) != audit.about["files"][run.graph.name]:
+        raise SpikescrError(f"{graph} is another graph than was simulated; {run.make_command(run.audit)} again")
+    deployed = open_deployed(graph)
+    items = choose_recordings(deployed, data=audit.about["data"], split="test", limit=None, recording=name)
+    features = load(items, deployed.preprocessing)
+    with threadpoolctl.threadpool_limits(1), FastBackend(deployed.program, 1, dtype=audit.about["precision"]) as fast:
+        (batch,) = run_batches(deployed.program, fast, features.values, features.steps)
+        steps = int(features.steps[0])
+        spikes = {}
+        for operation in deployed.program.of_type(Neuron):
+            late = operation.latency or 0
+            spikes[layer_of(operation.name)] = batch.recording.spikes[operation.name][late : late + steps, 0].copy()
+    front_end, normaliser = deployed.preprocessing.front_end, deployed.preprocessing.normaliser
+    level = features.values[0, :steps].astype(np.float64) * np.array(normaliser.std) + np.array(normaliser.mean)
+    return Example(
+        name=name,
+        label=deployed.classes[items[0].label],
+        predicted=deployed.classes[int(predictions(batch.outputs, features.steps)[0])],
+        final=int(final_steps(batch.outputs, features.steps)[0]),
+        spectrogram=level,
+        hertz=mel_frequencies(n_mels=front_end.bands + 2, fmin=front_end.fmin, fmax=front_end.fmax)[1:-1],
+        spikes=spikes,
+    )
+
+
+def _provenance(run: RunFolder, audit: Audit) -> Provenance:
+    """Where a run comes from, as far as its folder and its audit tell."""
+    from spikescr.sim.report.content import Provenance
+
+    about: dict[str, Any] = dict(audit.about)
+    versions, hashes = about.pop("versions"), about.pop("files")
+    commands, facts = [], []
+    if run.config.exists():
+        config = json.loads(run.config.read_text())
+        commands.append(_typed("train", run, _training_options(config)))
+        facts = [(f"training: {key}", str(value)) for key, value in _flat(config).items()]
+    names = ("split", "limit", "recording", "precision", "backend", "data")
+    options = [f"--{name}={about[name]}" for name in names if about.get(name) is not None]
+    commands += [_typed("export", run, ["--to=nir"]), _typed("simulate", run, options)]
+    commands.append(shlex.join(["spikescr", "report", str(run.path)]))
+    facts += [(f"simulation: {key}", str(value)) for key, value in about.items() if value is not None]
+    facts += [(f"version of {package}", str(number)) for package, number in versions.items()]
+    facts += [(f"SHA-256 of {file}", str(digest)) for file, digest in hashes.items()]
+    return Provenance(tuple(commands), tuple(facts))
+
+
+def _training_options(config: dict[str, Any]) -> list[str]:
+    """What to tell `spikescr train` for this configuration, as far as it differs from the defaults."""
+    from spikescr.cli.train import OPTIONS, OWNERS
+
+    flat, found = _flat(config), []
+    for flag, field, _, _ in OPTIONS:
+        owner, _, name = field.rpartition(".")
+        if field in flat and flat[field] != OWNERS[owner].model_fields[name].default:
+            found.append(f"{flag}={flat[field]}")
+    return found + (["--no-augment"] if config.get("augmentation", {}) is None else [])
+
+
+def _flat(config: dict[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return found
+
+
+def _typed(name: str, run: RunFolder, options: list[str]) -> str:
+    return shlex.join(["spikescr", name, f"--run={run.path}", *options])
