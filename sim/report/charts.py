@@ -15,7 +15,8 @@ from spikescr.sim.report.image import LEVELS, Colour, ink, png, viridis
 from spikescr.sim.report.svg import Axis, across, at, decades, gutter, linear, plot, tag, text, upward
 
 DECADES = 4  # of a logarithmic colour scale: what lies further below the largest value looks like the smallest
-ROW = 38  # pixels of a bar of the waterfall with its name
+ROW = 46  # pixels of a bar of the waterfall with its name
+LINE = 13  # pixels that a label takes
 ZERO = 0.1  # share of a logarithmic axis that is set apart for 0
 
 
@@ -42,24 +43,24 @@ def bars(start: tuple[str, float], changes: Mapping[str, float], end: tuple[str,
 def waterfall(start: tuple[str, float], changes: Mapping[str, float], end: tuple[str, float]) -> str:
     """How changes lead from one energy in joules to another: one bar below the other, names and figures above them."""
     found = bars(start, changes, end)
-    axis = linear(min(bar.low for bar in found), max(bar.high for bar in found))
+    axis = linear(min(bar.low for bar in found), max(bar.high for bar in found), about=6)
     height = ROW * len(found)
     rows = []
     for number, (bar, following) in enumerate(zip(found, [*found[1:], None], strict=True)):
         kind = "total" if bar.change is None else "less" if bar.change < 0 else "more-energy"
         width = axis.share(bar.high) - axis.share(bar.low)
         link = tag(
-            "line", x1=at(axis.share(bar.end)), x2=at(axis.share(bar.end)), y1="34", y2="56", class_="link",
+            "line", x1=at(axis.share(bar.end)), x2=at(axis.share(bar.end)), y1="37", y2="67", class_="link",
             visibility="hidden" if following is None else None,
         )  # fmt: skip
         figure = si(bar.end, "J", zeros=True) if bar.change is None else signed(bar.change)
         rows.append(
             tag(
                 "g",
-                text(bar.name, "0%", 13, class_="name"),
-                text(figure, "100%", 13, text_anchor="end", class_="figure"),
+                text(bar.name, "0%", 15, class_="name halo"),
+                text(figure, "100%", 15, text_anchor="end", class_="figure halo"),
                 link,
-                tag("rect", x=at(axis.share(bar.low)), y="18", width=at(width), height="16", class_=f"bar {kind}"),
+                tag("rect", x=at(axis.share(bar.low)), y="21", width=at(width), height="16", class_=f"bar {kind}"),
                 class_="row",
                 transform=f"translate(0 {ROW * number})",
             )
@@ -102,8 +103,9 @@ def heat_map(layers: Sequence[str], energy: FloatArray, dt: float) -> str:
         "Colours of the heat map",
         12,
         _picture(png(np.arange(1, LEVELS + 1)[None], viridis(), 1), 0, 12),
-        across(colours, 12, "energy of a layer in a step, mean of the recordings; blank: none", "J"),
-        left=left,
+        across(colours, 12, "energy per step and recording; blank: none", "J"),
+        left=24,
+        right=24,
     )
     return drawing + scale
 
@@ -130,22 +132,26 @@ def scatter(layers: Sequence[str], predicted: Sequence[float], executed: Sequenc
         key=lambda k: -max(predicted[k], executed[k]),
     )
     for k, layer in enumerate(layers):
-        x, down = at(share(predicted[k])), f"{height * (1 - share(executed[k])):.1f}"
+        x, y = at(share(predicted[k])), f"{height * (1 - share(executed[k])):.1f}"
         told = tag("title", f"{layer}: predicted {si(predicted[k], 'J')}, executed {si(executed[k], 'J')}")
         if k in apart:
-            marks.append(_diamond(x, down, told))
+            marks.append(_diamond(x, y, told))
         else:
-            marks.append(tag("circle", told, cx=x, cy=down, r="4.5", class_="agrees"))
-    for k in apart:
-        y = height * (1 - share(executed[k]))
-        if all(abs(y - other) > 13 for other in taken):
-            taken.append(y)
-            right = share(predicted[k]) > 0.5
-            label = ".".join(layers[k].split(".")[-2:])
-            labels.append(
-                text(label, at(share(predicted[k])), y + 4, dx="-10" if right else "10", class_="halo",
-                     text_anchor="end" if right else None)
-            )  # fmt: skip
+            marks.append(tag("circle", told, cx=x, cy=y, r="4.5", class_="agrees"))
+    differing = len(apart)
+    while apart:
+        name, along, up = layers[apart[0]], share(predicted[apart[0]]), height * (1 - share(executed[apart[0]]))
+        near = [
+            k
+            for k in apart
+            if abs(height * (1 - share(executed[k])) - up) < LINE and abs(share(predicted[k]) - along) < 0.3
+        ]
+        apart = [k for k in apart if k not in near]
+        if all(abs(up - other) >= LINE for other in taken):  # labels of one height might run into each other
+            taken.append(up)
+            label = ".".join(name.split(".")[-2:]) + (f" and {len(near) - 1} more" if len(near) > 1 else "")
+            side = {"dx": "-10", "text_anchor": "end"} if along > 0.5 else {"dx": "10"}
+            labels.append(text(label, at(along), up + 4, class_="halo", **side))
     corner = height * (1 - ZERO)
     equal = tag("line", x1=at(ZERO), y1=f"{corner:g}", x2="100%", y2="0", class_="equal")
     lanes = [
@@ -155,7 +161,7 @@ def scatter(layers: Sequence[str], predicted: Sequence[float], executed: Sequenc
         tag("line", x1="0%", x2="100%", y1=f"{corner:g}", y2=f"{corner:g}", class_="lane"),
     ]
     drawing = plot(
-        f"Scatter of {len(layers)} layers: {len(apart)} differ by more than 5 % from what the formula predicts",
+        f"Scatter of {len(layers)} layers: {differing} differ by more than 5 % from what the formula predicts",
         height,
         across(axis, height, "predicted by the paper's formula", "J", start=ZERO),
         upward(axis, height, "executed", "J", left=62, start=ZERO),
@@ -164,6 +170,7 @@ def scatter(layers: Sequence[str], predicted: Sequence[float], executed: Sequenc
         *marks,
         *labels,
         top=30,
+        right=26,
         left=62,
     )
     return drawing + legend(("agrees", "within 5 %"), ("differs", "further apart"), ("equal", "equal"))
@@ -317,8 +324,9 @@ def raster(
         "Colours of the spectrogram",
         12,
         _picture(png(np.arange(1, LEVELS + 1)[None], viridis(), 1), 0, 12),
-        across(_inside(low, high), 12, "level in the spectrogram, dB relative to full scale", ""),
-        left=left,
+        across(_inside(low, high), 12, "spectrogram, dB relative to full scale", ""),
+        left=24,
+        right=24,
     )
     return drawing + scale + legend(("final", "the answer is final from here on"))
 

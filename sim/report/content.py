@@ -129,10 +129,10 @@ def _sentence(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> str:
 def _facts(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
     executed, paper = found[END], found[START]
     real = real_share(found, way)
-    spread = f"± {si(executed['spread_j'], 'J', zeros=True)} over the recordings"
+    spread = f"per recording, ± {si(executed['spread_j'], 'J', zeros=True)} between them"
     return (
         ("Accuracy", percent(audit.accuracy, 2), f"{audit.samples:,} recordings"),
-        ("Executed, per recording", si(executed["joules"], "J", zeros=True), spread),
+        ("Executed", si(executed["joules"], "J", zeros=True), spread),
         ("The paper's formula", si(paper["joules"], "J", zeros=True), "on the same run's firing rates"),
         ("Real traffic", percent(real), "of the formula's figure"),
         ("Unexplained", f"{audit.unexplained():g}", "operations between all conventions"),
@@ -215,7 +215,7 @@ def _conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dic
     rows = [(START, found[START]), *changes.items(), (END, found[END])]
     causes = Table(
         f"From {START} to {END}, mean per recording",
-        ("", "AC", "MAC", "energy", "of the first"),
+        ("cause", "AC", "MAC", "energy", "of the first"),
         tuple(
             (
                 words(name), number(row["ac"]), number(row["mac"]), number(row["joules"], "J"),
@@ -290,7 +290,7 @@ def _decisions(audit: Audit, cost: EnergyCost) -> Section | None:
             share(float(new[: step + 1].sum() / len(final))),
             number(float(until[final == step].mean()), "J") if new[step] else Cell(""),
         )
-        for step in range(audit.steps)
+        for step in range(int(final.max()) + 1)
     )  # fmt: skip
     table = Table(
         "When answers became final",
@@ -436,7 +436,7 @@ def _constants(audit: Audit, cost: EnergyCost, known: Constants) -> Section:
 
 def _provenance(provenance: Provenance) -> Section:
     table = Table(
-        "Where this comes from", ("", "value"), tuple((words(key), words(value)) for key, value in provenance.facts)
+        "Where this comes from", ("what", "value"), tuple((words(key), words(value)) for key, value in provenance.facts)
     )
     text = ("These commands make the run and this report again:",)
     return Section("provenance", "Provenance", text, tables=(table,), code=provenance.commands)

@@ -98,16 +98,16 @@ def by_step(
         caption: what the numbers are; the unit is added.
         first: columns that stand first in every table: heading, a cell for each step.
         names: of the layers.
-        columns: a number for every step, for each layer. 0 is left empty.
+        columns: a number for every step, for each layer. 0 is left empty; steps without any other are left out.
         unit: with it, all numbers are given in the prefix of the largest; without, they are whole numbers.
     """
     exponent = prefix(max((max(map(abs, column), default=0) for column in columns), default=0)) if unit else 0
-    found = []
+    found, steps = [], [step for step in range(len(first[0][1])) if any(column[step] for column in columns)]
     for start in range(0, max(len(names), 1), MOST_COLUMNS):
         chosen = columns[start : start + MOST_COLUMNS]
         rows = tuple(
             (*(cells[step] for _, cells in first), *(_short(column[step], exponent, unit) for column in chosen))
-            for step in range(len(first[0][1]))
+            for step in steps
         )
         headings = (*(heading for heading, _ in first), *names[start : start + MOST_COLUMNS])
         more = ", continued" if start else ""
@@ -120,4 +120,4 @@ def by_step(
 def _short(value: float, exponent: int, unit: str) -> Cell:
     if value == 0:
         return Cell("", 0)
-    return Cell(f"{value / 10.0**exponent:.3g}" if unit else f"{value:.0f}", value)
+    return Cell(f"{value / 10.0**exponent:#.3g}".removesuffix(".") if unit else f"{value:.0f}", value)

@@ -12,6 +12,8 @@ from spikescr.sim.report.content import END, START
 from spikescr.sim.report.document import Cell, Document, Figure, Section, Table
 from spikescr.sim.report.svg import safe, tag
 
+WIDE = 9  # columns beyond which a table is printed smaller
+
 
 def page(document: Document) -> str:
     """The page. All text is escaped; a policy in it forbids requests, and every script but its own."""
@@ -78,12 +80,16 @@ def _choice() -> str:
 def table(content: Table) -> str:
     """A table; cells with a number carry it for sorting."""
     numeric = [any(row[column].value is not None for row in content.rows) for column in range(len(content.columns))]
-    head = "".join(tag("th", safe(name), scope="col") for name in content.columns)
+    head = "".join(
+        tag("th", safe(name), scope="col", class_=None if is_number else "words")
+        for name, is_number in zip(content.columns, numeric, strict=True)
+    )
     body = "".join(_row(row, numeric) for row in content.rows)
     foot = tag("tfoot", _row(content.total, numeric)) if content.total else ""
     inner = tag(
-        "table", tag("caption", safe(content.caption)), tag("thead", tag("tr", head)), tag("tbody", body), foot,
-        class_="upright" if content.upright else "sortable",
+        "table",
+        tag("caption", tag("span", safe(content.caption))), tag("thead", tag("tr", head)), tag("tbody", body), foot,
+        class_="upright" if content.upright else "sortable wide" if len(content.columns) > WIDE else "sortable",
     )  # fmt: skip
     return tag("div", inner, class_="scroll", role="region", aria_label=content.caption, tabindex="0")
 

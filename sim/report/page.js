@@ -46,13 +46,13 @@
   // The waterfall between any two conventions; rows and cells are copies of those that are there.
   const data = JSON.parse(document.getElementById("data").textContent).conventions;
   const figure = document.getElementById("waterfall");
-  const plot = figure.querySelector("svg.plot"), body = figure.querySelector("tbody"), ROW = 38;
+  const plot = figure.querySelector("svg.plot"), body = figure.querySelector("tbody"), ROW = 46;
   const template = plot.querySelector(".row").cloneNode(true), line = body.rows[0].cloneNode(true);
   const tick = plot.querySelector(".axes line").cloneNode(true), label = plot.querySelector(".axes text").cloneNode(true);
   const title = plot.querySelector(".axes .axis");
   const linear = (low, high) => {
     if (high <= low) high = low + (Math.abs(low) || 1);
-    const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+    const rough = (high - low) / 6, power = 10 ** Math.floor(Math.log10(rough));
     const step = power * [1, 2, 5, 10].find((digit) => digit * power >= rough * (1 - 1e-9));
     const first = Math.floor(low / step + 1e-9), last = Math.ceil(high / step - 1e-9);
     const marks = Array.from({ length: last - first + 1 }, (_, k) => (first + k) * step);
@@ -111,7 +111,7 @@
       });
       return copy;
     }));
-    figure.querySelector("caption").textContent = `From ${from} to ${to}, mean per recording`;
+    figure.querySelector("caption span").textContent = `From ${from} to ${to}, mean per recording`;
   };
   const choice = figure.querySelector(".choice"), [from, to] = choice.querySelectorAll("select");
   choice.hidden = false;

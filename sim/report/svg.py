@@ -92,8 +92,8 @@ def across(axis: Axis, height: float, title: str, unit: str, *, start: float = 0
     found = []
     for number, value in enumerate(axis.marks):
         x = at(start + (1 - start) * axis.share(value))
-        # Every other tick goes where the page is narrow.
-        more = "more" if number % 2 and len(axis.marks) > 4 else None
+        # Every other tick goes where the page is narrow, the first one where a lane for 0 stands beside it.
+        more = "more" if number % 2 == (0 if start else 1) and len(axis.marks) > 4 else None
         found.append(tag("line", x1=x, x2=x, y1="0", y2=f"{height + 4:g}", class_="grid"))
         found.append(text(si(value, unit), x, height + 17, text_anchor="middle", class_=more))
     found.append(text(title, "50%", height + 36, text_anchor="middle", class_="axis"))
