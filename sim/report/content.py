@@ -153,7 +153,7 @@ def _layers(audit: Audit, cost: EnergyCost) -> Section:
     sums = (summary.joules(cost, audit.charge(name).sum(axis=0)) / audit.samples for name in audit.conventions)
     last = (words("total"), Cell(""), number(ac), number(mac), share(1.0 if total else None))
     table = Table(
-        f"Mean of {audit.samples:,} recordings; energy by each convention of counting. Headings sort.",
+        f"Mean of {audit.samples:,} recordings; energy by each convention of counting",
         ("layer", "firing rate", "AC", "MAC", "of executed", *audit.conventions),
         tuple(rows),
         (*last, *(number(float(value), "J") for value in sums)),
@@ -226,7 +226,7 @@ def _conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dic
     )  # fmt: skip
     figure = Figure(
         "waterfall",
-        f"Why two conventions differ, cause by cause: from {START} to {END} unless other ones are chosen.",
+        f"Why two conventions differ, cause by cause, beginning with {START} and {END}.",
         charts.waterfall(
             (START, start), {name: row["joules"] for name, row in changes.items()}, (END, found[END]["joules"])
         ),
