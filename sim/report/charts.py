@@ -17,6 +17,7 @@ from spikescr.sim.report.svg import Axis, across, at, decades, gutter, linear, p
 DECADES = 4  # of a logarithmic colour scale: what lies further below the largest value looks like the smallest
 ROW = 46  # pixels of a bar of the waterfall with its name
 LINE = 13  # pixels that a label takes
+LABELS = 8  # of a scatter, those of its largest energies
 ZERO = 0.1  # share of a logarithmic axis that is set apart for 0
 
 
@@ -147,7 +148,8 @@ def scatter(layers: Sequence[str], predicted: Sequence[float], executed: Sequenc
             if abs(height * (1 - share(executed[k])) - up) < LINE and abs(share(predicted[k]) - along) < 0.3
         ]
         apart = [k for k in apart if k not in near]
-        if all(abs(up - other) >= LINE for other in taken):  # labels of one height might run into each other
+        # Labels of one height might run into each other, and many would hide the marks.
+        if len(taken) < LABELS and all(abs(up - other) >= LINE for other in taken):
             taken.append(up)
             label = ".".join(name.split(".")[-2:]) + (f" and {len(near) - 1} more" if len(near) > 1 else "")
             side = {"dx": "-10", "text_anchor": "end"} if along > 0.5 else {"dx": "10"}

@@ -84,7 +84,7 @@ def table(content: Table) -> str:
         tag("th", safe(name), scope="col", class_=None if is_number else "words")
         for name, is_number in zip(content.columns, numeric, strict=True)
     )
-    body = "".join(_row(row, numeric) for row in content.rows)
+    body = "".join(_narrow_row(row) if content.upright else _row(row, numeric) for row in content.rows)
     foot = tag("tfoot", _row(content.total, numeric)) if content.total else ""
     inner = tag(
         "table",
@@ -96,19 +96,17 @@ def table(content: Table) -> str:
 
 def _row(cells: tuple[Cell, ...], numeric: list[bool]) -> str:
     first = tag("th", safe(cells[0].text), scope="row", data_v=_value(cells[0]))
-    # Cells are the bulk of a page: without closing tags, which HTML lets one leave out.
     rest = "".join(
-        f'<td class="number"{_attribute(cell)}>{safe(cell.text)}'
-        if is_number
-        else f'<td class="words">{safe(cell.text)}'
+        tag("td", safe(cell.text), class_="number" if is_number else "words", data_v=_value(cell))
         for cell, is_number in zip(cells[1:], numeric[1:], strict=True)
     )
-    return f"<tr>{first}{rest}</tr>"
+    return tag("tr", first, rest)
+
+
+def _narrow_row(cells: tuple[Cell, ...]) -> str:
+    """A row of an upright table: the bulk of a page, so without what only sorting needs and HTML lets one leave out."""
+    return f"<tr><th scope=row>{safe(cells[0].text)}" + "".join(f"<td>{safe(cell.text)}" for cell in cells[1:])
 
 
 def _value(cell: Cell) -> str | None:
     return None if cell.value is None else repr(cell.value)
-
-
-def _attribute(cell: Cell) -> str:
-    return "" if cell.value is None else f' data-v="{cell.value!r}"'

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 Colour = tuple[int, int, int, int]  # red, green, blue, alpha; 0 to 255
 
-# Ten colours along viridis (S. van der Walt and N. Smith, matplotlib 1.5, CC0); those between are interpolated.
+# Seventeen colours along viridis (S. van der Walt and N. Smith, matplotlib 1.5, CC0); those between are interpolated.
 _VIRIDIS = np.array(
     [
-        (68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142),
-        (31, 158, 137), (53, 183, 121), (110, 206, 88), (181, 222, 43), (253, 231, 37),
+        (68, 1, 84), (72, 24, 106), (71, 45, 123), (66, 64, 134), (59, 82, 139), (51, 99, 141),
+        (44, 114, 142), (38, 130, 142), (33, 145, 140), (31, 160, 136), (40, 174, 128), (63, 188, 115),
+        (94, 201, 98), (132, 212, 75), (173, 220, 48), (216, 226, 25), (253, 231, 37),
     ]
 )  # fmt: skip
 LEVELS = 255

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 from browser import Browser, chromium, executable
-from click.testing import CliRunner, Result
 from helpers import write_tones
+from reporting import HOSTILE, command
 
-from spikescr.cli import main
-
-HOSTILE = """low"><img src=x onerror="alert(1)"> '&|*_`#<b>"""
-TRAIN = ("--steps", "20", "--heads", "2", "--width", "16", "--batch-size", "16", "--threads", "1", "--epochs", "2")
-
-
-def command(*arguments: str | Path) -> Result:
-    """Runs `spikescr`, in this process."""
-    return CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+TRAIN = ("--steps", "20", "--heads", "2", "--width", "16", "--batch-size", "16", "--threads", "1")
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the commands run: data in tones, runs one and two, reports in out."""
     root = tmp_path_factory.mktemp("work")
     data = write_tones(root / "tones", takes=3)
@@ -31,22 +23,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in ("validation_list.txt", "testing_list.txt"):
         lines = (data / name).read_text()
         (data / name).write_text(lines.replace("low/", f"{HOSTILE}/"))
-    before = Path.cwd()
-    os.chdir(root)
-    try:
-        for run, more in (("one", ()), ("two", ("--width", "24", "--seed", "1"))):
-            for arguments in (
-                ("train", "--data", "folder:tones", *TRAIN, *more),
-                ("export",),
-                ("simulate",),
-            ):
+    with chdir(root):
+        for run, more in (("one", ("--epochs", "10")), ("two", ("--width", "24", "--epochs", "2"))):
+            for arguments in (("train", "--data", "folder:tones", *TRAIN, *more), ("export",), ("simulate",)):
                 found = command(*arguments, "--run", run)
                 assert found.exit_code == 0, found.output
         found = command("report", "one", "two", "--out", "out", "--recording", f"{HOSTILE}/00000000_nohash_1.wav")
         assert found.exit_code == 0, found.output
-        yield root
-    finally:
-        os.chdir(before)
+    return root
 
 
 @pytest.fixture(scope="session")

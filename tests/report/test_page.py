@@ -44,7 +44,7 @@ CONTRAST = """(() => {
     const style = getComputedStyle(node), under = ground(node.parentElement ? node : null);
     const shown = over(rgba(node.namespaceURI.endsWith('svg') ? style.fill : style.color), under);
     const [a, b] = [light(shown), light(under)].sort((x, y) => y - x);
-    found.push([(a + 0.05) / (b + 0.05), node.tagName + '.' + node.getAttribute('class'), node.textContent.slice(0, 40)]);
+    found.push([(a + 0.05) / (b + 0.05), node.tagName, node.textContent.slice(0, 40)]);
   }
   return found.sort((a, b) => a[0] - b[0]);
 })()"""
@@ -52,7 +52,8 @@ CONTRAST = """(() => {
 WATERFALL = """(() => {
   const figure = document.getElementById('waterfall');
   return {
-    rows: [...figure.querySelectorAll('tbody tr')].map((row) => [...row.cells].map((c) => [c.textContent, c.dataset.v])),
+    rows: [...figure.querySelectorAll('tbody tr')].map((row) =>
+      [...row.cells].map((c) => [c.textContent, c.dataset.v])),
     bars: [...figure.querySelectorAll('svg .row')].map((row) => ({
       name: row.querySelector('.name').textContent, figure: row.querySelector('.figure').textContent,
       x: parseFloat(row.querySelector('rect').getAttribute('x')),
@@ -87,8 +88,7 @@ def column(browser: Browser, heading: str) -> list[str | None]:
 
 def focus(browser: Browser, heading: str) -> None:
     browser.run(
-        "[...document.querySelectorAll('#layers thead button')]"
-        f".find((b) => b.textContent === '{heading}').focus()"
+        f"[...document.querySelectorAll('#layers thead button')].find((b) => b.textContent === '{heading}').focus()"
     )
 
 
@@ -116,7 +116,7 @@ def test_every_figure_is_visible_and_inside_the_page(browser: Browser, page: Pat
             assert box["height"] >= 12, figure["name"]
         assert len(figure["texts"]) > 4, figure["name"]
         for box in (*figure["plots"], *figure["texts"], *figure["pictures"]):
-            assert 0 <= box["left"], box
+            assert box["left"] >= 0, box
             assert box["right"] <= inner, box
 
 

@@ -1,0 +1,247 @@
+"""What reports say, and the command that writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+from reporting import HOSTILE, command
+
+from spikescr.runs import RunFolder
+from spikescr.sim.account import COLUMNS, MOMENTS
+from spikescr.sim.audit.conventions import CAUSES, CONVENTIONS
+from spikescr.sim.audit.saved import Audit
+from spikescr.sim.energy import CONSTANTS, HOROWITZ_45NM
+from spikescr.sim.report.content import Example, Provenance, Run, document, real_share
+from spikescr.sim.report.document import Cell, Table, by_step
+from spikescr.sim.report.html import page as written
+from spikescr.sim.report.html import table as html_table
+from spikescr.sim.report.markdown import literal, markdown
+
+
+@pytest.fixture(autouse=True)
+def _there(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+
+
+class Tables(HTMLParser):
+    """The text of every cell of the tables of a page, row by row."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self._inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        self._inside = tag in ("td", "th")
+
+    def handle_data(self, content: str) -> None:
+        if self._inside:
+            self.tables[-1][-1][-1] += content
+
+
+def markdown_tables(text: str) -> list[list[list[str]]]:
+    """The same of Markdown, read by another library."""
+    return Tables(MarkdownIt("commonmark").enable("table").render(text)).tables
+
+
+def value(text: str) -> float:
+    """What a number with an SI prefix says."""
+    number, _, unit = text.partition(" ")
+    return float(number) * 10.0 ** dict(zip("fpnµmkM", (-15, -12, -9, -6, -3, 3, 6), strict=True)).get(unit[:1], 0)
+
+
+def spaces(tables: list[list[list[str]]]) -> list[list[list[str]]]:
+    return [[[" ".join(cell.split()) for cell in row] for row in table] for table in tables]
+
+
+def test_markdown_has_the_numbers_of_the_page(workplace: Path) -> None:
+    html = (workplace / "out/report.html").read_text()
+    text = (workplace / "out/report.md").read_text()
+    facts, *tables = markdown_tables(text)
+    assert len(tables) >= 9
+    assert spaces(tables) == spaces(Tables(html).tables)
+    for row in facts[1:]:
+        assert row[1].strip() in html
+    assert "<img" not in MarkdownIt("commonmark").enable("table").render(text)
+
+
+def test_headline_and_layers_are_those_of_the_simulation(workplace: Path) -> None:
+    found = json.loads((workplace / "one/simulation/summary.json").read_text())
+    samples = found["samples"]
+    html = (workplace / "out/report.html").read_text()
+    executed, paper = found["energy"]["events_j"] / samples, found["energy"]["formula_j"] / samples
+    facts = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", html.replace("&#x27;", "'")))
+    assert facts["Accuracy"] == f"{100 * found['accuracy']:.2f} %"
+    assert value(facts["Executed"]) == pytest.approx(executed, rel=5e-3)
+    assert value(facts["The paper's formula"]) == pytest.approx(paper, rel=5e-3)
+    assert facts["Unexplained"] == "0"
+    charged_too_much = sum(max(0.0, -cause["joules"]) for cause in found["energy"]["causes"].values()) / samples
+    assert facts["Real traffic"] == f"{100 * (1 - charged_too_much / paper):.1f} %"
+    heading, *rows, total = Tables(html).tables[0]
+    by_name = {row[0]: dict(zip(heading, row, strict=True)) for row in rows}
+    layers = [layer for layer in found["layers"] if layer["events_j"]]
+    assert len(layers) > 10
+    for layer in layers:
+        row = by_name[layer["layer"]]
+        assert value(row["executed"]) == pytest.approx(layer["events_j"] / samples, rel=5e-3)
+        for kind in ("ac", "mac"):
+            assert value(row[kind.upper()] or "0") == pytest.approx(layer[kind] / samples, rel=6e-3)
+    assert value(total[heading.index("executed")]) == pytest.approx(executed, rel=5e-3)
+
+
+def test_energy_per_step_adds_up_to_the_layers(workplace: Path) -> None:
+    tables = Tables((workplace / "out/report.html").read_text()).tables
+    heading, *rows, _ = tables[0]
+    expected = {row[0]: value(row[heading.index("executed")] or "0 ") for row in rows}
+    names, *steps = tables[1]
+    sums = [sum(float(row[k].strip() or 0) for row in steps) for k in range(1, len(names))]
+    text = (workplace / "out/report.html").read_text()
+    unit = re.search(r"Executed energy of each layer at each step, (.)J", text)
+    assert unit is not None
+    for name, total in zip(names[1:], sums, strict=True):
+        assert value(f"{total} {unit[1]}J") == pytest.approx(expected[name], rel=1e-2)
+
+
+def test_example_is_the_recording_as_simulated(workplace: Path) -> None:
+    """The one recording simulated alone has the spikes that the report shows."""
+    shutil.copytree(workplace / "one", workplace / "alone")
+    name = f"{HOSTILE}/00000000_nohash_1.wav"
+    assert command("simulate", "--run", "alone", "--recording", name).exit_code == 0
+    found = json.loads((workplace / "alone/simulation/summary.json").read_text())
+    tables = Tables((workplace / "out/report.html").read_text()).tables
+    rows = next(table for table in tables if table[0][1:3] == ["neurons", "spikes"])[1:]
+    spikes = {row[0]: int(row[2].replace(",", "")) for row in rows}
+    fired = {layer["layer"]: layer["fired"] for layer in found["layers"] if layer["neuron"]}
+    assert spikes == fired
+    assert sum(count > 0 for count in fired.values()) > 10
+    html = (workplace / "out/report.html").read_text()
+    step = Audit.load(workplace / "alone/simulation/audit.npz").arrays["decisions"][0, 0]
+    assert f"The answer was final from step {step} " in html
+
+
+def test_provenance_names_commands_seed_versions_and_hashes(workplace: Path) -> None:
+    html = (workplace / "out/report.html").read_text()
+    graph = RunFolder(Path("one")).graph
+    assert "spikescr train --run=one --data=folder:tones --steps=20 --epochs=10 --batch-size=16" in html
+    assert "spikescr simulate --run=one --split=test" in html
+    audit = Audit.load(workplace / "one/simulation/audit.npz")
+    rows = dict(row[:2] for row in Tables(html).tables[-1][1:])
+    assert rows["simulation: seed"] == "0"
+    assert rows[f"SHA-256 of {graph.name}"] == audit.about["files"][graph.name]
+    assert rows["version of numpy"] == np.__version__
+
+
+def test_default_report_lies_in_the_run_and_goes_with_it(workplace: Path) -> None:
+    shutil.copytree(workplace / "one", workplace / "own")
+    run = RunFolder(Path("own"))
+    found = command("report", "own")
+    assert found.exit_code == 0, found.output
+    assert found.output.count("wrote own/report.") == 2
+    assert "Accuracy against energy" not in run.report.read_text()
+    run.discard_results()
+    assert not run.report.exists()
+    assert not run.report_text.exists()
+
+
+def test_neither_graph_nor_recordings_are_needed_without_a_recording(workplace: Path) -> None:
+    shutil.copytree(workplace / "one", workplace / "bare")
+    (workplace / "bare/model.nir").unlink()
+    (workplace / "bare/config.json").unlink()
+    assert command("report", "bare", "--no-recording").exit_code == 0
+    text = (workplace / "bare/report.md").read_text()
+    assert "One recording" not in text
+    assert "spikescr train" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["one", "--recording", "nobody.wav"], 2, "--recording nobody.wav: is not in one/simulation/audit.npz"),
+        (["one", "--recording", "a", "--no-recording"], 2, "--recording and --no-recording exclude each other"),
+        (["nowhere"], 1, "make it with: spikescr simulate --run nowhere"),
+        (["one", "--cost", "free"], 2, "--cost free: no such constants"),
+        (["one", "--out", "tones/testing_list.txt"], 2, "is a file"),
+        (["other"], 1, "other/model.nir is another graph than was simulated; spikescr simulate --run other again"),
+    ],
+)
+def test_bad_input_is_one_line(workplace: Path, arguments: list[str], status: int, message: str) -> None:
+    if arguments == ["other"]:
+        shutil.copytree(workplace / "one", workplace / "other")
+        shutil.copy(workplace / "two/model.nir", workplace / "other/model.nir")
+    found = command("report", *arguments)
+    assert found.exit_code == status
+    assert message in " ".join(found.output.split())
+    assert "Traceback" not in found.output
+
+
+def big(layers: int, steps: int, neurons: int) -> tuple[Audit, Example]:
+    """An audit that was never run, as large as asked for, with everything random."""
+    rng = np.random.default_rng(0)
+    names = [f"blocks.{k // 10}.group.layer{k}.lif" for k in range(layers)]
+    samples, kinds, pairs = 16, len(COLUMNS), (len(CONVENTIONS), 2)
+    moments = rng.integers(1, 1 << 20, (layers, len(MOMENTS), steps))
+    arrays = {
+        "table": rng.integers(1, 99999, (layers, kinds, steps)), "causes": np.zeros((layers, 5, 2), np.int64),
+        "moments": moments, "charges": rng.integers(1, 1 << 30, (layers, *pairs)).astype(float),
+        "charge_causes": rng.integers(-99, 99, (layers, len(CONVENTIONS), len(CAUSES), 2)).astype(float),
+        "samples": rng.integers(1, 99, (samples, 4)), "decisions": rng.integers(0, steps, (samples, 3)),
+        "sample_charges": rng.integers(1, 1 << 30, (samples, *pairs)).astype(float),
+    }  # fmt: skip
+    recordings = tuple(f"word/{k:08x}_nohash_0.wav" for k in range(samples))
+    audit = Audit(
+        operations=tuple(names), types=("Neuron",) * layers, latencies=tuple(range(layers)),
+        conventions=tuple(CONVENTIONS), causes=CAUSES, columns=COLUMNS, steps=steps, period=steps, dt=0.01,
+        recordings=recordings, labels=("a",) * samples, predicted=("a",) * samples,
+        valid=np.full(samples, steps), arrays=arrays, about={},
+    )  # fmt: skip
+    spikes = {name: rng.random((steps, neurons)) < 0.15 for name in audit.layers}
+    return audit, Example("a.wav", "a", "b", 5, rng.normal(size=(steps, 140)), np.geomspace(50, 4000, 140), spikes)
+
+
+def test_page_of_a_large_network_stays_small() -> None:
+    audit, example = big(100, 300, 256)
+    found = document([Run("big", audit)], HOROWITZ_45NM, CONSTANTS, example, Provenance((), ()))
+    assert len(written(found).encode()) < 2_000_000
+    assert len(markdown(found).encode()) < 1_000_000
+
+
+def test_wide_tables_are_cut_into_several_with_every_layer_once() -> None:
+    first = [("step", [Cell(str(step), step) for step in range(3)])]
+    names = [f"layer{k}" for k in range(45)]
+    columns = [[k * 1e-9, 0.0, 2 * k * 1e-9] for k in range(45)]
+    tables = by_step("Energy", first, names, columns, "J")
+    assert [len(table.columns) for table in tables] == [21, 21, 6]
+    assert [name for table in tables for name in table.columns[1:]] == names
+    assert [cell.text for cell in tables[2].rows[0]] == ["0", "40.0", "41.0", "42.0", "43.0", "44.0"]
+    assert [row[0].text for row in tables[0].rows] == ["0", "2"]  # nothing happens at step 1
+    assert tables[0].caption == "Energy, nJ"
+
+
+def test_real_share_is_what_is_left_of_the_formula_without_what_it_charges_too_much() -> None:
+    found = {"paper": {"joules": 10.0}}
+    way = {"causes": {"padding": {"joules": -6.0}, "rotary": {"joules": 1.0}}}
+    assert real_share(found, way) == pytest.approx(0.4)
+    assert real_share({"paper": {"joules": 0.0}}, way) is None
+
+
+def test_cells_of_every_kind_survive_both_ways_of_writing() -> None:
+    cells = ["a|b", "<i>x</i>", "*bold* _it_ `code` [l](http://e.org) ~~s~~ $m$ \\", "&amp;", "# head\nnext", "\x07"]
+    table = Table("c|<b>", ("one", "two"), tuple((Cell(cell), Cell(cell)) for cell in cells))
+    expected = [["one", "two"], *([" ".join(c.replace("\x07", "\ufffd").split())] * 2 for c in cells)]
+    assert spaces(Tables(html_table(table)).tables) == [expected]
+    lines = ["| one | two |", "| --- | --- |", *(f"| {literal(cell)} | {literal(cell)} |" for cell in cells)]
+    assert spaces(markdown_tables("\n".join(lines))) == [expected]
