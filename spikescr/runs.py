@@ -189,7 +189,12 @@ class RunFolder(_Folder):
 
     def discard_results(self) -> None:
         """Removes what was made from the graph."""
-        for path in (self.verification, self.report, self.report_text):
-            path.unlink(missing_ok=True)
+        self.verification.unlink(missing_ok=True)
+        self.discard_report()
         if self.simulation.exists():
             shutil.rmtree(self.simulation)
+
+    def discard_report(self) -> None:
+        """Removes what was made from a simulation."""
+        for path in (self.report, self.report_text):
+            path.unlink(missing_ok=True)

@@ -59,8 +59,10 @@ def command(
     content = document(found, known.costs[cost], known, example, _provenance(folders[0], audit))
     target = folders[0] if out is None else RunFolder(out)
     target.create()
-    for path, text in ((target.report, page(content)), (target.report_text, markdown(content))):
-        write_text(path, text)
+    with target.locked():
+        write_text(target.report, page(content))
+        write_text(target.report_text, markdown(content))
+    for path in (target.report, target.report_text):
         output().print(f"wrote {path} ({si(path.stat().st_size, 'B')})")
 
 

@@ -19,7 +19,7 @@ from spikescr.sim.audit.conventions import CAUSES, CONVENTIONS
 from spikescr.sim.audit.saved import Audit
 from spikescr.sim.energy import CONSTANTS, HOROWITZ_45NM
 from spikescr.sim.report.content import Example, Provenance, Run, document, real_share
-from spikescr.sim.report.document import Cell, Table, by_step
+from spikescr.sim.report.document import Cell, Document, Table, by_step
 from spikescr.sim.report.html import page as written
 from spikescr.sim.report.html import table as html_table
 from spikescr.sim.report.markdown import literal, markdown
@@ -103,6 +103,52 @@ def test_headline_and_layers_are_those_of_the_simulation(workplace: Path) -> Non
     assert value(total[heading.index("executed")]) == pytest.approx(executed, rel=5e-3)
 
 
+def rows_of(page: Path, *headings: str) -> list[dict[str, str]]:
+    """The rows of the table of the page that begins with these headings."""
+    tables = Tables(page.read_text()).tables
+    (found,) = [table for table in tables if table[0][: len(headings)] == list(headings)]
+    return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
+
+
+def test_constants_and_memory_price_what_was_executed(workplace: Path) -> None:
+    found = json.loads((workplace / "one/simulation/summary.json").read_text())
+    ac, mac, neuron = (found["totals"][kind] / found["samples"] for kind in ("ac", "mac", "neuron"))
+    rows = {row["constants"]: row for row in rows_of(workplace / "out/report.html", "constants", "AC")}
+    assert set(rows) == set(CONSTANTS.costs)
+    for name, cost in CONSTANTS.costs.items():
+        expected = ac * cost.ac_pj + mac * (cost.mac_pj or 0) + neuron * (cost.neuron_pj or 0)
+        told, _, rest = rows[name]["energy"].partition(" and ")
+        assert value(told) == pytest.approx(expected * 1e-12, rel=5e-3)
+        assert rest.endswith("MAC") == (cost.mac_pj is None)
+    moved = re.search(r"Memory: ([\d.]+ [kM]B) in words of 32 bits", (workplace / "out/report.md").read_text())
+    assert moved is not None
+    for row in rows_of(workplace / "out/report.html", "price", "pJ per byte"):
+        assert value(row["energy"]) == pytest.approx(float(row["pJ per byte"]) * value(moved[1]) * 1e-12, rel=1e-2)
+
+
+def test_other_runs_stand_beside_the_first_with_their_change(workplace: Path) -> None:
+    first, second = rows_of(workplace / "out/report.html", "run", "steps/s")
+    assert (first["run"], second["run"]) == ("1: one", "2: two")
+    assert first["change"] == first["95 % interval"] == ""
+    for kind, change in (("executed", "change"), ("paper", "change by paper")):
+        means = []
+        for run, row in (("one", first), ("two", second)):
+            found = json.loads((workplace / run / "simulation/summary.json").read_text())
+            means.append(found["energy"][{"executed": "events_j", "paper": "formula_j"}[kind]] / found["samples"])
+            assert value(row[kind]) == pytest.approx(means[-1], rel=5e-3)
+            assert row["accuracy"] == f"{100 * found['accuracy']:.2f} %"
+        assert second[change] == f"{100 * (means[1] / means[0] - 1):+.1f} %"
+
+
+def test_decisions_count_every_recording_once(workplace: Path) -> None:
+    audit = Audit.load(workplace / "one/simulation/audit.npz")
+    rows = rows_of(workplace / "out/report.html", "step", "ms", "recordings")
+    final = audit.arrays["decisions"][:, 0].tolist()
+    assert [int(row["recordings"]) for row in rows] == [final.count(step) for step in range(len(rows))]
+    assert rows[-1]["of all, up to here"] == "100.0 %"
+    assert [float(row["ms"]) for row in rows] == pytest.approx([50.0 * step for step in range(len(rows))])
+
+
 def test_energy_per_step_adds_up_to_the_layers(workplace: Path) -> None:
     tables = Tables((workplace / "out/report.html").read_text()).tables
     heading, *rows, _ = tables[0]
@@ -152,6 +198,10 @@ def test_default_report_lies_in_the_run_and_goes_with_it(workplace: Path) -> Non
     assert found.exit_code == 0, found.output
     assert found.output.count("wrote own/report.") == 2
     assert "Accuracy against energy" not in run.report.read_text()
+    assert command("simulate", "--run", "own", "--limit", "2").exit_code == 0
+    assert not run.report.exists()  # it was about another simulation
+    assert not run.report_text.exists()
+    assert command("report", "own", "--no-recording").exit_code == 0
     run.discard_results()
     assert not run.report.exists()
     assert not run.report_text.exists()
@@ -210,6 +260,13 @@ def big(layers: int, steps: int, neurons: int) -> tuple[Audit, Example]:
     )  # fmt: skip
     spikes = {name: rng.random((steps, neurons)) < 0.15 for name in audit.layers}
     return audit, Example("a.wav", "a", "b", 5, rng.normal(size=(steps, 140)), np.geomspace(50, 4000, 140), spikes)
+
+
+def test_data_of_the_script_cannot_end_it() -> None:
+    found = written(Document("t", "s", (), (), {"conventions": {"</script><b>": "<!--<script>"}}))
+    assert found.count("</script>") == 2
+    assert "<b>" not in found
+    assert "<!--" not in found
 
 
 def test_page_of_a_large_network_stays_small() -> None:
