@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
 
@@ -13,7 +15,9 @@ def si(value: float, unit: str = "", digits: int = 3, *, zeros: bool = False) ->
     if value == 0:
         return f"0 {unit}".rstrip()
     exponent = prefix(value, digits)
-    text = f"{value / 10.0**exponent:{'#' if zeros else ''}.{digits}g}".removesuffix(".")
+    # A half is rounded away from zero, as readers and the report's script do it; format() rounds to even.
+    scaled = math.nextafter(value / 10.0**exponent, math.copysign(math.inf, value))
+    text = f"{scaled:{'#' if zeros else ''}.{digits}g}".removesuffix(".")
     return f"{text} {_PREFIXES[exponent]}{unit}".rstrip()
 
 

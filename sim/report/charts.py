@@ -277,44 +277,47 @@ def decided(final: NDArray[np.integer], steps: int, dt: float) -> str:
     )
 
 
-def raster(
-    layers: Sequence[str], spikes: Sequence[NDArray[np.bool_]], spectrogram: FloatArray, hertz: FloatArray,
-    dt: float, final: int,
-) -> str:  # fmt: skip
-    """A recording's spectrogram and, below it on the same time axis, the spikes of every layer.
+@dataclass(frozen=True)
+class Picture:
+    """What went into a network: levels (steps, channels), what they are, and channels that get a tick, with names."""
+
+    title: str
+    unit: str
+    levels: FloatArray
+    marks: Sequence[tuple[float, str]]
+
+
+def raster(picture: Picture, layers: Sequence[str], spikes: Sequence[NDArray[np.bool_]], dt: float, final: int) -> str:
+    """What went into a network and, below it on the same time axis, the spikes of every layer.
 
     Args:
+        picture: the input.
         layers: names.
         spikes: of each layer, (steps, neurons).
-        spectrogram: (steps, bands), dB.
-        hertz: centres of the bands.
         dt: of a step, s.
         final: the step from which the answer stayed.
     """
     names, left = gutter(layers)
-    duration = len(spectrogram) * dt
-    tall = 150
-    each = _panel(len(layers))
+    steps, channels = picture.levels.shape
+    tall, each = 150, _panel(len(layers))
     height = tall + 14 + (each + 4) * len(layers)
-    low, high = float(spectrogram.min()), float(spectrogram.max())
-    levels = 1 + np.round((LEVELS - 1) * (spectrogram - low) / ((high - low) or 1.0)).astype(np.int64)
+    low, high = float(picture.levels.min()), float(picture.levels.max())
+    levels = 1 + np.round((LEVELS - 1) * (picture.levels - low) / ((high - low) or 1.0)).astype(np.int64)
     marks = [_picture(png(levels.T[::-1], viridis()), 0, tall)]
-    for value in (250, 500, 1000, 2000, 4000, 8000):
-        if hertz[0] <= value <= hertz[-1]:
-            y = tall * (1 - (float(np.interp(value, hertz, np.arange(len(hertz)))) + 0.5) / len(hertz))
-            marks.append(text(si(value, "Hz"), "0%", y + 4, dx="-9", text_anchor="end"))
-            marks.append(tag("line", x1="0%", x2="0%", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="tick"))
+    for channel, name in picture.marks:
+        marks.append(text(name, "0%", tall * (1 - (channel + 0.5) / channels) + 4, dx="-7", text_anchor="end"))
     for k, (name, fired) in enumerate(zip(names, spikes, strict=True)):
         top = tall + 14 + (each + 4) * k
         together, palette = _grouped(fired, group_size(fired.shape[1], len(layers)))
         marks.append(tag("rect", x="0%", y=top, width="100%", height=each, class_="ground"))
         marks.append(_picture(png(together.T, palette), top, each, "ink"))
         marks.append(text(name, "0%", top + each / 2 + 4, dx="-7", text_anchor="end"))
-    time = linear(0, 1000 * duration, about=5)
-    time = Axis(0, 1000 * duration, tuple(mark for mark in time.marks if mark <= 1000 * duration * (1 + 1e-9)))
-    line = at((final + 1) * dt / duration)
+    duration = 1000 * steps * dt
+    time = linear(0, duration, about=5)
+    time = Axis(0, duration, tuple(mark for mark in time.marks if mark <= duration * (1 + 1e-9)))
+    line = at((final + 1) / steps)
     drawing = plot(
-        f"Spectrogram and spikes of {len(layers)} layers over {1000 * duration:.0f} ms",
+        f"{picture.title} and spikes of {len(layers)} layers over {duration:.0f} ms",
         height,
         across(time, height, "time, ms", ""),
         *marks,
@@ -323,10 +326,10 @@ def raster(
         left=left,
     )
     scale = plot(
-        "Colours of the spectrogram",
+        f"Colours: {picture.title}",
         12,
         _picture(png(np.arange(1, LEVELS + 1)[None], viridis(), 1), 0, 12),
-        across(_inside(low, high), 12, "spectrogram, dB relative to full scale", ""),
+        across(_inside(low, high), 12, f"{picture.title}, {picture.unit}", ""),
         left=24,
         right=24,
     )

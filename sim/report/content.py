@@ -13,7 +13,6 @@ from spikescr.quantities import percent, si
 from spikescr.sim.audit import summary
 from spikescr.sim.audit.saved import Audit
 from spikescr.sim.energy import Constants, EnergyCost
-from spikescr.sim.program import FloatArray
 from spikescr.sim.report import charts
 from spikescr.sim.report.document import (
     Cell,
@@ -45,16 +44,14 @@ class Example:
     """One recording as executed.
 
     name, label, predicted: the recording, its class and the network's answer. final: the step from which that stayed.
-    spectrogram: (steps, bands), dB relative to full scale. hertz: centres of the bands. spikes: layer -> (steps,
-    neurons), the sample's own steps.
+    picture: its input. spikes: layer -> (steps, neurons), the sample's own steps.
     """
 
     name: str
     label: str
     predicted: str
     final: int
-    spectrogram: FloatArray
-    hertz: FloatArray
+    picture: charts.Picture
     spikes: dict[str, NDArray[np.bool_]]
 
 
@@ -176,10 +173,10 @@ def _steps(audit: Audit, cost: EnergyCost) -> Section:
     names = [found["layers"][row] for row in active]
     energy = means[active]
     late = sorted({latency for latency in audit.latencies if latency is not None})
+    wait = f", since attention answers when a whole window of {audit.steps} steps has passed" if _waits(audit) else ""
     text = (
-        f"A recording's step t reaches a layer of latency d at executed step t + d; latencies here are up to "
-        f"{late[-1] if late else 0} steps, since attention answers "
-        f"when a whole window of {audit.steps} steps has passed.",
+        "A recording's step t reaches a layer of latency d at executed step t + d; latencies here are up to "
+        f"{late[-1] if late else 0} steps{wait}.",
     )
     first = [("step", [count(step) for step in range(audit.period)])]
     figure = Figure(
@@ -189,6 +186,10 @@ def _steps(audit: Audit, cost: EnergyCost) -> Section:
         by_step("Executed energy of each layer at each step", first, names, energy.tolist(), "J"),
     )
     return Section("steps", "Layers over time", text, (figure,))
+
+
+def _waits(audit: Audit) -> bool:
+    return "Attention" in audit.types
 
 
 def _named(cause: str) -> str:
@@ -286,7 +287,7 @@ def _decisions(audit: Audit, cost: EnergyCost) -> Section | None:
     new = np.bincount(final, minlength=audit.steps)
     rows = tuple(
         (
-            count(step), plain(1000 * step * audit.dt, 1), count(int(new[step])),
+            count(step), plain(1000 * (step + 1) * audit.dt, 1), count(int(new[step])),
             share(float(new[: step + 1].sum() / len(final))),
             number(float(until[final == step].mean()), "J") if new[step] else Cell(""),
         )
@@ -294,13 +295,13 @@ def _decisions(audit: Audit, cost: EnergyCost) -> Section | None:
     )  # fmt: skip
     table = Table(
         "When answers became final",
-        ("step", "ms", "recordings", "of all, up to here", "executed until then"), rows,
+        ("step", "ends at, ms", "recordings", "of all, up to here", "executed until then"), rows,
     )  # fmt: skip
     text = (
         f"An answer is final from the first step after which the running readout names no other class. On average that "
         f"was step {found['step']:.1f} ± {found['step_spread']:.1f}, {percent(found['share'])} of a recording; until "
-        f"its output {si(found['joules'], 'J', zeros=True)} ± {si(found['spread_j'], 'J', zeros=True)} were executed, "
-        "of which attention's wait for a whole window is part.",
+        f"its output {si(found['joules'], 'J', zeros=True)} ± {si(found['spread_j'], 'J', zeros=True)} were executed"
+        f"{', all that comes before the attention of the whole recording included' if _waits(audit) else ''}.",
     )
     figure = Figure(
         "decisions",
@@ -350,13 +351,13 @@ def _runs(runs: Sequence[Run], cost: EnergyCost) -> Section | None:
 def _example(example: Example | None, audit: Audit) -> Section | None:
     if example is None:
         return None
-    steps = len(example.spectrogram)
+    steps = len(example.picture.levels)
     ms = 1000 * audit.dt
     names = list(example.spikes)
-    level = example.spectrogram.mean(axis=1)
+    level = example.picture.levels.mean(axis=1)
     first = [
         ("ms", [plain(step * ms, 1) for step in range(steps)]),
-        ("mean level, dB", [plain(float(level[step]), 1) for step in range(steps)]),
+        (f"mean, {example.picture.unit}", [plain(float(level[step]), 2) for step in range(steps)]),
     ]
     numbers = by_step("Spikes of each layer", first, names, [s.sum(axis=1).tolist() for s in example.spikes.values()])
     rates = Table(
@@ -374,17 +375,15 @@ def _example(example: Example | None, audit: Audit) -> Section | None:
     group = f"{' or '.join(map(str, sizes))} neighbouring neurons" if sizes != [1] else "one neuron"
     said = "which is right" if example.predicted == example.label else f"but it is {example.label}"
     text = (
-        f"{example.name}: the network says {example.predicted}, {said}. The answer was final from step {example.final} "
-        f"({example.final * ms:.0f} ms of {steps * ms:.0f} ms) on. Spikes are drawn at the recording's own steps of "
-        f"{ms:g} ms, without the layers' latencies.",
+        f"{example.name}: the network says {example.predicted}, {said}. The answer was final after step "
+        f"{example.final} ({(example.final + 1) * ms:.0f} ms of {steps * ms:.0f} ms). Spikes are drawn at the "
+        f"recording's own steps of {ms:g} ms, without the layers' latencies.",
     )
     figure = Figure(
         "raster",
-        f"Log-mel spectrogram, and below it the spikes of every layer; a row of the raster is {group}, darker where "
-        "more of them fire.",
-        charts.raster(
-            names, list(example.spikes.values()), example.spectrogram, example.hertz, audit.dt, example.final
-        ),
+        f"{example.picture.title}, and below it the spikes of every layer; a row of the raster is {group}, darker "
+        "where more of them fire.",
+        charts.raster(example.picture, names, list(example.spikes.values()), audit.dt, example.final),
         (rates, *numbers),
     )
     return Section("recording", "One recording", text, (figure,))

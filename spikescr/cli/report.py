@@ -16,7 +16,10 @@ from spikescr.errors import SpikescrError, UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
+    from spikescr.data import Preprocessing
+    from spikescr.data.frontend import Frames
     from spikescr.sim.audit.saved import Audit
+    from spikescr.sim.report.charts import Picture
     from spikescr.sim.report.content import Example, Provenance
 
 EPILOG = """\b
@@ -73,9 +76,7 @@ def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
         UsageError: the simulation has no such recording.
         SpikescrError: the graph is another one than was simulated.
     """
-    import numpy as np
     import threadpoolctl
-    from librosa import mel_frequencies
 
     from spikescr.cli.deployed import choose_recordings, open_deployed, predictions
     from spikescr.data import load
@@ -105,17 +106,39 @@ def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
         for operation in deployed.program.of_type(Neuron):
             late = operation.latency or 0
             spikes[layer_of(operation.name)] = batch.recording.spikes[operation.name][late : late + steps, 0].copy()
-    front_end, normaliser = deployed.preprocessing.front_end, deployed.preprocessing.normaliser
-    level = features.values[0, :steps].astype(np.float64) * np.array(normaliser.std) + np.array(normaliser.mean)
     return Example(
         name=name,
         label=deployed.classes[items[0].label],
         predicted=deployed.classes[int(predictions(batch.outputs, features.steps)[0])],
         final=int(final_steps(batch.outputs, features.steps)[0]),
-        spectrogram=level,
-        hertz=mel_frequencies(n_mels=front_end.bands + 2, fmin=front_end.fmin, fmax=front_end.fmax)[1:-1],
+        picture=_picture(features.values[0, :steps], deployed.preprocessing),
         spikes=spikes,
     )
+
+
+def _picture(frames: Frames, preprocessing: Preprocessing) -> Picture:
+    """The input of a recording as people know it: dB over frequency, or spikes per channel."""
+    import numpy as np
+    from librosa import mel_frequencies
+
+    from spikescr.data import SpikeBins
+    from spikescr.sim.report.charts import Picture
+
+    front_end, normaliser = preprocessing.front_end, preprocessing.normaliser
+    levels = frames.astype(np.float64)
+    if isinstance(front_end, SpikeBins):
+        size = front_end.units // front_end.bands
+        marks = tuple((float(k), f"unit {k * size}") for k in range(0, front_end.bands, max(1, front_end.bands // 4)))
+        return Picture("Input spikes", f"per step and {size} units", levels, marks)
+    assert normaliser is not None, "Preprocessing has one wherever the input is log-mel"
+    hertz = mel_frequencies(n_mels=front_end.bands + 2, fmin=front_end.fmin, fmax=front_end.fmax)[1:-1]
+    marks = tuple(
+        (float(np.interp(value, hertz, np.arange(len(hertz)))), si(value, "Hz"))
+        for value in (250, 500, 1000, 2000, 4000, 8000)
+        if hertz[0] <= value <= hertz[-1]
+    )
+    levels = levels * np.array(normaliser.std) + np.array(normaliser.mean)
+    return Picture("Log-mel spectrogram", "dB of full scale", levels, marks)
 
 
 def _provenance(run: RunFolder, audit: Audit) -> Provenance:
@@ -146,7 +169,10 @@ def _training_options(config: dict[str, Any]) -> list[str]:
     flat, found = _flat(config), []
     for flag, field, _, _ in OPTIONS:
         owner, _, name = field.rpartition(".")
-        if field in flat and flat[field] != OWNERS[owner].model_fields[name].default:
+        default = OWNERS[owner].model_fields.get(name)
+        if owner == "model" and flat["model.family"] != OWNERS[owner].model_fields["family"].default:
+            default = None  # each family has defaults of its own
+        if flat.get(field) is not None and (default is None or flat[field] != default.default):
             found.append(f"{flag}={flat[field]}")
     return found + (["--no-augment"] if config.get("augmentation", {}) is None else [])
 

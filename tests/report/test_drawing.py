@@ -94,10 +94,10 @@ def test_raster_puts_spectrogram_and_spikes_on_one_time_axis() -> None:
     fired = np.zeros((steps, 200), bool)
     fired[4, :] = True
     fired[7, 199] = True
-    level = np.linspace(-90, -10, steps * 40).reshape(steps, 40)
-    root = ET.fromstring(
-        f"<all>{charts.raster(['a.b'], [fired], level, np.geomspace(100, 8000, 40), 0.02, final)}</all>"
+    shown = charts.Picture(
+        "Input", "dB", np.linspace(-90, -10, steps * 40).reshape(steps, 40), [(0, "low"), (39, "high")]
     )
+    root = ET.fromstring(f"<all>{charts.raster(shown, ['a.b'], [fired], 0.02, final)}</all>")
     plot = next(root.iter("svg"))
     spectrogram, spikes = list(plot.iter("image"))
     assert (spectrogram.get("x"), spectrogram.get("width")) == (spikes.get("x"), spikes.get("width")) == ("0%", "100%")
@@ -107,6 +107,9 @@ def test_raster_puts_spectrogram_and_spikes_on_one_time_axis() -> None:
     assert tuple(frames[0, -1]) == viridis()[LEVELS]
     assert charts.group_size(200, 1) == 4
     assert rows.shape[:2] == (50, steps)
+    heights = {text.text: float(str(text.get("y"))) - 4 for text in plot.iter("text")}
+    assert heights["low"] == pytest.approx(150 * (1 - 0.5 / 40), abs=0.01)
+    assert heights["high"] == pytest.approx(150 * 0.5 / 40, abs=0.01)
     expected = np.zeros((50, steps), int)
     expected[:, 4] = 255
     expected[49, 7] = 255 // 4
