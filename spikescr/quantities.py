@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
 
@@ -15,8 +13,8 @@ def si(value: float, unit: str = "", digits: int = 3, *, zeros: bool = False) ->
     if value == 0:
         return f"0 {unit}".rstrip()
     exponent = prefix(value, digits)
-    # A half is rounded away from zero, as readers and the report's script do it; format() rounds to even.
-    scaled = math.nextafter(value / 10.0**exponent, math.copysign(math.inf, value))
+    # A decimal half is rounded away from zero, whatever noise sums have left in it; the report's script does the same.
+    scaled = float(f"{value / 10.0**exponent:.12g}") * (1 + 1e-13)
     text = f"{scaled:{'#' if zeros else ''}.{digits}g}".removesuffix(".")
     return f"{text} {_PREFIXES[exponent]}{unit}".rstrip()
 

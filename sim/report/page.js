@@ -4,7 +4,7 @@
   const si = (value, unit, zeros = true) => {
     if (value === 0) return `0 ${unit}`.trim();
     const [power, name] = PREFIXES.find(([p]) => Math.abs(value) < 999.5 * 10 ** p) || PREFIXES.at(-1);
-    const digits = (value / 10 ** power).toPrecision(3);
+    const digits = (Number((value / 10 ** power).toPrecision(12)) * (1 + 1e-13)).toPrecision(3); // as spikescr.quantities
     return `${zeros ? digits : Number(digits)} ${name}${unit}`.trim();
   };
   const amount = (value) => si(value, "", Math.abs(value) >= 1000);

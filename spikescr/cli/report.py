@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic import ValidationError
 
 from spikescr.cli.console import output
 from spikescr.cli.energy import DEFAULT_COST, read_audit, read_known
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from spikescr.sim.audit.saved import Audit
     from spikescr.sim.report.charts import Picture
     from spikescr.sim.report.content import Example, Provenance
+    from spikescr.training.config import TrainConfig
 
 EPILOG = """\b
 Example: one run; two runs side by side, the page about the first.
@@ -144,14 +145,15 @@ def _picture(frames: Frames, preprocessing: Preprocessing) -> Picture:
 def _provenance(run: RunFolder, audit: Audit) -> Provenance:
     """Where a run comes from, as far as its folder and its audit tell."""
     from spikescr.sim.report.content import Provenance
+    from spikescr.training.recipes import shown
 
     about: dict[str, Any] = dict(audit.about)
     versions, hashes = about.pop("versions"), about.pop("files")
     commands, facts = [], []
     if run.config.exists():
-        config = json.loads(run.config.read_text())
-        commands.append(_typed("train", run, _training_options(config)))
-        facts = [(f"training: {key}", str(value)) for key, value in _flat(config).items()]
+        config = _configuration(run)
+        commands.append(_training(run, config))
+        facts = [(f"training: {key}", value) for key, value in shown(config)]
     names = ("split", "limit", "recording", "precision", "backend", "data")
     options = [f"--{name}={about[name]}" for name in names if about.get(name) is not None]
     commands += [_typed("export", run, ["--to=nir"]), _typed("simulate", run, options)]
@@ -162,26 +164,33 @@ def _provenance(run: RunFolder, audit: Audit) -> Provenance:
     return Provenance(tuple(commands), tuple(facts))
 
 
-def _training_options(config: dict[str, Any]) -> list[str]:
-    """What to tell `spikescr train` for this configuration, as far as it differs from the defaults."""
-    from spikescr.cli.train import OPTIONS, OWNERS
+def _configuration(run: RunFolder) -> TrainConfig:
+    from spikescr.training.config import TrainConfig
 
-    flat, found = _flat(config), []
-    for flag, field, _, _ in OPTIONS:
-        owner, _, name = field.rpartition(".")
-        default = OWNERS[owner].model_fields.get(name)
-        if owner == "model" and flat["model.family"] != OWNERS[owner].model_fields["family"].default:
-            default = None  # each family has defaults of its own
-        if flat.get(field) is not None and (default is None or flat[field] != default.default):
-            found.append(f"{flag}={flat[field]}")
-    return found + (["--no-augment"] if config.get("augmentation", {}) is None else [])
+    try:
+        return TrainConfig.model_validate_json(run.config.read_bytes())
+    except ValidationError as error:
+        raise SpikescrError(f"{run.config}: is no training's configuration ({error.error_count()} faults)") from error
 
 
-def _flat(config: dict[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return found
+def _training(run: RunFolder, config: TrainConfig) -> str:
+    """The command that trains like this: the recipe that is closest, and what differs from it."""
+    from spikescr.training.config import TrainConfig
+    from spikescr.training.recipes import ELSEWHERE, read_recipe, recipe_names, resolve, shown
+
+    if config.distillation is not None:
+        return run.make_command(run.config)
+    wanted, found = dict(shown(config)), list[list[str]]()
+    for name in recipe_names("train"):
+        recipe = read_recipe("train", name)
+        if config.data.partition(":")[0] in recipe.kinds:
+            base = dict(shown(resolve(recipe, TrainConfig, [], options={}, data=config.data)))
+            # Another family begins with its own sizes, so that all are told.
+            other = base["model.family"] != wanted["model.family"]
+            told = [key for key in wanted if base.get(key) != wanted[key] or (other and key.startswith("model."))]
+            found.append([name, *(f"{key}={wanted[key]}" for key in told if key not in ELSEWHERE)])
+    options = [f"--data={config.data}", f"--seed={config.seed}"]
+    return _typed("train", run, min(found, key=len) + options)
 
 
 def _typed(name: str, run: RunFolder, options: list[str]) -> str:

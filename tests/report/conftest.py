@@ -11,7 +11,7 @@ from browser import Browser, chromium, executable
 from helpers import write_tones
 from reporting import HOSTILE, command
 
-TRAIN = ("--steps", "20", "--heads", "2", "--width", "16", "--batch-size", "16", "--threads", "1")
+TRAIN = ("steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1")
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = (data / name).read_text()
         (data / name).write_text(lines.replace("low/", f"{HOSTILE}/"))
     with chdir(root):
-        for run, more in (("one", ("--epochs", "10")), ("two", ("--width", "24", "--epochs", "2"))):
+        for run, more in (("one", ("epochs=10",)), ("two", ("epochs=2", "lr=0.02"))):
             for arguments in (("train", "--data", "folder:tones", *TRAIN, *more), ("export",), ("simulate",)):
                 found = command(*arguments, "--run", run)
                 assert found.exit_code == 0, found.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,6 +26,8 @@ from spikescr.sim.report.document import Cell, Document, Table, by_step
 from spikescr.sim.report.html import page as written
 from spikescr.sim.report.html import table as html_table
 from spikescr.sim.report.markdown import literal, markdown
+from spikescr.training.config import TrainConfig
+from spikescr.training.recipes import read_recipe, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +106,19 @@ def test_headline_and_layers_are_those_of_the_simulation(workplace: Path) -> Non
         for kind in ("ac", "mac"):
             assert value(row[kind.upper()] or "0") == pytest.approx(layer[kind] / samples, rel=6e-3)
     assert value(total[heading.index("executed")]) == pytest.approx(executed, rel=5e-3)
+
+
+def trained_again(text: str, run: RunFolder) -> None:
+    """Asserts that the command of a report asks for the training of its run."""
+    (line,) = re.findall(r"^    spikescr train (.*)$", text, re.MULTILINE)
+    name, *rest = [word for word in shlex.split(line) if not word.startswith("--")]
+    options = dict(word.removeprefix("--").split("=", 1) for word in shlex.split(line) if word.startswith("--"))
+    assert options["run"] == str(run.path)
+    recipe, seed = read_recipe("train", name), {"seed": int(options["seed"])}
+    config = resolve(recipe, TrainConfig, rest, options=seed, data=options["data"])
+    trained = TrainConfig.model_validate_json(run.config.read_bytes())
+    classes = {"classes": trained.model.classes}
+    assert config.model_copy(update={"model": config.model.model_copy(update=classes)}) == trained
 
 
 def rows_of(page: Path, *headings: str) -> list[dict[str, str]]:
@@ -186,7 +202,7 @@ def test_example_is_the_recording_as_simulated(workplace: Path) -> None:
 def test_provenance_names_commands_seed_versions_and_hashes(workplace: Path) -> None:
     html = (workplace / "out/report.html").read_text()
     graph = RunFolder(Path("one")).graph
-    assert "spikescr train --run=one --data=folder:tones --steps=20 --epochs=10 --batch-size=16" in html
+    trained_again((workplace / "out/report.md").read_text(), RunFolder(Path("one")))
     assert "spikescr simulate --run=one --split=test" in html
     audit = Audit.load(workplace / "one/simulation/audit.npz")
     rows = dict(row[:2] for row in Tables(html).tables[-1][1:])
@@ -197,14 +213,14 @@ def test_provenance_names_commands_seed_versions_and_hashes(workplace: Path) -> 
 
 def test_baselines_on_recordings_of_spikes_are_reported_too(workplace: Path) -> None:
     write_heidelberg(workplace / "shd", "shd", {"train": 26, "test": 4})
-    train = ("train", "--data", "shd:shd", "--steps", "20", "--width", "16", "--family", "recurrent", "--epochs", "1")
-    for arguments in ((*train, "--threads", "1"), ("export",), ("simulate",)):
+    changes = ("steps=20", "window_s=1.0", "epochs=1", "threads=1", "model.family=recurrent", "model.width=16")
+    for arguments in (("train", "shd-40", "--data", "shd:shd", *changes), ("export",), ("simulate",)):
         found = command(*arguments, "--run", "spikes")
         assert found.exit_code == 0, found.output
     assert command("report", "spikes").exit_code == 0
     text = (workplace / "spikes/report.md").read_text()
     assert "Input spikes, and below it the spikes of every layer" in text
-    assert "spikescr train --run=spikes --data=shd:shd --steps=20 --epochs=1 --family=recurrent" in text
+    trained_again(text, RunFolder(Path("spikes")))
     assert "attention answers" not in text
 
 
@@ -242,6 +258,7 @@ def test_neither_graph_nor_recordings_are_needed_without_a_recording(workplace: 
         (["nowhere"], 1, "make it with: spikescr simulate --run nowhere"),
         (["one", "--cost", "free"], 2, "--cost free: no such constants"),
         (["one", "--out", "tones/testing_list.txt"], 2, "is a file"),
+        (["odd"], 1, "odd/config.json: is no training's configuration (1 faults)"),
         (["other"], 1, "other/model.nir is another graph than was simulated; spikescr simulate --run other again"),
     ],
 )
@@ -249,6 +266,9 @@ def test_bad_input_is_one_line(workplace: Path, arguments: list[str], status: in
     if arguments == ["other"]:
         shutil.copytree(workplace / "one", workplace / "other")
         shutil.copy(workplace / "two/model.nir", workplace / "other/model.nir")
+    if arguments == ["odd"]:
+        shutil.copytree(workplace / "one", workplace / "odd")
+        (workplace / "odd/config.json").write_text("[]")
     found = command("report", *arguments)
     assert found.exit_code == status
     assert message in " ".join(found.output.split())
