@@ -85,6 +85,7 @@ class RunFolder(_Folder):
     model.nir        export    the graph
     simulation/      simulate  what an execution of the graph gave
     verify.json      verify    comparison of spikes
+    report.html      report    a page about all this; report.md, the same numbers
     evaluation/      evaluate  accuracy, confusion, confidence on a split
 
     Of a curriculum's stage, `distill` makes what `train` makes otherwise.
@@ -142,6 +143,16 @@ class RunFolder(_Folder):
         """What `verify` writes, JSON."""
         return self.path / "verify.json"
 
+    @property
+    def report(self) -> Path:
+        """The page that `report` writes."""
+        return self.path / "report.html"
+
+    @property
+    def report_text(self) -> Path:
+        """The same as Markdown."""
+        return self.path / "report.md"
+
     def make_command(self, path: Path) -> str:
         """The command that makes one of this folder's files, or what lies in its folder of simulations."""
         commands = {
@@ -179,5 +190,11 @@ class RunFolder(_Folder):
     def discard_results(self) -> None:
         """Removes what was made from the graph."""
         self.verification.unlink(missing_ok=True)
+        self.discard_report()
         if self.simulation.exists():
             shutil.rmtree(self.simulation)
+
+    def discard_report(self) -> None:
+        """Removes what was made from a simulation."""
+        for path in (self.report, self.report_text):
+            path.unlink(missing_ok=True)

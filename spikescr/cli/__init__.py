@@ -27,6 +27,7 @@ COMMANDS = {
     "inspect": ("spikescr.cli.inspect", "List and draw what a NIR file consists of, whoever wrote it."),
     "simulate": ("spikescr.cli.simulate", "Execute the graph on recordings and count its operations."),
     "energy": ("spikescr.cli.energy", "Audit a simulation's energy: what was executed, what conventions say."),
+    "report": ("spikescr.cli.report", "Write a page about a run, and the same as Markdown."),
     "verify": ("spikescr.cli.verify", "Compare every spike of the graph with the trained network's."),
 }
 

@@ -56,9 +56,7 @@ def command(
     from spikescr.files import write_text
     from spikescr.sim.audit.conventions import CONVENTIONS
 
-    known = _constants(constants)
-    if cost not in known.costs:
-        raise UsageError(f"--cost {cost}: no such constants; known: {', '.join(known.costs)}")
+    known = read_known(constants, cost)
     for option, name in (("--from", start), ("--to", end)):
         if name not in CONVENTIONS:
             raise UsageError(f"{option} {name}: no such convention; known: {', '.join(CONVENTIONS)}")
@@ -89,13 +87,19 @@ def read_audit(run: RunFolder) -> Audit:
     return Audit.load(run.require(run.audit))
 
 
-def _constants(file: Path | None) -> Constants:
+def read_known(file: Path | None, cost: str) -> Constants:
+    """All constants, those of a file included, among which `cost` must be.
+
+    Raises:
+        UsageError: the file cannot be used, or there are no constants of that name.
+    """
     from spikescr.sim.energy import CONSTANTS, Constants, read_constants
 
-    if file is None:
-        return CONSTANTS
-    own = read_constants(file)
-    return Constants({**CONSTANTS.costs, **own.costs}, {**CONSTANTS.memories, **own.memories})
+    own = Constants() if file is None else read_constants(file)
+    known = Constants({**CONSTANTS.costs, **own.costs}, {**CONSTANTS.memories, **own.memories})
+    if cost not in known.costs:
+        raise UsageError(f"--cost {cost}: no such constants; known: {', '.join(known.costs)}")
+    return known
 
 
 def everything(audit: Audit, known: Constants, cost: str, start: str, end: str) -> dict[str, Any]:

@@ -104,13 +104,14 @@ class Execution:
         }
 
     def write(self, run: RunFolder, which: dict[str, Any]) -> None:
-        """Writes counts.csv, predictions.csv, summary.json and audit.npz."""
+        """Writes counts.csv, predictions.csv, summary.json and audit.npz; a report of an earlier simulation goes."""
         import numpy as np
 
         from spikescr.files import replacing, write_csv, write_text
         from spikescr.sim.audit.saved import Audit
         from spikescr.sim.results import COUNT_FIELDS, count_rows
 
+        run.discard_report()
         write_csv(run.simulation / "counts.csv", COUNT_FIELDS, count_rows(self.account))
         write_csv(run.simulation / "predictions.csv", *self._prediction_rows())
         summary = self.summary(run, which)
