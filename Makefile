@@ -26,6 +26,8 @@ demo: setup
 	$(BIN)/spikescr export --to nir --run runs/demo
 	$(BIN)/spikescr simulate --steps 40 --backend lava --run runs/demo
 	$(BIN)/spikescr verify --run runs/demo
+	$(BIN)/spikescr energy runs/demo
+	$(BIN)/spikescr report runs/demo
 
 test: setup
 	$(BIN)/python -m pytest
