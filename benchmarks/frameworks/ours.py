@@ -6,7 +6,9 @@ exporter's clock, which nothing needs where there is no bias and no gate, is lef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+import functools
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -108,18 +110,119 @@ class TorchDelay(nn.Module):
 
 
 def executed(
-    graph: str, peer: str, package: str, ours: nir.NIRGraph, imported: nn.Module, x: NDArray[np.float64],
-    *, explicit_state: bool, names: Mapping[str, str], **more: Any,
-) -> Case:  # fmt: skip
-    """Runs an imported module step by step; names: our neuron -> the module's path in theirs."""
+    graph: str, peer: tuple[str, str], ours: nir.NIRGraph, imported: nn.Module, x: NDArray[np.float64], **more: Any
+) -> Case:
+    """Runs an imported module step by step. peer: its name and its package."""
     state: Any = None
 
     def step(frame: Tensor) -> None:
         nonlocal state
-        if explicit_state:
-            _, state = imported(frame, state)
-        else:
-            imported(frame)
+        _, state = imported(frame, state)
 
-    spikes = fired({name: imported.get_submodule(path) for name, path in names.items()}, x, step)
-    return Case(graph, peer, version(package), "imported", ours, DT, x, spikes, **more)
+    modules = dict(imported.named_modules())
+    names = {name: modules[name] for name in ("hidden", "last")}
+    spikes = fired(names, x, step)
+    return Case(graph, peer[0], version(peer[1]), "imported", ours, DT, x, spikes, **more)
+
+
+def by_snntorch(graph: nir.NIRGraph) -> nn.Module:
+    """Converted to float64 with a step function that stays in it."""
+    with quiet():
+        imported = import_to_snntorch(copy.deepcopy(graph)).double()  # it alters the graph that it is given
+    for module in imported.modules():
+        if isinstance(module, snn.SpikingNeuron):
+            module.spike_grad = step_function
+    return imported
+
+
+def by_spikingjelly(graph: nir.NIRGraph) -> nn.Module:
+    """In float64."""
+    with quiet():
+        return import_to_spikingjelly(copy.deepcopy(graph), dt=DT, dtype=torch.float64)
+
+
+def by_norse(graph: nir.NIRGraph) -> nn.Module:
+    """Weights in float64, constants of neurons as imported: float32."""
+    with quiet():
+        return norse.torch.from_nir(copy.deepcopy(graph), dt=DT).double()
+
+
+def by_nirtorch(graph: nir.NIRGraph) -> nn.Module:
+    """nirtorch's own wiring of modules; LIF and Delay, of which it has none, are ours."""
+    with quiet():
+        return nirtorch.nir_to_torch(
+            copy.deepcopy(graph), {nir.LIF: TorchLIF, nir.Delay: TorchDelay}, dtype=torch.float64
+        )
+
+
+Importer = tuple[tuple[str, str], Callable[[nir.NIRGraph], nn.Module]]
+SNNTORCH: Importer = (("snnTorch", "snntorch"), by_snntorch)
+SPIKINGJELLY: Importer = (("SpikingJelly", "spikingjelly"), by_spikingjelly)
+NORSE: Importer = (("Norse", "norse"), by_norse)
+NIRTORCH: Importer = (("nirtorch", "nirtorch"), by_nirtorch)
+
+
+def without_r(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """r = 1 everywhere, which Norse takes for granted."""
+
+    def one(_name: str, node: nir.NIRNode) -> None:
+        if isinstance(node, nir.LIF):
+            node.r = np.ones_like(node.r)
+
+    return changed(graph, one)
+
+
+def a_step_more(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """Delays on the way back one step longer: nirtorch delays every edge that closes a cycle, a Delay in it or not."""
+
+    def longer(_name: str, node: nir.NIRNode) -> None:
+        if isinstance(node, nir.Delay):
+            node.delay = node.delay + DT
+
+    return changed(graph, longer)
+
+
+WITHOUT_R = "their LIF has no r and takes it for 1; with r = 1 in our graph the same spikes"
+TWO_STEPS = "a cycle gets a step beside its Delay; with 2 dt in our graph the same spikes"
+
+
+def _feed_forward(importer: Importer, steps: int, samples: int, *, r: bool = True) -> Case:
+    graph = feed_forward_graph()
+    more: dict[str, Any] = {} if r else {"reason": WITHOUT_R, "mended": without_r(graph)}
+    return executed(
+        "ours, feed-forward", importer[0], graph, importer[1](graph), events(9, steps, samples, 12), **more
+    )
+
+
+def _recurrent(importer: Importer, steps: int, samples: int, *, r: bool = True) -> Case:
+    graph = recurrent_graph(delayed=False)
+    more: dict[str, Any] = {} if r else {"reason": WITHOUT_R, "mended": without_r(graph)}
+    return executed("ours, recurrent", importer[0], graph, importer[1](graph), events(10, steps, samples, 12), **more)
+
+
+def delayed_cycle(steps: int, samples: int) -> Case:
+    """nirtorch: a recurrent layer whose Delay is a node, as the exporter writes it."""
+    graph = recurrent_graph(delayed=True)
+    return executed("ours, Delay in a cycle", NIRTORCH[0], graph, by_nirtorch(graph), events(10, steps, samples, 12),
+                    reason=TWO_STEPS, mended=a_step_more(graph))  # fmt: skip
+
+
+def delays(steps: int, samples: int) -> Case:
+    """nirtorch: a chain of Delay and Linear."""
+    graph = delay_graph()
+    return executed(
+        "ours, Linear and Delay", NIRTORCH[0], graph, by_nirtorch(graph), events(11, steps, samples, 12)
+    )
+
+
+CASES: dict[str, Callable[[int, int], Case]] = {
+    "snntorch_feed_forward": functools.partial(_feed_forward, SNNTORCH),
+    "spikingjelly_feed_forward": functools.partial(_feed_forward, SPIKINGJELLY),
+    "norse_feed_forward": functools.partial(_feed_forward, NORSE, r=False),
+    "nirtorch_feed_forward": functools.partial(_feed_forward, NIRTORCH),
+    "spikingjelly_recurrent": functools.partial(_recurrent, SPIKINGJELLY),
+    "norse_recurrent": functools.partial(_recurrent, NORSE, r=False),
+    "nirtorch_recurrent": functools.partial(_recurrent, NIRTORCH),
+    "nirtorch_delayed_cycle": delayed_cycle,
+    "nirtorch_delays": delays,
+}
