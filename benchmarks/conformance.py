@@ -2,8 +2,8 @@
 
     python benchmarks/conformance.py [--recorded FOLDER] [--quick] [--json FILE]
 
-Every graph runs in Lava and on the compiled backend, float64, and is compared with what the framework itself fired on the
-same input. Where spikes are expected to differ, the graph in which the reason is put right is run too; differences
+Every graph runs in Lava and on the compiled backend, float64, and is compared with what the framework itself fired on
+the same input. Where spikes are expected to differ, the graph in which the reason is put right is run too; differences
 that are gone there are explained, all others are not, and the command fails. --recorded: folder with the traces of the
 NIR paper (lif_norse.nir and a CSV for each platform).
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,5 +30,7 @@ def cases(peer: str) -> dict[str, Callable[[int, int], Case]]:
     Raises:
         ImportError: a package of `missing(peer)` is not installed.
     """
-    found: dict[str, Callable[[int, int], Case]] = importlib.import_module(MODULES[peer][0]).CASES
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Norse compiles with torch.jit when it is imported
+        found: dict[str, Callable[[int, int], Case]] = importlib.import_module(MODULES[peer][0]).CASES
     return found

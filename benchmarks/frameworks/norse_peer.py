@@ -2,8 +2,8 @@
 
 The exporter divides its step by the rates of a cell, tau = dt / tau_mem_inv, where NIR's seconds are 1 / tau_mem_inv
 (Norse's own importer takes them so); IF gets r = 1 where a step takes in r dt, CubaLIF w_in = 1 where a step takes in
-w_in dt / tau_syn. With dt = 1, time counted in steps, tau and IF come out right. It knows Linear, Conv2d (with bias) and
-four cells; a Flatten, a pool and a recurrent cell become None.
+w_in dt / tau_syn. With dt = 1, time counted in steps, tau and IF come out right. It knows Linear, Conv2d (with bias)
+and five cells; a Flatten, a pool and a recurrent cell become None.
 
 The cells: v = v + dt tau_mem_inv (v_leak - v + x), spike where v > v_th, reset to v_reset; a LIFCell adds what arrives
 to its current, x there is the current, which then decays by dt tau_syn_inv. Membranes start at v_leak, which is 0 here:

@@ -189,9 +189,7 @@ TWO_STEPS = "a cycle gets a step beside its Delay; with 2 dt in our graph the sa
 def _feed_forward(importer: Importer, steps: int, samples: int, *, r: bool = True) -> Case:
     graph = feed_forward_graph()
     more: dict[str, Any] = {} if r else {"reason": WITHOUT_R, "mended": without_r(graph)}
-    return executed(
-        "ours, feed-forward", importer[0], graph, importer[1](graph), events(9, steps, samples, 12), **more
-    )
+    return executed("ours, feed-forward", importer[0], graph, importer[1](graph), events(9, steps, samples, 12), **more)
 
 
 def _recurrent(importer: Importer, steps: int, samples: int, *, r: bool = True) -> Case:
@@ -210,9 +208,7 @@ def delayed_cycle(steps: int, samples: int) -> Case:
 def delays(steps: int, samples: int) -> Case:
     """nirtorch: a chain of Delay and Linear."""
     graph = delay_graph()
-    return executed(
-        "ours, Linear and Delay", NIRTORCH[0], graph, by_nirtorch(graph), events(11, steps, samples, 12)
-    )
+    return executed("ours, Linear and Delay", NIRTORCH[0], graph, by_nirtorch(graph), events(11, steps, samples, 12))
 
 
 CASES: dict[str, Callable[[int, int], Case]] = {
