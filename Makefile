@@ -7,9 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Lava is archived: 0.10.0 is its last release and declares Python < 3.11, which pip takes at its word. It runs on
 # 3.11 through spikescr.sim.lava.compat. Its real needs are ordinary dependencies of ours. SpikingJelly asks for
 # torchvision, torchaudio and a plotting stack that its neurons and layers never import.
-# NeuroBench asks for torchaudio and syops for any SpikingJelly; the tests that compare counts need neither.
+# NeuroBench asks for torchaudio, Norse for torchvision and syops for any SpikingJelly; the tests that run them need none.
 # lava-dl, which reads what `spikescr export --to netx` writes, needs the same two flags (spikescr.sim.lava.netx).
-UNRESOLVED := lava-nc==0.10.0 lava-dl==0.6.0 neurobench==2.3.0 syops==0.0.5
+UNRESOLVED := lava-nc==0.10.0 lava-dl==0.6.0 neurobench==2.3.0 norse==1.1.0 syops==0.0.5
 
 .PHONY: setup demo test lint clean
 setup: $(STAMP)
