@@ -139,7 +139,7 @@ def _picture(frames: Frames, preprocessing: Preprocessing) -> Picture:
         if hertz[0] <= value <= hertz[-1]
     )
     levels = levels * np.array(normaliser.std) + np.array(normaliser.mean)
-    return Picture("Log-mel spectrogram", "dB of full scale", levels, marks)
+    return Picture("Log-mel spectrogram", "dB relative to full scale", levels, marks)
 
 
 def _provenance(run: RunFolder, audit: Audit) -> Provenance:
