@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spikescr.quantities import percent, si
 from spikescr.sim.program import FloatArray
-from spikescr.sim.report.image import LEVELS, Colour, ink, png, viridis
+from spikescr.sim.report.image import LEVELS, png, viridis
 from spikescr.sim.report.svg import Axis, across, at, decades, gutter, linear, plot, tag, text, upward
 
 DECADES = 4  # of a logarithmic colour scale: what lies further below the largest value looks like the smallest
@@ -94,7 +94,7 @@ def heat_map(layers: Sequence[str], energy: FloatArray, dt: float) -> str:
         label,
         height,
         tag("rect", x="0%", y="0", width="100%", height=height, class_="ground"),
-        _picture(png(levels, viridis()), 0, height),
+        bitmap(png(levels, viridis()), 0, height),
         *(text(name, "0%", row * k + 14, dx="-7", text_anchor="end") for k, name in enumerate(names)),
         *(tag("line", x1="0%", x2="100%", y1=row * k, y2=row * k, class_="seam") for k in range(1, len(layers))),
         across(axis, height, f"executed step ({si(dt, 's')} each)", ""),
@@ -103,7 +103,7 @@ def heat_map(layers: Sequence[str], energy: FloatArray, dt: float) -> str:
     scale = plot(
         "Colours of the heat map",
         12,
-        _picture(png(np.arange(1, LEVELS + 1)[None], viridis(), 1), 0, 12),
+        bitmap(png(np.arange(1, LEVELS + 1)[None], viridis(), 1), 0, 12),
         across(colours, 12, "energy per step and recording; blank: none", "J"),
         left=24,
         right=24,
@@ -111,7 +111,8 @@ def heat_map(layers: Sequence[str], energy: FloatArray, dt: float) -> str:
     return drawing + scale
 
 
-def _picture(href: str, y: float, height: float, kind: str | None = None) -> str:
+def bitmap(href: str, y: float, height: float, kind: str | None = None) -> str:
+    """A picture as wide as the plot."""
     return tag(
         "image", x="0%", y=f"{y:g}", width="100%", height=f"{height:g}", preserveAspectRatio="none", href=href,
         class_=kind,
@@ -275,83 +276,3 @@ def decided(final: NDArray[np.integer], steps: int, dt: float) -> str:
         top=30,
         left=48,
     )
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What went into a network: levels (steps, channels), what they are, and channels that get a tick, with names."""
-
-    title: str
-    unit: str
-    levels: FloatArray
-    marks: Sequence[tuple[float, str]]
-
-
-def raster(picture: Picture, layers: Sequence[str], spikes: Sequence[NDArray[np.bool_]], dt: float, final: int) -> str:
-    """What went into a network and, below it on the same time axis, the spikes of every layer.
-
-    Args:
-        picture: the input.
-        layers: names.
-        spikes: of each layer, (steps, neurons).
-        dt: of a step, s.
-        final: the step from which the answer stayed.
-    """
-    names, left = gutter(layers)
-    steps, channels = picture.levels.shape
-    tall, each = 150, _panel(len(layers))
-    height = tall + 14 + (each + 4) * len(layers)
-    low, high = float(picture.levels.min()), float(picture.levels.max())
-    levels = 1 + np.round((LEVELS - 1) * (picture.levels - low) / ((high - low) or 1.0)).astype(np.int64)
-    marks = [_picture(png(levels.T[::-1], viridis()), 0, tall)]
-    for channel, name in picture.marks:
-        marks.append(text(name, "0%", tall * (1 - (channel + 0.5) / channels) + 4, dx="-7", text_anchor="end"))
-    for k, (name, fired) in enumerate(zip(names, spikes, strict=True)):
-        top = tall + 14 + (each + 4) * k
-        together, palette = _grouped(fired, group_size(fired.shape[1], len(layers)))
-        marks.append(tag("rect", x="0%", y=top, width="100%", height=each, class_="ground"))
-        marks.append(_picture(png(together.T, palette), top, each, "ink"))
-        marks.append(text(name, "0%", top + each / 2 + 4, dx="-7", text_anchor="end"))
-    duration = 1000 * steps * dt
-    time = linear(0, duration, about=5)
-    time = Axis(0, duration, tuple(mark for mark in time.marks if mark <= duration * (1 + 1e-9)))
-    line = at((final + 1) / steps)
-    drawing = plot(
-        f"{picture.title} and spikes of {len(layers)} layers over {duration:.0f} ms",
-        height,
-        across(time, height, "time, ms", ""),
-        *marks,
-        tag("line", x1=line, x2=line, y1="0", y2=f"{height:g}", class_="final"),
-        top=12,
-        left=left,
-    )
-    scale = plot(
-        f"Colours: {picture.title}",
-        12,
-        _picture(png(np.arange(1, LEVELS + 1)[None], viridis(), 1), 0, 12),
-        across(_inside(low, high), 12, f"{picture.title}, {picture.unit}", ""),
-        left=24,
-        right=24,
-    )
-    return drawing + scale + legend(("final", "the answer is final from here on"))
-
-
-def _inside(low: float, high: float) -> Axis:
-    axis = linear(low, high)
-    return Axis(low, max(high, axis.high if high <= low else high), tuple(m for m in axis.marks if low <= m <= high))
-
-
-def _grouped(fired: NDArray[np.bool_], size: int) -> tuple[NDArray[np.int64], tuple[Colour, ...]]:
-    """Spikes (steps, neurons) of so many neighbours added up; darker is more of them."""
-    together = np.stack([fired[:, k : k + size].sum(axis=1) for k in range(0, fired.shape[1], size)], axis=1)
-    return together.astype(np.int64), ink(size)
-
-
-def group_size(neurons: int, layers: int) -> int:
-    """How many neurons share a row of the raster."""
-    return min(255, -(-neurons // _panel(layers)))
-
-
-def _panel(layers: int) -> int:
-    """Pixels of a layer in the raster: all of them together fill a screen, but none vanishes."""
-    return int(np.clip(760 / max(layers, 1), 14, 56))

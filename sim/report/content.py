@@ -1,66 +1,17 @@
-"""What the report says: sections with figures and tables, from the audit of a run."""
+"""What the report says: its headline and, from `sections`, all the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from spikescr.quantities import percent, si
 from spikescr.sim.audit import summary
 from spikescr.sim.audit.saved import Audit
 from spikescr.sim.energy import Constants, EnergyCost
-from spikescr.sim.report import charts
-from spikescr.sim.report.document import (
-    Cell,
-    Document,
-    Figure,
-    Section,
-    Table,
-    by_step,
-    count,
-    number,
-    plain,
-    share,
-    words,
-)
-
-START, END = "paper", "executed"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run with its audit. name: as the report calls it."""
-
-    name: str
-    audit: Audit
-
-
-@dataclass(frozen=True)
-class Example:
-    """One recording as executed.
-
-    name, label, predicted: the recording, its class and the network's answer. final: the step from which that stayed.
-    picture: its input. spikes: layer -> (steps, neurons), the sample's own steps.
-    """
-
-    name: str
-    label: str
-    predicted: str
-    final: int
-    picture: charts.Picture
-    spikes: dict[str, NDArray[np.bool_]]
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where it all comes from: commands that make it again; what else there is to know, label and text."""
-
-    commands: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
+from spikescr.sim.report import sections
+from spikescr.sim.report.document import Document
+from spikescr.sim.report.subject import END, START, Example, Provenance, Run
 
 
 def document(
@@ -78,23 +29,23 @@ def document(
     audit = runs[0].audit
     found = summary.conventions(audit, cost)
     way = summary.reconciliation(audit, cost, START, END)
-    sections = [
-        _layers(audit, cost),
-        _steps(audit, cost),
-        _conventions(audit, cost, found, way),
-        _formula(audit, cost),
-        _decisions(audit, cost),
-        _runs(runs, cost),
-        _example(example, audit),
-        _constants(audit, cost, known),
-        _provenance(provenance),
+    parts = [
+        sections.layers(audit, cost),
+        sections.steps(audit, cost),
+        sections.conventions(audit, cost, found, way),
+        sections.formula(audit, cost),
+        sections.decisions(audit, cost),
+        sections.comparison(runs, cost),
+        sections.recording(example, audit),
+        sections.constants(audit, cost, known),
+        sections.provenance(provenance),
     ]
     return Document(
         title=f"Energy report: {runs[0].name}",
         sentence=_sentence(audit, found, way),
         facts=_facts(audit, found, way),
-        sections=tuple(section for section in sections if section is not None),
-        data={"conventions": _script_data(audit, cost, found)},
+        sections=tuple(section for section in parts if section is not None),
+        data={"conventions": sections.script_data(audit, cost, found)},
     )
 
 
@@ -119,7 +70,7 @@ def _sentence(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> str:
     largest = max(excess, key=lambda cause: excess[cause])
     return (
         f"{begin}: {percent(real)} of that figure is real traffic, {percent(1 - real)} is the formula, most of it "
-        f"{_named(largest)} ({percent(excess[largest] / paper)})."
+        f"{sections.named(largest)} ({percent(excess[largest] / paper)})."
     )
 
 
@@ -134,308 +85,3 @@ def _facts(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> tuple[tu
         ("Real traffic", percent(real), "of the formula's figure"),
         ("Unexplained", f"{audit.unexplained():g}", "operations between all conventions"),
     )
-
-
-def _layers(audit: Audit, cost: EnergyCost) -> Section:
-    rows = []
-    charge = audit.charge(END)
-    total = float(summary.joules(cost, charge.sum(axis=0))) / audit.samples
-    for row in summary.layers(audit, cost):
-        ac, mac = (charge[audit.rows(row["layer"])].sum(axis=0) / audit.samples).tolist()
-        energies = (_blank(value, "J") for value in row["joules"].values())
-        part = row["joules"][END] / total if total else None
-        rate = row["firing_rate"]
-        rows.append((words(row["layer"]), share(rate), _blank(ac), _blank(mac), share(part), *energies))
-    ac, mac = (charge.sum(axis=0) / audit.samples).tolist()
-    sums = (summary.joules(cost, audit.charge(name).sum(axis=0)) / audit.samples for name in audit.conventions)
-    last = (words("total"), Cell(""), number(ac), number(mac), share(1.0 if total else None))
-    table = Table(
-        f"Mean of {audit.samples:,} recordings; energy by each convention of counting",
-        ("layer", "firing rate", "AC", "MAC", "of executed", *audit.conventions),
-        tuple(rows),
-        (*last, *(number(float(value), "J") for value in sums)),
-    )
-    text = (
-        "AC: accumulations, MAC: multiply-accumulates, as executed. Firing rate: spikes per neuron and step. "
-        "Bias additions and membrane updates are in the figures only where a convention charges them.",
-    )
-    return Section("layers", "Layers", text, tables=(table,))
-
-
-def _blank(value: float, unit: str = "") -> Cell:
-    return number(value, unit) if value else Cell("", 0)
-
-
-def _steps(audit: Audit, cost: EnergyCost) -> Section:
-    found = summary.per_step(audit, cost)
-    means = np.array(found["mean_j"])
-    active = [row for row in range(len(means)) if means[row].any()]
-    names = [found["layers"][row] for row in active]
-    energy = means[active]
-    late = sorted({latency for latency in audit.latencies if latency is not None})
-    wait = f", since attention answers when a whole window of {audit.steps} steps has passed" if _waits(audit) else ""
-    text = (
-        "A recording's step t reaches a layer of latency d at executed step t + d; latencies here are up to "
-        f"{late[-1] if late else 0} steps{wait}.",
-    )
-    first = [("step", [count(step) for step in range(audit.period)])]
-    figure = Figure(
-        "heat-map",
-        "Executed energy of each layer at each executed step, mean of the recordings.",
-        charts.heat_map(names, energy, audit.dt),
-        by_step("Executed energy of each layer at each step", first, names, energy.tolist(), "J"),
-    )
-    return Section("steps", "Layers over time", text, (figure,))
-
-
-def _waits(audit: Audit) -> bool:
-    return "Attention" in audit.types
-
-
-def _named(cause: str) -> str:
-    return cause.replace("_", " ")
-
-
-def _conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dict[str, Any]) -> Section:
-    executed = found[END]["joules"]
-    table = Table(
-        f"One run by {len(found)} conventions of counting, mean of {audit.samples:,} recordings, {cost.title}",
-        ("convention", "AC", "MAC", "energy", "± recordings", "of executed", "what it is", "source"),
-        tuple(
-            (
-                words(name), number(row["ac"]), number(row["mac"]), number(row["joules"], "J"),
-                number(row["spread_j"], "J"),
-                plain(row["joules"] / executed, 2) if executed else Cell(""),
-                words(row["title"]), words(row["source"]),
-            )
-            for name, row in found.items()
-        ),
-    )  # fmt: skip
-    changes = {_named(cause): row for cause, row in way["causes"].items()}
-    start = found[START]["joules"]
-    rows = [(START, found[START]), *changes.items(), (END, found[END])]
-    causes = Table(
-        f"From {START} to {END}, mean per recording",
-        ("cause", "AC", "MAC", "energy", "of the first"),
-        tuple(
-            (
-                words(name), number(row["ac"]), number(row["mac"]), number(row["joules"], "J"),
-                share(row["joules"] / start if start else None),
-            )
-            for name, row in rows
-        ),
-    )  # fmt: skip
-    figure = Figure(
-        "waterfall",
-        f"Why two conventions differ, cause by cause, beginning with {START} and {END}.",
-        charts.waterfall(
-            (START, start), {name: row["joules"] for name, row in changes.items()}, (END, found[END]["joules"])
-        ),
-        (causes,),
-    )
-    text = (
-        "All conventions are evaluated on the same executed run. The causes add up to the difference, operation by "
-        f"operation; {audit.unexplained():g} operations are unexplained.",
-    )
-    return Section("conventions", "Conventions of counting, and why they differ", text, (figure,), (table,))
-
-
-def _script_data(audit: Audit, cost: EnergyCost, found: dict[str, Any]) -> dict[str, Any]:
-    """Every convention with its causes, convention minus executed; all zeros included."""
-    data = {}
-    for name, row in found.items():
-        difference = audit.difference(END, name).sum(axis=0) / audit.samples
-        causes = {
-            cause: {"ac": float(ac), "mac": float(mac), "joules": cost.joules(float(ac), float(mac))}
-            for cause, (ac, mac) in zip(audit.causes, difference, strict=True)
-        }
-        data[name] = {**{key: row[key] for key in ("ac", "mac", "joules")}, "causes": causes}
-    return data
-
-
-def _formula(audit: Audit, cost: EnergyCost) -> Section | None:
-    rows = [row for row in summary.layers(audit, cost) if row["joules"][START] or row["joules"][END]]
-    if not rows:
-        return None
-    layers = [row["layer"] for row in rows]
-    predicted, executed = ([row["joules"][name] for row in rows] for name in (START, END))
-    table = Table(
-        "Energy of each layer, predicted by the paper's formula and executed",
-        ("layer", "predicted", "executed", "executed / predicted"),
-        tuple(
-            (words(layer), number(p, "J"), number(e, "J"), plain(e / p, 3) if p else Cell(""))
-            for layer, p, e in zip(layers, predicted, executed, strict=True)
-        ),
-    )
-    figure = Figure(
-        "scatter",
-        "Each layer's energy as the formula predicts it and as it was executed. On the dashed line the two are equal; "
-        "the lanes marked 0 hold layers that one of the two leaves out.",
-        charts.scatter(layers, predicted, executed),
-        (table,),
-    )
-    return Section("formula", "The formula against what was executed", (), (figure,))
-
-
-def _decisions(audit: Audit, cost: EnergyCost) -> Section | None:
-    found = summary.decisions(audit, cost)
-    if found is None:
-        return None
-    decisions = audit.arrays["decisions"]
-    final = decisions[:, 0]
-    until = summary.joules(cost, decisions[:, 1:].astype(float))
-    new = np.bincount(final, minlength=audit.steps)
-    rows = tuple(
-        (
-            count(step), plain(1000 * (step + 1) * audit.dt, 1), count(int(new[step])),
-            share(float(new[: step + 1].sum() / len(final))),
-            number(float(until[final == step].mean()), "J") if new[step] else Cell(""),
-        )
-        for step in range(int(final.max()) + 1)
-    )  # fmt: skip
-    table = Table(
-        "When answers became final",
-        ("step", "ends at, ms", "recordings", "of all, up to here", "executed until then"), rows,
-    )  # fmt: skip
-    text = (
-        f"An answer is final from the first step after which the running readout names no other class. On average that "
-        f"was step {found['step']:.1f} ± {found['step_spread']:.1f}, {percent(found['share'])} of a recording; until "
-        f"its output {si(found['joules'], 'J', zeros=True)} ± {si(found['spread_j'], 'J', zeros=True)} were executed"
-        f"{', all that comes before the attention of the whole recording included' if _waits(audit) else ''}.",
-    )
-    figure = Figure(
-        "decisions",
-        "Share of the recordings whose answer was final, by time.",
-        charts.decided(final, audit.steps, audit.dt),
-        (table,),
-    )
-    return Section("decision", "When the answer was final", text, (figure,))
-
-
-def _runs(runs: Sequence[Run], cost: EnergyCost) -> Section | None:
-    if len(runs) < 2:
-        return None
-    first, points, rows = runs[0].audit, [], []
-    for index, run in enumerate(runs):
-        audit = run.audit
-        found = summary.conventions(audit, cost)
-        executed, paper = found[END], found[START]
-        points.append(charts.Point(run.name, audit.accuracy, executed["joules"], executed["spread_j"], paper["joules"]))
-        changes = [Cell("")] * 4
-        if index:
-            changes = []
-            for name in (END, START):
-                change = summary.comparison(first, audit, cost, name)
-                low, high = (f"{100 * change[key]:+.1f}" for key in ("low", "high"))
-                changes += [Cell(f"{100 * change['change']:+.1f} %", change["change"]), words(f"{low} to {high} %")]
-        rows.append(
-            (
-                words(f"{index + 1}: {run.name}"), plain(1 / audit.dt, 0), count(audit.samples),
-                share(audit.accuracy, 2), number(executed["joules"], "J"), number(executed["spread_j"], "J"),
-                *changes[:2], number(paper["joules"], "J"), *changes[2:],
-            )
-        )  # fmt: skip
-    table = Table(
-        "Runs; changes are against the first, with 95 % intervals (bootstrap over recordings, 10,000 draws)",
-        (
-            "run", "steps/s", "recordings", "accuracy", "executed", "±", "change", "95 % interval", "paper",
-            "change by paper", "95 % interval of it",
-        ),
-        tuple(rows),
-    )  # fmt: skip
-    caption = "Accuracy against energy per recording: " + ", ".join(f"{k} {run.name}" for k, run in enumerate(runs, 1))
-    figure = Figure("trade-off", f"{caption}.", charts.trade_off(points), (table,))
-    return Section("runs", "Accuracy against energy", (), (figure,))
-
-
-def _example(example: Example | None, audit: Audit) -> Section | None:
-    if example is None:
-        return None
-    steps = len(example.picture.levels)
-    ms = 1000 * audit.dt
-    names = list(example.spikes)
-    level = example.picture.levels.mean(axis=1)
-    first = [
-        ("ms", [plain(step * ms, 1) for step in range(steps)]),
-        (f"mean, {example.picture.unit}", [plain(float(level[step]), 2) for step in range(steps)]),
-    ]
-    numbers = by_step("Spikes of each layer", first, names, [s.sum(axis=1).tolist() for s in example.spikes.values()])
-    rates = Table(
-        "Firing in this recording",
-        ("layer", "neurons", "spikes", "firing rate", "silent neurons"),
-        tuple(
-            (
-                words(name), count(fired.shape[1]), count(int(fired.sum())), share(float(fired.mean())),
-                count(int((~fired.any(axis=0)).sum())),
-            )
-            for name, fired in example.spikes.items()
-        ),
-    )  # fmt: skip
-    sizes = sorted({charts.group_size(fired.shape[1], len(names)) for fired in example.spikes.values()})
-    group = f"{' or '.join(map(str, sizes))} neighbouring neurons" if sizes != [1] else "one neuron"
-    said = "which is right" if example.predicted == example.label else f"but it is {example.label}"
-    text = (
-        f"{example.name}: the network says {example.predicted}, {said}. The answer was final after step "
-        f"{example.final} ({(example.final + 1) * ms:.0f} ms of {steps * ms:.0f} ms). Spikes are drawn at the "
-        f"recording's own steps of {ms:g} ms, without the layers' latencies.",
-    )
-    figure = Figure(
-        "raster",
-        f"{example.picture.title}, and below it the spikes of every layer; a row of the raster is {group}, darker "
-        "where more of them fire.",
-        charts.raster(example.picture, names, list(example.spikes.values()), audit.dt, example.final),
-        (rates, *numbers),
-    )
-    return Section("recording", "One recording", text, (figure,))
-
-
-def _constants(audit: Audit, cost: EnergyCost, known: Constants) -> Section:
-    ac, mac = (audit.charge(END).sum(axis=0) / audit.samples).tolist()
-    updates = float(audit.counts("neuron").sum() / audit.samples)
-    rows = []
-    for each in known.costs.values():
-        figures = (each.ac_pj, each.mac_pj, each.neuron_pj)
-        uncharged = mac and each.mac_pj is None
-        energy = number(each.joules(ac, mac, updates), "J")
-        if uncharged:
-            energy = Cell(f"{energy.text} and {si(mac)} MAC", energy.value)
-        rows.append(
-            (
-                words(each.name), *(number(value * 1e-12, "J") if value is not None else Cell("") for value in figures),
-                energy, words(each.title), words(f"{each.source} ({each.year})"),
-            )
-        )  # fmt: skip
-    costs = Table(
-        "The executed operations of a recording by other constants",
-        ("constants", "AC", "MAC", "membrane update", "energy", "what they are", "source"),
-        tuple(rows),
-    )
-    found = summary.memory(audit, cost, dict(known.memories))
-    parts = found["bytes"]
-    moved = sum(parts.values())
-    memory = Table(
-        "Memory traffic of a recording, apart from the figures above",
-        ("price", "pJ per byte", "energy", "what it is", "source"),
-        tuple(
-            (
-                words(name), plain(price.pj_per_byte, 2), number(found["joules"][name], "J"), words(price.title),
-                words(f"{price.source} ({price.year})"),
-            )
-            for name, price in known.memories.items()
-        ),
-    )  # fmt: skip
-    listed = ", ".join(f"{part} {si(size, 'B', zeros=True)}" for part, size in parts.items())
-    text = (
-        f"All other energy figures of this report use {cost.name} ({cost.title}; {cost.source}).",
-        f"Memory: {si(moved, 'B', zeros=True)} in words of {cost.bits} bits ({listed}). It is never part of a compute "
-        "figure.",
-    )
-    return Section("constants", "Constants and memory", text, tables=(costs, memory))
-
-
-def _provenance(provenance: Provenance) -> Section:
-    table = Table(
-        "Where this comes from", ("what", "value"), tuple((words(key), words(value)) for key, value in provenance.facts)
-    )
-    text = ("These commands make the run and this report again:",)
-    return Section("provenance", "Provenance", text, tables=(table,), code=provenance.commands)

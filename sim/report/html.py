@@ -8,8 +8,8 @@ import json
 from importlib.resources import files
 
 from spikescr.sim.audit.conventions import CONVENTIONS
-from spikescr.sim.report.content import END, START
 from spikescr.sim.report.document import Cell, Document, Figure, Section, Table
+from spikescr.sim.report.subject import END, START
 from spikescr.sim.report.svg import safe, tag
 
 WIDE = 9  # columns beyond which a table is printed smaller

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from spikescr.data import Preprocessing
     from spikescr.data.frontend import Frames
     from spikescr.sim.audit.saved import Audit
-    from spikescr.sim.report.charts import Picture
-    from spikescr.sim.report.content import Example, Provenance
+    from spikescr.sim.report.raster import Picture
+    from spikescr.sim.report.subject import Example, Provenance
     from spikescr.training.config import TrainConfig
 
 EPILOG = """\b
@@ -49,9 +49,10 @@ def command(
 ) -> None:
     """Write a page about a run: what it cost, why conventions differ, what its layers do, where it comes from."""
     from spikescr.files import write_text
-    from spikescr.sim.report.content import Run, document
+    from spikescr.sim.report.content import document
     from spikescr.sim.report.html import page
     from spikescr.sim.report.markdown import markdown
+    from spikescr.sim.report.subject import Run
 
     if recording is not None and no_recording:
         raise UsageError("--recording and --no-recording exclude each other")
@@ -86,7 +87,7 @@ def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
     from spikescr.sim.audit.decisions import final_steps
     from spikescr.sim.fast.backend import FastBackend
     from spikescr.sim.program import Neuron
-    from spikescr.sim.report.content import Example
+    from spikescr.sim.report.subject import Example
     from spikescr.sim.run import run_batches
 
     name = audit.recordings[0] if recording is None else recording
@@ -123,7 +124,7 @@ def _picture(frames: Frames, preprocessing: Preprocessing) -> Picture:
     from librosa import mel_frequencies
 
     from spikescr.data import SpikeBins
-    from spikescr.sim.report.charts import Picture
+    from spikescr.sim.report.raster import Picture
 
     front_end, normaliser = preprocessing.front_end, preprocessing.normaliser
     levels = frames.astype(np.float64)
@@ -139,12 +140,12 @@ def _picture(frames: Frames, preprocessing: Preprocessing) -> Picture:
         if hertz[0] <= value <= hertz[-1]
     )
     levels = levels * np.array(normaliser.std) + np.array(normaliser.mean)
-    return Picture("Log-mel spectrogram", "dB of full scale", levels, marks)
+    return Picture("Log-mel spectrogram", "dB relative to full scale", levels, marks)
 
 
 def _provenance(run: RunFolder, audit: Audit) -> Provenance:
     """Where a run comes from, as far as its folder and its audit tell."""
-    from spikescr.sim.report.content import Provenance
+    from spikescr.sim.report.subject import Provenance
     from spikescr.training.recipes import shown
 
     about: dict[str, Any] = dict(audit.about)

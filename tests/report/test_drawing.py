@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib import colormaps
 from PIL import Image
 
-from spikescr.sim.report import charts
+from spikescr.sim.report import charts, raster
 from spikescr.sim.report.image import LEVELS, ink, png, viridis
 from spikescr.sim.report.svg import decades, gutter, linear, safe
 
@@ -94,10 +94,10 @@ def test_raster_puts_spectrogram_and_spikes_on_one_time_axis() -> None:
     fired = np.zeros((steps, 200), bool)
     fired[4, :] = True
     fired[7, 199] = True
-    shown = charts.Picture(
+    shown = raster.Picture(
         "Input", "dB", np.linspace(-90, -10, steps * 40).reshape(steps, 40), [(0, "low"), (39, "high")]
     )
-    root = ET.fromstring(f"<all>{charts.raster(shown, ['a.b'], [fired], 0.02, final)}</all>")
+    root = ET.fromstring(f"<all>{raster.raster(shown, ['a.b'], [fired], 0.02, final)}</all>")
     plot = next(root.iter("svg"))
     spectrogram, spikes = list(plot.iter("image"))
     assert (spectrogram.get("x"), spectrogram.get("width")) == (spikes.get("x"), spikes.get("width")) == ("0%", "100%")
@@ -105,7 +105,7 @@ def test_raster_puts_spectrogram_and_spikes_on_one_time_axis() -> None:
     assert frames.shape[:2] == (40, steps)
     assert tuple(frames[-1, 0]) == viridis()[1]  # the lowest band of the first step is at the bottom left
     assert tuple(frames[0, -1]) == viridis()[LEVELS]
-    assert charts.group_size(200, 1) == 4
+    assert raster.group_size(200, 1) == 4
     assert rows.shape[:2] == (50, steps)
     heights = {text.text: float(str(text.get("y"))) - 4 for text in plot.iter("text")}
     assert heights["low"] == pytest.approx(150 * (1 - 0.5 / 40), abs=0.01)

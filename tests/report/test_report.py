@@ -20,12 +20,13 @@ from spikescr.sim.account import COLUMNS, MOMENTS
 from spikescr.sim.audit.conventions import CAUSES, CONVENTIONS
 from spikescr.sim.audit.saved import Audit
 from spikescr.sim.energy import CONSTANTS, HOROWITZ_45NM
-from spikescr.sim.report.charts import Picture
-from spikescr.sim.report.content import Example, Provenance, Run, document, real_share
+from spikescr.sim.report.content import document, real_share
 from spikescr.sim.report.document import Cell, Document, Table, by_step
 from spikescr.sim.report.html import page as written
 from spikescr.sim.report.html import table as html_table
 from spikescr.sim.report.markdown import literal, markdown
+from spikescr.sim.report.raster import Picture
+from spikescr.sim.report.subject import Example, Provenance, Run
 from spikescr.training.config import TrainConfig
 from spikescr.training.recipes import read_recipe, resolve
 
