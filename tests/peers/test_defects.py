@@ -174,6 +174,13 @@ def test_norse_cannot_export_a_convolution_without_bias() -> None:
         norse.to_nir(net, torch.zeros(1, 1, 6, 6))
 
 
+def test_norses_graph_of_a_convolution_cannot_be_written(tmp_path: Path) -> None:
+    """Nor can nir infer its shape: the size of the image is None."""
+    exported = norse.to_nir(norse.SequentialState(nn.Conv2d(1, 2, 3)), torch.zeros(1, 6, 6))
+    with pytest.raises(TypeError, match="One of data, shape or dtype"):
+        nir.write(tmp_path / "norse.nir", exported)
+
+
 def test_norse_forgets_v_reset() -> None:
     cell = norse.LIFBoxCell(norse.LIFBoxParameters(v_reset=torch.tensor(-1.0)))
     assert norse.to_nir(norse.SequentialState(nn.Linear(3, 2), cell), torch.zeros(3)).nodes["1"].v_reset == 0

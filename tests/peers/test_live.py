@@ -21,6 +21,7 @@ EXPLAINED = {
     "ours.norse_recurrent",
     "ours.nirtorch_delayed_cycle",
 }
+UNWRITABLE = {("norse", "convolutional")}  # see test_defects
 NAMES = {
     "snntorch": ("feed_forward", "synaptic", "recurrent", "convolutional", "soft_reset"),
     "norse": ("feed_forward", "convolutional", "seconds", "synaptic"),
