@@ -28,15 +28,22 @@ from frameworks.torch_peer import draw, fired, quiet
 CELLS = (norse.torch.LIFBoxCell, norse.torch.LIFCell, norse.torch.IAFCell)
 
 
-def number(value: float) -> Tensor:
-    """A parameter in float64."""
-    return torch.tensor(value, dtype=torch.float64)
+def constant(value: float, *shape: int) -> Tensor:
+    """A parameter in float64, one for each neuron: nir cannot write a graph with a single number."""
+    return torch.full(shape, value, dtype=torch.float64)
 
 
-def box(rate: float, dt: float, threshold: float = 0.4, leak: float = 0.0) -> nn.Module:
+def box(rate: float, dt: float, *shape: int) -> nn.Module:
     """LIFs without a current; rate: 1 / tau_mem."""
-    parameters = norse.torch.LIFBoxParameters(tau_mem_inv=number(rate), v_th=number(threshold), v_leak=number(leak))
+    parameters = norse.torch.LIFBoxParameters(
+        tau_mem_inv=constant(rate, *shape), v_th=constant(0.4, *shape), v_leak=constant(0.0, *shape)
+    )
     return norse.torch.LIFBoxCell(parameters, dt=dt)
+
+
+def integrate(threshold: float, *shape: int) -> nn.Module:
+    """Integrate-and-fire neurons, time counted in steps."""
+    return norse.torch.IAFCell(norse.torch.IAFParameters(v_th=constant(threshold, *shape)), dt=1.0)
 
 
 def export(net: nn.Module, dt: float, *shape: int) -> nir.NIRGraph:
@@ -60,22 +67,21 @@ def case(graph: str, net: Any, x: Any, dt: float, **more: Any) -> Case:
 
 def dense(dt: float, output: nn.Module) -> nn.Module:
     """Two dense layers; the first neurons lose a tenth per step."""
-    layers = [nn.Linear(12, 40), box(0.1 / dt, dt), nn.Linear(40, 10), output]
+    layers = [nn.Linear(12, 40), box(0.1 / dt, dt, 40), nn.Linear(40, 10), output]
     return draw(norse.torch.SequentialState(*layers), 1, 2.0)
 
 
 def feed_forward(steps: int, samples: int) -> Case:
     """Dense layers of LIFs and integrate-and-fire neurons, time counted in steps."""
-    integrate = norse.torch.IAFCell(norse.torch.IAFParameters(v_th=number(1.0)), dt=1.0)
-    return case("feed-forward", dense(1.0, integrate), events(2, steps, samples, 12), 1.0)
+    return case("feed-forward", dense(1.0, integrate(1.0, 10)), events(2, steps, samples, 12), 1.0)
 
 
 def convolutional(steps: int, samples: int) -> Case:
     """2-D convolutions with stride and padding (pools and Flatten are not exported)."""
     net = norse.torch.SequentialState(
-        nn.Conv2d(2, 4, 3, padding=1), box(0.2, 1.0),
-        nn.Conv2d(4, 6, 3, stride=(2, 1)), box(0.1, 1.0),
-        nn.Conv2d(6, 5, (4, 4)), norse.torch.IAFCell(norse.torch.IAFParameters(v_th=number(4.0)), dt=1.0),
+        nn.Conv2d(2, 4, 3, padding=1), box(0.2, 1.0, 4, 10, 8),
+        nn.Conv2d(4, 6, 3, stride=(2, 1)), box(0.1, 1.0, 6, 4, 6),
+        nn.Conv2d(6, 5, (4, 4)), integrate(4.0, 5, 1, 3),
     )  # fmt: skip
     return case("convolutional", draw(net, 3, 2.0), events(4, steps, samples, 2, 10, 8), 1.0)
 
@@ -83,7 +89,7 @@ def convolutional(steps: int, samples: int) -> Case:
 def seconds(steps: int, samples: int) -> Case:
     """The same layers of LIFs in seconds: the exported constants are dt times what they should be."""
     dt = 1e-3
-    made = case("constants in seconds", dense(dt, box(0.2 / dt, dt)), events(2, steps, samples, 12), dt)
+    made = case("constants in seconds", dense(dt, box(0.2 / dt, dt, 10)), events(2, steps, samples, 12), dt)
 
     def in_seconds(_name: str, node: nir.NIRNode) -> None:
         if isinstance(node, nir.LIF):
@@ -95,7 +101,7 @@ def seconds(steps: int, samples: int) -> Case:
 
 def synaptic(steps: int, samples: int) -> Case:
     """LIFs with a synaptic current: w_in is exported as 1."""
-    parameters = norse.torch.LIFParameters(number(0.25), number(0.1), number(0.0), number(1.0))
+    parameters = norse.torch.LIFParameters(*(constant(value, 10) for value in (0.25, 0.1, 0.0, 1.0)))
     made = case("synaptic currents", dense(1.0, norse.torch.LIFCell(parameters, dt=1.0)),
                 events(2, steps, samples, 12), 1.0)  # fmt: skip
 

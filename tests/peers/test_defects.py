@@ -7,6 +7,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import nir
@@ -179,6 +180,12 @@ def test_norses_graph_of_a_convolution_cannot_be_written(tmp_path: Path) -> None
     exported = norse.to_nir(norse.SequentialState(nn.Conv2d(1, 2, 3)), torch.zeros(1, 6, 6))
     with pytest.raises(TypeError, match="One of data, shape or dtype"):
         nir.write(tmp_path / "norse.nir", exported)
+
+
+def test_norses_graph_of_one_constant_for_all_neurons_cannot_be_written(tmp_path: Path) -> None:
+    net = norse.SequentialState(nn.Linear(3, 2), norse.LIFBoxCell())
+    with pytest.raises(TypeError, match="Scalar datasets"):
+        nir.write(tmp_path / "norse.nir", norse.to_nir(net, torch.zeros(3)))
 
 
 def test_norse_forgets_v_reset() -> None:

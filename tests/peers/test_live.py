@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import nir
 import numpy as np
 import pytest
 from frameworks.catalogue import MODULES, cases, missing
-from frameworks.comparison import compare
+from frameworks.comparison import changed, compare, execute
 
+from spikescr.sim.graph_file import read_graph
+from spikescr.sim.lower import lower
 from spikescr.sim.program import Neuron
 
 STEPS, SAMPLES = 60, 2
@@ -60,8 +65,6 @@ def test_no_case_is_left_out_here(peer: str) -> None:
 def test_recurrent_and_convolutional_graphs_of_others_have_what_they_say() -> None:
     _peer("snntorch")
     _peer("spikingjelly")
-    from spikescr.sim.lower import lower
-
     recurrent = cases("snntorch")["recurrent"](2, 1)
     program = lower(recurrent.nir, dt=recurrent.dt, steps=2)
     assert program.cyclic
@@ -74,10 +77,6 @@ def test_recurrent_and_convolutional_graphs_of_others_have_what_they_say() -> No
 def test_a_changed_weight_is_seen() -> None:
     """The comparison can fail: one synapse of one layer, 1 % off."""
     _peer("snntorch")
-    from dataclasses import replace
-
-    from frameworks.comparison import changed
-
     case = cases("snntorch")["recurrent"](STEPS, SAMPLES)
 
     def off(name: str, node: nir.NIRNode) -> None:
@@ -89,3 +88,18 @@ def test_a_changed_weight_is_seen() -> None:
     assert row.differing > 0
     assert row.explained == 0
     assert np.isfinite(row.margin)
+
+
+@pytest.mark.parametrize(
+    ("peer", "name"), [(p, n) for p, names in NAMES.items() if p != "ours" for n in names if (p, n) not in UNWRITABLE]
+)
+def test_graph_of_a_peer_does_the_same_from_a_file(peer: str, name: str, tmp_path: Path) -> None:
+    _peer(peer)
+    case = cases(peer)[name](20, 1)
+    graph = case.mended or case.nir
+    nir.write(tmp_path / "peer.nir", graph)
+    _, expected = execute(graph, case.x, case.dt, "fast")
+    _, got = execute(read_graph(tmp_path / "peer.nir", type_check=False), case.x, case.dt, "fast")
+    for neuron, spikes in expected.spikes.items():
+        assert spikes.any()
+        np.testing.assert_array_equal(got.spikes[neuron], spikes, err_msg=neuron)
