@@ -91,11 +91,14 @@ def read_known(file: Path | None, cost: str) -> Constants:
     """All constants, those of a file included, among which `cost` must be.
 
     Raises:
-        UsageError: the file cannot be used, or there are no constants of that name.
+        UsageError: the file cannot be used or takes a name that is taken, or there are no constants of that name.
     """
     from spikescr.sim.energy import CONSTANTS, Constants, read_constants
 
     own = Constants() if file is None else read_constants(file)
+    taken = sorted(CONSTANTS.costs.keys() & own.costs.keys() | CONSTANTS.memories.keys() & own.memories.keys())
+    if taken:
+        raise UsageError(f"{file}: {taken[0]} is the name of constants that are known already; take another")
     known = Constants({**CONSTANTS.costs, **own.costs}, {**CONSTANTS.memories, **own.memories})
     if cost not in known.costs:
         raise UsageError(f"--cost {cost}: no such constants; known: {', '.join(known.costs)}")

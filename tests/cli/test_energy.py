@@ -102,6 +102,28 @@ def test_own_constants_are_used(runs: tuple[Path, Path], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cost = 3", "own.toml: cost must be tables [cost.NAME], found 3"),
+        ("memory = []", "own.toml: memory must be tables [memory.NAME], found []"),
+        ("cost.mine = 3", "own.toml: cost.mine must be a table, found 3"),
+        (
+            '[cost.loihi2018]\ntitle = "t"\nbits = 8\nac_pj = 1\nyear = 2026\nsource = "s"',
+            "own.toml: loihi2018 is the name of constants that are known already; take another",
+        ),
+    ],
+)
+def test_constants_that_cannot_be_used_are_named(
+    runs: tuple[Path, Path], tmp_path: Path, text: str, message: str
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(text)
+    result = energy(runs[0], "--constants", own)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize(
     ("arguments", "message", "status"),
     [
         (["--cost", "gold"], "--cost gold: no such constants; known: horowitz2014-45nm-fp32", 2),
