@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,17 @@ def test_runs_are_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
     assert f"{100 * change['change']:+.1f} %" in result.output
 
 
+def test_runs_of_other_recordings_are_told(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other" / "simulation"
+    other.mkdir(parents=True)
+    replace(Audit.load(runs[0] / "simulation" / "audit.npz"), recordings=tuple("efgh")).save(other / "audit.npz")
+    assert "other recordings" not in energy("--compare", *runs).output
+    result = energy("--compare", *runs, other.parent)
+    assert f"{other.parent}: other recordings than of {runs[0]}; their intervals are drawn apart" in " ".join(
+        result.output.split()
+    )
+
+
 def test_own_constants_are_used(runs: tuple[Path, Path], tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text(
@@ -129,6 +141,9 @@ def test_constants_that_cannot_be_used_are_named(
         (["--cost", "gold"], "--cost gold: no such constants; known: horowitz2014-45nm-fp32", 2),
         (["--from", "me"], "--from me: no such convention; known: executed", 2),
         (["--compare"], "--compare needs two runs or more", 2),
+        (["--compare", "{}", "{}", "--layers"], "--layers: is told of one run, not with --compare", 2),
+        (["--compare", "{}", "{}", "--per-step"], "--per-step: is told of one run, not with --compare", 2),
+        (["--compare", "{}", "{}", "--from", "paper"], "--from: is told of one run, not with --compare", 2),
         (["{}", "{}"], "one run at a time; several are compared with --compare", 2),
         (["nowhere"], "nowhere/simulation/audit.npz does not exist; make it with: spikescr simulate --run nowhere", 1),
     ],
