@@ -154,6 +154,8 @@ def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool
     cost = found["cost"]
     console.print(_convention_table(found, audit.samples))
     console.print(_reconciliation_table(found))
+    if cost["mac_pj"] is None and any(row["mac"] for row in found["conventions"].values()):
+        console.print(f"{cost['name']} has no energy of a MAC: these energies are of AC alone")
     if layers:
         console.print(_layer_table(found))
     if per_step:

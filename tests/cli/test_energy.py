@@ -113,6 +113,12 @@ def test_own_constants_are_used(runs: tuple[Path, Path], tmp_path: Path) -> None
     assert "memory traffic, apart (8-bit words)" in result.output
 
 
+def test_energies_without_multiplications_are_told(runs: tuple[Path, Path]) -> None:
+    told = "has no energy of a MAC: these energies are of AC alone"
+    assert f"loihi2018 {told}" in energy(runs[0], "--cost", "loihi2018").output
+    assert told not in energy(runs[0]).output
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
