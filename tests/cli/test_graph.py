@@ -250,6 +250,17 @@ def test_our_own_graph_runs_on_a_file_too(tmp_path: Path) -> None:
         assert recorded[name].observables["spikes"].data.sum() == spikes.sum() > 0, name
 
 
+def test_graph_with_a_clock_runs_with_its_own_step_only(tmp_path: Path) -> None:
+    model, x, _ = calibrated_model(SMALL, seed=3, samples=2, window=20)
+    nir.write(tmp_path / "model.nir", to_nir(fold(model), steps=20, dt=0.01))
+    np.save(tmp_path / "x.npy", x.numpy())
+    inputs = ["--input", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out")]
+    message = refused(str(tmp_path / "model.nir"), *inputs, "--dt", "0.001")
+    assert "the graph's metadata has spikescr.dt 0.01; with a clock" in message
+    assert "it cannot be run with 0.001" in message
+    ok(str(tmp_path / "model.nir"), *inputs, "--dt", "0.01", cwd=tmp_path)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A graph, inputs that do not fit, and things that are no graphs."""
