@@ -68,9 +68,9 @@ def command(
     if compare and len(runs) < 2:
         raise UsageError("--compare needs two runs or more")
     if compare:
-        for option in ctx.command.params:
-            if option.name in OF_ONE_RUN and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
-                raise UsageError(f"{option.opts[0]}: is told of one run, not with --compare")
+        for each in ctx.command.params:
+            if each.name in OF_ONE_RUN and ctx.get_parameter_source(each.name) is ParameterSource.COMMANDLINE:
+                raise UsageError(f"{each.opts[0]}: is told of one run, not with --compare")
     if not compare and len(runs) > 1:
         raise UsageError("one run at a time; several are compared with --compare")
     audits = [read_audit(RunFolder(path)) for path in runs or (DEFAULT_RUN,)]
