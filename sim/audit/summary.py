@@ -14,8 +14,6 @@ from spikescr.sim.audit.saved import Audit
 from spikescr.sim.energy import PICO, EnergyCost, MemoryCost
 from spikescr.sim.program import FloatArray
 
-MEMORY_PARTS = ("weights", "biases", "membranes", "attention state")
-
 
 def joules(cost: EnergyCost, charge: FloatArray) -> FloatArray:
     """Energy of AC and MAC in the last axis, J."""
