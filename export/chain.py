@@ -76,8 +76,14 @@ def read_chain(graph: nir.NIRGraph, dt: float) -> Chain:
         dt: seconds per step.
 
     Raises:
-        ExportError: the graph is more than that; the message lists every node that does not fit, and why.
+        ExportError: the graph is more than that; the message lists every node that does not fit, and why. Or it is of
+            another version of the dialect.
     """
+    version = graph.metadata.get(dialect.GRAPH_FORMAT, dialect.FORMAT)
+    if version != dialect.FORMAT:
+        raise ExportError(
+            f"metadata {dialect.GRAPH_FORMAT} is {version}, this version reads {dialect.FORMAT}; export again"
+        )
     return _Reader(graph, dt).chain()
 
 
@@ -197,6 +203,8 @@ class _Reader:
         if np.any(bias) and current_decay != 1:
             raise _RefusedError("bias into a current that decays")
         spread = spread.reshape(-1)
+        if not all(np.all(np.isfinite(x)) for x in (weight, bias, spread, leak)):
+            raise _RefusedError("weights, biases or neurons' parameters that are no numbers")
         return SpikingLayer(
             name=name,
             shape=shape,

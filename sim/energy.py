@@ -74,13 +74,14 @@ def read_constants(path: Path) -> Constants:
     unknown = content.keys() - {"cost", "memory"}
     if unknown:
         raise UsageError(f"{path}: {min(unknown)} is not known; tables are [cost.NAME] and [memory.NAME]")
-    return Constants(
-        {name: _checked(EnergyCost, path, "cost", name, fields) for name, fields in content.get("cost", {}).items()},
-        {
-            name: _checked(MemoryCost, path, "memory", name, fields)
-            for name, fields in content.get("memory", {}).items()
-        },
-    )
+    return Constants(_tables(EnergyCost, path, "cost", content), _tables(MemoryCost, path, "memory", content))
+
+
+def _tables(kind: type[Any], path: Path, table: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    named = content.get(table, {})
+    if not isinstance(named, dict):
+        raise UsageError(f"{path}: {table} must be tables [{table}.NAME], found {named!r}")
+    return {name: _checked(kind, path, table, name, fields) for name, fields in named.items()}
 
 
 def _checked(kind: type[Any], path: Path, table: str, name: str, fields: Any) -> Any:

@@ -28,4 +28,8 @@ def read_graph(path: Path, *, type_check: bool = True) -> nir.NIRGraph:
         raise GraphError(f"{path}: not a readable NIR graph ({type(error).__name__}: {error})") from error
     if not isinstance(graph, nir.NIRGraph):
         raise GraphError(f"{path}: holds a single {type(graph).__name__}, not a graph")
+    for a, b in graph.edges:  # nir asks this only together with the shapes
+        for end in (a, b):
+            if end not in graph.nodes:
+                raise GraphError(f"{path}: the edge {a} -> {b} names a node {end} that the graph does not have")
     return graph

@@ -71,8 +71,8 @@ def _arrays(path: Path, graph: nir.NIRGraph, dt: float) -> dict[str, NDArray[Any
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as {path.suffix}: {error}") from error
     for name, array in arrays.items():
-        if not np.issubdtype(array.dtype, np.number) and array.dtype != np.bool_:
-            raise DataError(f"{path}: {name!r} must hold numbers, not {array.dtype}")
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"{path}: {name!r} must hold real numbers, not {array.dtype}")
     return arrays
 
 
@@ -97,6 +97,9 @@ def _archive(path: Path) -> dict[str, NDArray[Any]]:
 def _hdf5(path: Path, dt: float) -> dict[str, NDArray[Any]]:
     with h5py.File(path, "r") as file:
         if file.attrs.get("__type__") != "NIRGraphData":
+            groups = [name for name in file if not isinstance(file[name], h5py.Dataset)]
+            if groups:
+                raise DataError(f"{path}: {groups[0]!r} is a group, must be an array")
             return {name: np.asarray(file[name]) for name in file}
     found: dict[str, NDArray[Any]] = {}
     for name, node in nir.read_data(path).nodes.items():
@@ -143,7 +146,8 @@ def _shaped(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...]) 
         if array.ndim > 1 and array.shape[2:] == form:
             break
     else:
-        raise DataError(f"{path}: {name!r} has shape {array.shape}, must have (T, *{shape}) or (T, B, *{shape})")
+        axes = ", ".join(map(str, shape))
+        raise DataError(f"{path}: {name!r} has shape {array.shape}, must have (T, {axes}) or (T, samples, {axes})")
     if not array.size:
         raise DataError(f"{path}: {name!r} is empty, its shape is {array.shape}")
     flat: FloatArray = np.ascontiguousarray(array.reshape(*array.shape[:2], width), np.float64)

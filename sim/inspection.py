@@ -17,6 +17,7 @@ from spikescr.errors import GraphError
 from spikescr.export import dialect
 from spikescr.sim.flat_graph import SPIKING, FlatGraph, Flow, op_of, shape, width
 from spikescr.sim.lower import lower
+from spikescr.sim.standard import FOREIGN_DT, has_clock
 
 STATE_BYTES = 8  # of one state variable: the simulator computes in float64
 SYNAPSES = (nir.Linear, nir.Affine, nir.Scale, nir.Conv1d, nir.Conv2d)
@@ -281,10 +282,17 @@ def _warnings(graph: nir.NIRGraph, flat: FlatGraph, nodes: tuple[NodeReport, ...
     if unheard := [name for name in flat.nodes if name not in heard]:
         found.append(f"no output is reached from: {_few(unheard)}")
     if not unknown:
+        # The input tells how many steps there are, but for a graph with a clock. Where the file has no seconds per
+        # step, any will do, delays rounded to it, to see what else there is.
+        told = any(key in graph.metadata for key in (dialect.DT, FOREIGN_DT))
+        steps = None if has_clock(graph) else 1
         try:
-            lower(graph)
+            lower(graph, dt=None if told else 1.0, steps=steps, round_delays=not told)
         except GraphError as error:
             found.append(f"spikescr simulate cannot run it: {error}")
+        else:
+            if not told:
+                found.append("the file has no step: spikescr simulate needs --dt SECONDS")
     return found
 
 

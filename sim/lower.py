@@ -92,6 +92,11 @@ class _Lowering:
         self.dt = standard.step_length(graph) if dt is None else dt
         self.top = Topology(graph, input_signal)
         clocked = standard.has_clock(graph)
+        if clocked and dt is not None and dialect.DT in graph.metadata and dt != standard.step_length(graph):
+            raise GraphError(
+                f"the graph's metadata has {dialect.DT} {standard.step_length(graph)}; with a clock, whose window and "
+                f"latencies are steps, it cannot be run with {dt}"
+            )
         self.open_end = steps is not None and not clocked
         self.steps = steps if steps is not None and not clocked else standard.window(graph)
         if clocked and steps not in (None, self.steps):

@@ -14,8 +14,6 @@ from spikescr.sim.audit.saved import Audit
 from spikescr.sim.energy import PICO, EnergyCost, MemoryCost
 from spikescr.sim.program import FloatArray
 
-MEMORY_PARTS = ("weights", "biases", "membranes", "attention state")
-
 
 def joules(cost: EnergyCost, charge: FloatArray) -> FloatArray:
     """Energy of AC and MAC in the last axis, J."""
@@ -106,9 +104,14 @@ def per_step(audit: Audit, cost: EnergyCost) -> dict[str, Any]:
     """
     ac_pj, mac_pj, n = cost.ac_pj, cost.mac_pj or 0.0, audit.samples
     mean = (ac_pj * audit.moment("ac") + mac_pj * audit.moment("mac")) / n
-    square = ac_pj**2 * audit.moment("ac_ac") + mac_pj**2 * audit.moment("mac_mac")
-    square = (square + 2 * ac_pj * mac_pj * audit.moment("ac_mac")) / n
-    spread = np.sqrt(np.maximum(square - mean**2, 0))
+    # Python's integers: what all recordings have in common must cancel exactly, and int64 may be too short for it.
+    ac, mac = (audit.moment(name).astype(object) for name in ("ac", "mac"))
+    variance = np.zeros(mean.shape)
+    for weight, name, product in (
+        (ac_pj**2, "ac_ac", ac * ac), (mac_pj**2, "mac_mac", mac * mac), (2 * ac_pj * mac_pj, "ac_mac", ac * mac),
+    ):  # fmt: skip
+        variance += weight * (n * audit.moment(name).astype(object) - product).astype(float)
+    spread = np.sqrt(np.maximum(variance, 0)) / n
     return {"layers": list(audit.layers), "mean_j": (mean * PICO).tolist(), "spread_j": (spread * PICO).tolist()}
 
 

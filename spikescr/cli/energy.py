@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -30,6 +31,8 @@ Example: one run by all conventions; why SpikingJelly's figure is another; two r
 Reads simulation/audit.npz of each run, which `spikescr simulate` writes; nothing is simulated again.
 """
 
+OF_ONE_RUN = {"start", "layers", "per_step"}  # options, by the name of their parameter, that --compare has no use for
+
 
 @click.command(epilog=EPILOG)
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN]...")
@@ -39,9 +42,11 @@ Reads simulation/audit.npz of each run, which `spikescr simulate` writes; nothin
 @click.option("--constants", type=click.Path(path_type=Path), help="TOML file with more constants.")
 @click.option("--layers", is_flag=True, help="Also the energy of each layer by each convention.")
 @click.option("--per-step", is_flag=True, help="Also the executed energy of each layer at each executed step.")
-@click.option("--compare", is_flag=True, help="The change of energy from the first run to each of the others.")
+@click.option("--compare", is_flag=True, help="The change of energy by --to from the first run to each of the others.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write everything to this file.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     runs: tuple[Path, ...],
     start: str,
     end: str,
@@ -62,6 +67,10 @@ def command(
             raise UsageError(f"{option} {name}: no such convention; known: {', '.join(CONVENTIONS)}")
     if compare and len(runs) < 2:
         raise UsageError("--compare needs two runs or more")
+    if compare:
+        for each in ctx.command.params:
+            if each.name in OF_ONE_RUN and ctx.get_parameter_source(each.name) is ParameterSource.COMMANDLINE:
+                raise UsageError(f"{each.opts[0]}: is told of one run, not with --compare")
     if not compare and len(runs) > 1:
         raise UsageError("one run at a time; several are compared with --compare")
     audits = [read_audit(RunFolder(path)) for path in runs or (DEFAULT_RUN,)]
@@ -91,11 +100,14 @@ def read_known(file: Path | None, cost: str) -> Constants:
     """All constants, those of a file included, among which `cost` must be.
 
     Raises:
-        UsageError: the file cannot be used, or there are no constants of that name.
+        UsageError: the file cannot be used or takes a name that is taken, or there are no constants of that name.
     """
     from spikescr.sim.energy import CONSTANTS, Constants, read_constants
 
     own = Constants() if file is None else read_constants(file)
+    taken = sorted(CONSTANTS.costs.keys() & own.costs.keys() | CONSTANTS.memories.keys() & own.memories.keys())
+    if taken:
+        raise UsageError(f"{file}: {taken[0]} is the name of constants that are known already; take another")
     known = Constants({**CONSTANTS.costs, **own.costs}, {**CONSTANTS.memories, **own.memories})
     if cost not in known.costs:
         raise UsageError(f"--cost {cost}: no such constants; known: {', '.join(known.costs)}")
@@ -142,6 +154,8 @@ def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool
     cost = found["cost"]
     console.print(_convention_table(found, audit.samples))
     console.print(_reconciliation_table(found))
+    if cost["mac_pj"] is None and any(row["mac"] for row in found["conventions"].values()):
+        console.print(f"{cost['name']} has no energy of a MAC: these energies are of AC alone")
     if layers:
         console.print(_layer_table(found))
     if per_step:
@@ -221,7 +235,8 @@ def _compare(
     from spikescr.sim.audit import summary
 
     title = f"Energy per recording by `{convention}`, {cost.name}"
-    table = _table(title, "run", "steps/s", "accuracy", "energy", "± recordings", "change", "95 % interval")
+    headings = ("run", "steps/s", "recordings", "accuracy", "energy", "± recordings", "change", "95 % interval")
+    table = _table(title, *headings)
     found: dict[str, Any] = {"cost": cost.model_dump(), "convention": convention, "runs": {}}
     for number, (path, audit) in enumerate(zip(runs, audits, strict=True)):
         charged = summary.conventions(audit, cost)[convention]
@@ -239,8 +254,11 @@ def _compare(
             interval = f"{100 * row['change']['low']:+.1f} to {100 * row['change']['high']:+.1f} %"
         found["runs"][str(path)] = row
         table.add_row(
-            str(path), str(row["steps_per_second"]), percent(audit.accuracy, 2), si(row["joules"], "J"),
-            si(row["spread_j"], "J"), change, interval,
+            str(path), str(row["steps_per_second"]), str(audit.samples), percent(audit.accuracy, 2),
+            si(row["joules"], "J"), si(row["spread_j"], "J"), change, interval,
         )  # fmt: skip
     console.print(table)
+    for path, audit in zip(runs, audits, strict=True):
+        if audit.recordings != audits[0].recordings:
+            console.print(f"{path}: other recordings than of {runs[0]}; their intervals are drawn apart")
     return found

@@ -81,27 +81,29 @@ def _to_nir(run: RunFolder) -> None:
 def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt: float | None) -> None:
     import json
 
-    from spikescr.errors import ExportError
+    from spikescr.errors import ExportError, GraphError
     from spikescr.export import dialect
     from spikescr.export.chain import read_chain
     from spikescr.export.to_netx import quantise, write_netx
     from spikescr.files import sha256
     from spikescr.provenance import versions
     from spikescr.sim.graph_file import read_graph
+    from spikescr.sim.standard import FOREIGN_DT, step_length
 
     path = run.require(run.graph) if graph_path is None else graph_path
     out = out_path or path.with_suffix(".net")
     graph = read_graph(path)
-    step = graph.metadata.get(dialect.DT)
-    if step is None:
-        if dt is None:
-            raise UsageError(f"{path}: its metadata has no {dialect.DT}; give the seconds per step with --dt")
-        step = dt
-    elif dt not in (None, step):
-        raise UsageError(f"{path}: its metadata has {dialect.DT} {step}, not {dt}")
+    key = next((key for key in (dialect.DT, FOREIGN_DT) if key in graph.metadata), None)
     try:
-        chain = read_chain(graph, float(step))
+        step = dt if key is None else step_length(graph)
+        if step is None:
+            raise UsageError(f"{path}: its metadata has no {dialect.DT}; give the seconds per step with --dt")
+        if dt not in (None, step):
+            raise UsageError(f"{path}: its metadata has {key} {step}, not {dt}")
+        chain = read_chain(graph, step)
         layers = tuple(quantise(layer) for layer in chain.layers)
+    except GraphError as error:
+        raise GraphError(f"{path}: {error}") from error
     except ExportError as error:
         raise ExportError(f"{path}: {error}") from error
     made = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,17 @@ def test_runs_are_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
     assert f"{100 * change['change']:+.1f} %" in result.output
 
 
+def test_runs_of_other_recordings_are_told(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other" / "simulation"
+    other.mkdir(parents=True)
+    replace(Audit.load(runs[0] / "simulation" / "audit.npz"), recordings=tuple("efgh")).save(other / "audit.npz")
+    assert "other recordings" not in energy("--compare", *runs).output
+    result = energy("--compare", *runs, other.parent)
+    assert f"{other.parent}: other recordings than of {runs[0]}; their intervals are drawn apart" in " ".join(
+        result.output.split()
+    )
+
+
 def test_own_constants_are_used(runs: tuple[Path, Path], tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text(
@@ -101,12 +113,43 @@ def test_own_constants_are_used(runs: tuple[Path, Path], tmp_path: Path) -> None
     assert "memory traffic, apart (8-bit words)" in result.output
 
 
+def test_energies_without_multiplications_are_told(runs: tuple[Path, Path]) -> None:
+    told = "has no energy of a MAC: these energies are of AC alone"
+    assert f"loihi2018 {told}" in energy(runs[0], "--cost", "loihi2018").output
+    assert told not in energy(runs[0]).output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cost = 3", "own.toml: cost must be tables [cost.NAME], found 3"),
+        ("memory = []", "own.toml: memory must be tables [memory.NAME], found []"),
+        ("cost.mine = 3", "own.toml: cost.mine must be a table, found 3"),
+        (
+            '[cost.loihi2018]\ntitle = "t"\nbits = 8\nac_pj = 1\nyear = 2026\nsource = "s"',
+            "own.toml: loihi2018 is the name of constants that are known already; take another",
+        ),
+    ],
+)
+def test_constants_that_cannot_be_used_are_named(
+    runs: tuple[Path, Path], tmp_path: Path, text: str, message: str
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(text)
+    result = energy(runs[0], "--constants", own)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "status"),
     [
         (["--cost", "gold"], "--cost gold: no such constants; known: horowitz2014-45nm-fp32", 2),
         (["--from", "me"], "--from me: no such convention; known: executed", 2),
         (["--compare"], "--compare needs two runs or more", 2),
+        (["--compare", "{}", "{}", "--layers"], "--layers: is told of one run, not with --compare", 2),
+        (["--compare", "{}", "{}", "--per-step"], "--per-step: is told of one run, not with --compare", 2),
+        (["--compare", "{}", "{}", "--from", "paper"], "--from: is told of one run, not with --compare", 2),
         (["{}", "{}"], "one run at a time; several are compared with --compare", 2),
         (["nowhere"], "nowhere/simulation/audit.npz does not exist; make it with: spikescr simulate --run nowhere", 1),
     ],

@@ -250,6 +250,17 @@ def test_our_own_graph_runs_on_a_file_too(tmp_path: Path) -> None:
         assert recorded[name].observables["spikes"].data.sum() == spikes.sum() > 0, name
 
 
+def test_graph_with_a_clock_runs_with_its_own_step_only(tmp_path: Path) -> None:
+    model, x, _ = calibrated_model(SMALL, seed=3, samples=2, window=20)
+    nir.write(tmp_path / "model.nir", to_nir(fold(model), steps=20, dt=0.01))
+    np.save(tmp_path / "x.npy", x.numpy())
+    inputs = ["--input", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out")]
+    message = refused(str(tmp_path / "model.nir"), *inputs, "--dt", "0.001")
+    assert "the graph's metadata has spikescr.dt 0.01; with a clock" in message
+    assert "it cannot be run with 0.001" in message
+    ok(str(tmp_path / "model.nir"), *inputs, "--dt", "0.01", cwd=tmp_path)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A graph, inputs that do not fit, and things that are no graphs."""
@@ -265,6 +276,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "half.npy", x / 2)
     np.save(folder / "nan.npy", np.where(np.arange(15).reshape(5, 3) == 7, np.nan, 1))
     np.save(folder / "text.npy", np.array(["a"]))
+    np.save(folder / "complex.npy", x * 1j)
+    with h5py.File(folder / "group.h5", "w") as file:
+        file["input/data"] = x
     np.save(folder / "object.npy", np.array([None]), allow_pickle=True)
     np.savez(folder / "other.npz", output=x)
     np.savez(folder / "lengths.npz", a=np.ones((5, 2)), b=np.ones((6, 2)))
@@ -279,10 +293,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 REFUSED = {
-    "width": (["rnn.nir", "wide.npy"], "wide.npy: 'input' has shape (5, 4), must have (T, *(3,)) or (T, B, *(3,))"),
+    "width": (["rnn.nir", "wide.npy"], "wide.npy: 'input' has shape (5, 4), must have (T, 3) or (T, samples, 3)"),
     "empty": (["rnn.nir", "empty.npy"], "empty.npy: 'input' is empty, its shape is (0, 1, 3)"),
     "nan": (["rnn.nir", "nan.npy"], "nan.npy: 'input' is nan at step 2, sample 0, channel 1"),
-    "text": (["rnn.nir", "text.npy"], "text.npy: 'input' must hold numbers, not <U1"),
+    "text": (["rnn.nir", "text.npy"], "text.npy: 'input' must hold real numbers, not <U1"),
+    "complex": (["rnn.nir", "complex.npy"], "complex.npy: 'input' must hold real numbers, not complex128"),
+    "group": (["rnn.nir", "group.h5"], "group.h5: 'input' is a group, must be an array"),
     "pickle": (["rnn.nir", "object.npy"], "object.npy: cannot be read as .npy: Object arrays cannot be loaded when"),
     "half a spike": (
         ["rnn.nir", "half.npy", "--input-signal", "spikes"],

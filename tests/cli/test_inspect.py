@@ -59,7 +59,17 @@ def test_foreign_file_is_told_why_it_does_not_run(foreign: Path) -> None:
     assert found.exit_code == 0
     assert "Affine" in found.stdout
     assert "3 > 2" in found.stdout
-    assert found.stderr.startswith("note: spikescr simulate cannot run it: ")
+    assert found.stderr == "note: the file has no step: spikescr simulate needs --dt SECONDS\n"
+    graph = nir.read(foreign)
+    graph.metadata["dt"] = 1e-3
+    nir.write(foreign.with_name("timed.nir"), graph)
+    assert inspect(foreign.with_name("timed.nir")).stderr == ""  # and it has no window, which simulate does not need
+    graph.nodes["lif"].tau[0] = 0
+    for name, metadata in (("timed.nir", graph.metadata), ("still.nir", {})):
+        graph.metadata = metadata
+        nir.write(foreign.with_name(name), graph)
+        told = inspect(foreign.with_name(name)).stderr
+        assert told == "note: spikescr simulate cannot run it: lif: tau must be above 0, found 0.0\n"
 
 
 def test_values_are_printed_node_by_node(foreign: Path) -> None:
@@ -90,6 +100,7 @@ def test_file_whose_shapes_contradict_is_shown_as_written(tmp_path: Path) -> Non
         (["nothing.nir"], 1, "nothing.nir: no such file"),
         (["text.nir"], 1, "text.nir: not a readable NIR graph"),
         (["other.h5"], 1, "other.h5: not a readable NIR graph"),
+        (["edge.nir"], 1, "edge.nir: the edge input -> lost names a node lost that the graph does not have"),
         (["text.nir", "--run", "runs/x"], 2, "give a FILE or --run, not both"),
         (["--run", "runs/x"], 1, "model.nir does not exist; make it with: spikescr export --to nir --run runs/x"),
     ],
@@ -99,6 +110,9 @@ def test_bad_input_gets_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.nir").write_text("text")
+    ends = {"input": nir.Input(np.array([2])), "output": nir.Output(np.array([2]))}
+    edges = [("input", "output"), ("input", "lost")]
+    nir.write("edge.nir", nir.NIRGraph(ends, edges, type_check=False))
     with h5py.File("other.h5", "w") as file:
         file["a"] = 1
     found = inspect(*arguments)

@@ -78,6 +78,31 @@ def test_step_comes_from_the_file_or_the_option(chain: Path, tmp_path: Path) -> 
     assert found.exit_code == 2
     assert "give the seconds per step with --dt" in found.stderr
     assert export("--graph", tmp_path / "other.nir", "--dt", "0.01").exit_code == 0
+    graph.metadata["dt"] = 0.01  # the word of others
+    nir.write(tmp_path / "theirs.nir", graph)
+    found = export("--graph", tmp_path / "theirs.nir", "--dt", "0.02")
+    assert found.stderr == f"error: {tmp_path / 'theirs.nir'}: its metadata has dt 0.01, not 0.02\n"
+    assert export("--graph", tmp_path / "theirs.nir").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("metadata", "bad", "message"),
+    [
+        ({"spikescr.format": 2}, 1.0, "metadata spikescr.format is 2, this version reads 1; export again"),
+        ({"spikescr.dt": -1.0}, 1.0, "the graph's metadata must have spikescr.dt, seconds per step, above 0; found -1"),
+        ({}, np.nan, "cannot hold these nodes: weights, biases or neurons' parameters that are no numbers: a.lif"),
+    ],
+)
+def test_what_no_reader_may_take_is_refused(chain: Path, metadata: dict[str, float], bad: float, message: str) -> None:
+    graph = nir.read(chain)
+    graph.metadata |= metadata
+    graph.nodes["a.synapse"].weight[0, 0] = bad
+    nir.write(chain, graph)
+    found = export("--graph", chain)
+    assert found.exit_code == 1
+    assert found.stderr.startswith(f"error: {chain}: ")
+    assert message in found.stderr
+    assert found.stderr.count("\n") == 1
 
 
 def test_options_that_contradict_are_refused(tmp_path: Path) -> None:

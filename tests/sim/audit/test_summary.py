@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,19 @@ def test_energy_of_each_layer_and_step_with_its_spread(ran: tuple[Audit, list[Ba
         each = energy[members].sum(axis=0)  # (steps, samples)
         np.testing.assert_allclose(found["mean_j"][row], each.mean(axis=1), rtol=1e-12, atol=0)
         np.testing.assert_allclose(found["spread_j"][row], each.std(axis=1), rtol=1e-6, atol=1e-18)
+
+
+def test_what_every_recording_has_in_common_has_no_spread(ran: tuple[Audit, list[Batch]]) -> None:
+    """Sums of squares cancel exactly, however many recordings and products there are."""
+    audit, _ = ran
+    moments = np.zeros_like(audit.arrays["moments"])
+    recordings, ac = 20_000, np.arange(moments.shape[2]) * 37_123
+    mac = ac[::-1] * 21
+    moments[0] = [recordings * each for each in (ac, mac, ac * ac, mac * mac, ac * mac)]
+    many = replace(audit, recordings=("x",) * recordings, arrays={**audit.arrays, "moments": moments})
+    found = summary.per_step(many, HOROWITZ_45NM)
+    np.testing.assert_allclose(found["mean_j"][0], 0.9e-12 * ac + 4.6e-12 * mac)
+    assert np.sum(found["spread_j"]) == 0
 
 
 def test_decision_is_the_last_change_of_the_running_prediction(ran: tuple[Audit, list[Batch]]) -> None:
