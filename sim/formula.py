@@ -89,7 +89,7 @@ class _Evaluation:
                 case Attention():
                     self._attention(row, operation)
                 case Convolution():
-                    raise GraphError(f"{operation.name}: neither formula nor conventions know convolutions over space")
+                    self._convolution(row, operation)
         self.result = Formula(self.ac, self.mac, self.causes)
 
     def _synapse(self, row: int, operation: Synapse) -> None:
@@ -110,6 +110,17 @@ class _Evaluation:
             self.causes["padding"][row, 1] = -synapses * (self.program.steps - self.valid)
             self.causes["zero_input"][row, 1] = reached - synapses * self.valid
             self.causes["cut_off"][row, 1] = executed - reached
+
+    def _convolution(self, row: int, operation: Convolution) -> None:
+        """Over space, channel by channel: inputs at the edge reach fewer synapses."""
+        if operation.x.signal is Signal.SPIKES:
+            self.ac[row] = self.ledger.of(operation.name, "ac")
+        elif operation.x.signal is Signal.VALUES:
+            synapses, start = int(operation.fan_out.sum()), operation.latency or 0
+            self.mac[row, start : start + self.program.steps] = synapses
+            executed = self.ledger.of(operation.name, "mac").sum(axis=0)
+            self.causes["padding"][row, 1] = -synapses * (self.program.steps - self.valid)
+            self.causes["zero_input"][row, 1] = executed - synapses * self.valid
 
     def _rotary(self, row: int, operation: Rotary) -> None:
         self.causes["rotary"][row, 0] = self.ledger.of(operation.name, "ac").sum(axis=0)

@@ -18,13 +18,14 @@ DT = 0.025
 
 @dataclass(frozen=True)
 class Layer:
-    """kind: linear, conv (over time) or depthwise; all but the last are followed by a LIF."""
+    """kind: linear, conv (over time) or depthwise; all but the last are followed by a LIF. pruned: half of it is 0."""
 
     kind: str
     outputs: int
     kernel: int = 1
     bias: bool = True
     norm: bool = False
+    pruned: bool = False
 
 
 class Chain(nn.Module):
@@ -54,8 +55,10 @@ class Chain(nn.Module):
             self.neurons.append(neuron.LIFNode(tau=2.0, decay_input=False, v_reset=0.0, step_mode="m"))
             inputs = layer.outputs
         with torch.no_grad():  # as far as weights alone can make neurons fire; the first of a layer never does
-            for synapse, norm in zip(self.synapses, self.norms, strict=True):
+            for layer, synapse, norm in zip(layers, self.synapses, self.norms, strict=True):
                 synapse.weight.mul_(4.0).add_(0.05)
+                if layer.pruned:
+                    synapse.weight.mul_(torch.rand(synapse.weight.shape) < 0.5)
                 bias = synapse.bias if isinstance(norm, nn.Identity) else norm.bias
                 if bias is not None:
                     bias[0] = -100.0

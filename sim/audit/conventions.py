@@ -16,6 +16,7 @@ CAUSES = (
     "integer_inputs",  # an entry n > 1: n accumulations, one graded spike, or a reason to call the layer dense
     "kernel_ends",  # taps of a convolution that reach before the first or after the last step of a sample
     "zero_input",  # entries that are 0 in a layer that is taken for dense
+    "zero_weights",  # weights of 0, which are no synapses
     "padding",  # steps of the window after the sample's last one
     "attention_order",  # (Q K^T) V instead of Q (K^T V)
     "attention_correlation",  # rate x FLOPs instead of the coincidences of q and k

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from spikescr.sim.formula import Formula
 from spikescr.sim.program import (
     Attention,
+    Convolution,
     DelayLine,
     IntArray,
     Neuron,
@@ -30,8 +32,9 @@ class Facts:
     rows: which operations of the Program. valid: steps of each sample (1, samples). sums: additions that join the
     sources of ports. formula_ac, formula_mac, formula_causes (AC, MAC): of `formula.evaluate`, all steps.
     values: whether the input carries real values. width_in, width_out: channels. dense: products of a step if every
-    entry of the input were a real number other than 0, zero padding included. over_time: whether it is a convolution
-    over time. own_bias, batch_norm: what the trained network had here.
+    entry of the input were a real number other than 0, zero padding and weights of 0 included. real: those of dense
+    whose weight is not 0. reach: weights, also those of 0, that an entry meets; 0 where that is not the same for all
+    entries. over_time: whether it is a convolution. own_bias, batch_norm: what the trained network had here.
     """
 
     rows: IntArray
@@ -45,12 +48,20 @@ class Facts:
     width_in: IntArray
     width_out: IntArray
     dense: IntArray
+    real: IntArray
+    reach: IntArray
     over_time: NDArray[np.bool_]
     own_bias: NDArray[np.bool_]
     batch_norm: NDArray[np.bool_]
 
     def __getitem__(self, kind: str) -> IntArray:
         return self.counts[:, KINDS.index(kind)]
+
+    @property
+    def zeros(self) -> IntArray:
+        """Operations that weights of 0 would take for the entries that arrived; 0 where that cannot be told."""
+        found: IntArray = np.where(self.reach > 0, self["entries"] * self.reach - self["synops"], 0)
+        return found
 
     @property
     def binary(self) -> NDArray[np.bool_]:
@@ -65,7 +76,7 @@ def gather(program: Program, ledger: Ledger, formula: Formula, valid: IntArray) 
     for row, operation in enumerate(program.operations):
         found.setdefault(type(operation), []).append(row)
     counts: IntArray = np.zeros((*ledger.table.shape[:2], len(valid)), np.int64)
-    for counted in (Synapse, Rotary, Attention, Neuron):
+    for counted in (Synapse, Convolution, Rotary, Attention, Neuron):
         for row in found.get(counted, []):
             ledger.table[row].sum(axis=1, out=counts[row])
     sums = _Sums(program, counts, valid).table()
@@ -84,12 +95,40 @@ def gather(program: Program, ledger: Ledger, formula: Formula, valid: IntArray) 
             values=_flags(("x" in o.ports and o.ports["x"].signal is Signal.VALUES) for o in operations),
             width_in=_numbers(o.ports["x"].width if "x" in o.ports else o.width for o in operations),
             width_out=_numbers(o.width for o in operations),
-            dense=_numbers(int(o.fan_outs.sum()) if isinstance(o, Synapse) else 0 for o in operations),
-            over_time=_flags(isinstance(o, Synapse) and len(o.taps) > 1 for o in operations),
-            own_bias=_flags(isinstance(o, Synapse) and "bias" in o.origin for o in operations),
+            dense=_numbers(_products(o, every=True) for o in operations),
+            real=_numbers(_products(o, every=False) for o in operations),
+            reach=_numbers(_reach(o) for o in operations),
+            over_time=_flags(
+                isinstance(o, Convolution) or (isinstance(o, Synapse) and len(o.taps) > 1) for o in operations
+            ),
+            own_bias=_flags(_has_own_bias(o) for o in operations),
             batch_norm=_flags(isinstance(o, Synapse) and "batch_norm" in o.origin for o in operations),
         )
     return facts
+
+
+def _products(operation: Operation, *, every: bool) -> int:
+    """Weights that a step multiplies by, of `every` value or those that are not 0."""
+    match operation:
+        case Synapse():
+            return sum(tap.weight.size if every else int(np.count_nonzero(tap.weight)) for tap in operation.taps)
+        case Convolution():
+            weight = operation.weight
+            return math.prod(operation.out_shape[1:]) * (weight.size if every else int(np.count_nonzero(weight)))
+    return 0
+
+
+def _reach(operation: Operation) -> int:
+    if not isinstance(operation, Synapse) or len(operation.taps) > 1:
+        return 0
+    weight = operation.taps[0].weight
+    return 1 if weight.ndim == 1 else len(weight)
+
+
+def _has_own_bias(operation: Operation) -> bool:
+    if isinstance(operation, Synapse):
+        return "bias" in operation.origin or (operation.bias is not None and not operation.origin)
+    return isinstance(operation, Convolution) and operation.bias is not None
 
 
 def _numbers(values: Iterable[int]) -> IntArray:
@@ -111,7 +150,8 @@ class _Sums:
     def __init__(self, program: Program, counts: IntArray, valid: IntArray) -> None:
         self.program, self.counts, self.valid = program, counts, valid
         self.rows = {operation.name: row for row, operation in enumerate(program.operations)}
-        self.readers = {frozenset(o.x.sources): o.name for o in program.operations if isinstance(o, Synapse | Rotary)}
+        reading = (o for o in program.operations if isinstance(o, Synapse | Convolution | Rotary))
+        self.readers = {frozenset(o.x.sources): o.name for o in reading}
         ports = (port for operation in program.operations for port in operation.ports.values())
         self.joined = {p.sources: p for p in ports if len(p.sources) > 1 and p.signal is not Signal.CLOCK}
 

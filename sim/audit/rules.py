@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.sim.audit.facts import Facts
-from spikescr.sim.program import Attention, Neuron, Operation, Rotary, Synapse
+from spikescr.sim.program import Attention, Convolution, Neuron, Operation, Rotary, Synapse
 
 Amount: TypeAlias = NDArray[Any] | float  # (rows, samples), or what can be broadcast to it
 
@@ -63,11 +63,12 @@ def _split(f: Facts, amount: Amount) -> tuple[Amount, Amount]:
 
 def _tensor(f: Facts) -> Charge:
     outside, dense = f["synops_discarded"], f.valid * f.dense
-    inside = f["synops"] - outside
+    inside = f["synops"] - outside + f.zeros
     causes = {
         "integer_inputs": _typed(f),
         "kernel_ends": _split(f, -outside),
-        "zero_input": (0.0, np.where(f.binary, 0, dense - f["synops"] + outside)),
+        "zero_input": (0.0, np.where(f.binary, 0, f.valid * f.real - f["synops"] + outside)),
+        "zero_weights": (np.where(f.binary, f.zeros, 0), np.where(f.binary, 0, f.valid * (f.dense - f.real))),
     }
     return Charge(np.where(f.binary, inside, 0), np.where(f.binary, 0, dense), causes)
 
@@ -81,10 +82,15 @@ def _effective(f: Facts) -> Charge:
 def _rate(f: Facts) -> Charge:
     flops = f.valid * f.dense
     rated = f["entries"] * f.dense / f.width_in
+    whole, more = f.dense == f.real, rated - f["synops"]
     causes = {
         "integer_inputs": _typed(f),
-        "kernel_ends": (np.where(f.binary, rated - f["synops"], 0), 0.0),
-        "zero_input": (0.0, np.where(f.binary, 0, flops - f["synops"])),
+        "kernel_ends": (np.where(f.binary & whole, more, 0), 0.0),
+        "zero_input": (0.0, np.where(f.binary, 0, f.valid * f.real - f["synops"])),
+        "zero_weights": (
+            np.where(f.binary & ~whole, more, 0),
+            np.where(f.binary, 0, f.valid * (f.dense - f.real)),
+        ),
     }
     return Charge(np.where(f.binary, rated, 0), np.where(f.binary, 0, flops), causes)
 
@@ -148,6 +154,7 @@ RULES: Mapping[str, Mapping[str, Rule | None]] = {
 # The parts that operations of a type have; sums of sources belong to the source that is added.
 PARTS_OF: Mapping[type[Operation], tuple[str, ...]] = {
     Synapse: ("synapse", "bias", "normalisation"),
+    Convolution: ("synapse", "bias"),
     Rotary: ("rotary",),
     Attention: ("attention",),
     Neuron: ("neuron",),

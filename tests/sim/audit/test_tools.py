@@ -12,6 +12,7 @@ import sys
 import types
 from collections.abc import Iterator
 
+import nir
 import numpy as np
 import pytest
 import torch
@@ -30,7 +31,7 @@ from spikescr.sim.audit.conventions import CAUSES
 from spikescr.sim.audit.tally import NAMES
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lower import lower
-from spikescr.sim.program import Program
+from spikescr.sim.program import Program, Signal
 from spikescr.sim.run import run_batches
 
 STEPS, SAMPLES, CHANNELS = 14, 4, 20
@@ -38,6 +39,7 @@ STEPS, SAMPLES, CHANNELS = 14, 4, 20
 CHAINS = {
     "linear": [Layer("linear", 24), Layer("linear", 18), Layer("linear", 3)],
     "head without bias": [Layer("linear", 24), Layer("linear", 3, bias=False)],
+    "pruned": [Layer("linear", 24, pruned=True), Layer("linear", 18, pruned=True), Layer("linear", 3, pruned=True)],
     "normalised": [Layer("linear", 24, norm=True), Layer("linear", 18, bias=False, norm=True), Layer("linear", 3)],
     "convolution": [Layer("conv", 24, 3), Layer("conv", 18, 5, bias=False, norm=True), Layer("linear", 3)],
     "separable": [
@@ -133,7 +135,8 @@ def test_spikingjelly_does_not_see_a_step_in_which_current_and_membrane_are_bina
 neurobench = pytest.importorskip("neurobench.metrics.workload", reason="NeuroBench is a test extra")
 
 
-def neurobench_counts(network: nn.Module, x: Tensor) -> tuple[float, float]:
+def neurobench_counts(network: nn.Module, x: Tensor, samples: int = 1) -> tuple[float, float]:
+    """`samples`: what it divides by, the first axis of x."""
     from neurobench.models import TorchModel
 
     model = TorchModel(network)
@@ -142,13 +145,43 @@ def neurobench_counts(network: nn.Module, x: Tensor) -> tuple[float, float]:
         predictions = model(x)
     found = neurobench.SynapticOperations()(model, predictions, (x, torch.zeros(1)))
     model.cleanup_hooks()
-    return found["Effective_ACs"], found["Effective_MACs"]
+    return round(samples * found["Effective_ACs"], 6), round(samples * found["Effective_MACs"], 6)
 
 
 @CASES
 def test_neurobench_counts_the_same(chain: str, kind: str) -> None:
     network, found, samples = shared(chain, kind, "neurobench")
     assert found.tolist() == [list(neurobench_counts(network, x)) for x in samples]
+
+
+def over_space(kind: str, convention: str) -> tuple[nn.Conv2d, np.ndarray, list[Tensor]]:
+    """A convolution over space at every step: the layer, what we charge for each sample, the samples (T, C, H, W)."""
+    torch.manual_seed(3)
+    convolution = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2).double()
+    values, _, signal = draw(kind, STEPS, SAMPLES, 4 * 7 * 5, seed=len(kind))
+    valid = np.full(SAMPLES, STEPS)
+    node = nir.Conv2d(
+        input_shape=(7, 5), weight=convolution.weight.detach().numpy(), stride=(2, 2), padding=(1, 1), dilation=(1, 1),
+        groups=2, bias=convolution.bias.detach().numpy(),
+    )  # fmt: skip
+    ends = {"input": nir.Input(np.array([4, 7, 5])), "output": nir.Output(np.array([6, 4, 3]))}
+    edges = [("input", "conv"), ("conv", "output")]
+    graph = nir.NIRGraph({**ends, "conv": node}, edges, type_check=False)
+    program = lower(graph, dt=0.01, steps=STEPS, input_signal=Signal(signal))
+    account = Account(program)
+    with FastBackend(program, SAMPLES) as backend:
+        account.add(backend.run({"input": values.transpose(1, 0, 2)}).counts, valid)
+    found = np.array(account.tally.samples)[:, NAMES.index(convention)]
+    return convolution, found, [torch.from_numpy(x).view(STEPS, 4, 7, 5) for x in values]
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_tools_count_the_same_over_space(kind: str) -> None:
+    """Stride, padding and groups: entries at the edge meet fewer weights."""
+    convolution, found, samples = over_space(kind, "spikingjelly")
+    assert found.tolist() == [spikingjelly_counts(convolution, x) for x in samples]
+    convolution, found, samples = over_space(kind, "neurobench")
+    assert found.tolist() == [list(neurobench_counts(nn.Sequential(convolution), x, STEPS)) for x in samples]
 
 
 @pytest.fixture
@@ -177,6 +210,13 @@ def syops_counts(syops: types.ModuleType, network: nn.Module, x: Tensor) -> tupl
         ost=io.StringIO(),
     )  # fmt: skip
     return counts[1], counts[2]
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_syops_counts_the_same_over_space(syops: types.ModuleType, kind: str) -> None:
+    convolution, found, samples = over_space(kind, "syops")
+    expected = [syops_counts(syops, nn.Sequential(convolution), x) for x in samples]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-9)
 
 
 @CASES
