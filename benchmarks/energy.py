@@ -76,7 +76,7 @@ PRINTED = [
 
 @dataclass(frozen=True)
 class Ours:
-    """What a run gave; energies are means over its recordings, J."""
+    """What a run gave; energies are means over its recordings, J. whole: these are the whole test split."""
 
     run: str
     data: str
@@ -85,6 +85,7 @@ class Ours:
     distilled: bool
     parameters: int
     recordings: int
+    whole: bool
     accuracy: float
     paper: float
     executed: float
@@ -106,6 +107,7 @@ def measured(run: RunFolder, quick: bool) -> Ours:
         distilled="distillation" in json.loads(run.config.read_text()),
         parameters=sum(p.numel() for p in model.parameters()),
         recordings=audit.samples,
+        whole=audit.about["split"] == "test" and audit.about["limit"] is None,
         accuracy=audit.accuracy,
         paper=charged["paper"]["joules"],
         executed=charged["executed"]["joules"],
@@ -154,7 +156,11 @@ def table_of(rows: list[tuple[Printed | None, Ours | None]]) -> Table:
             "" if row is None else f"{100 * row.accuracy:.2f} %",
             "" if run is None else f"{100 * run.accuracy:.2f} %",
             "" if row is None or row.energy is None else si(row.energy, "J"),
-            *([""] * 3 if run is None else [si(run.paper, "J"), si(run.executed, "J"), str(run.recordings)]),
+            *(
+                [""] * 3
+                if run is None
+                else [si(run.paper, "J"), si(run.executed, "J"), str(run.recordings) + ("" if run.whole else " (part)")]
+            ),
         )
     return table
 
@@ -167,6 +173,8 @@ def table_of(rows: list[tuple[Printed | None, Ours | None]]) -> Table:
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the rows to this file.")
 def main(runs: Path, quick: bool, file: Path | None) -> None:
     """Print the paper's tables with our columns."""
+    if not runs.is_dir():
+        raise click.UsageError(f"--runs {runs}: no such folder")
     folders = sorted(path.parent for path in runs.glob("**/model.nir"))
     rows = pair([measured(RunFolder(folder), quick) for folder in folders])
     Console(width=None if os.isatty(1) else 150).print(table_of(rows))

@@ -32,4 +32,4 @@ def prefixed(unit: str, exponent: int) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share as a percentage; empty for None."""
-    return "" if share is None else f"{100 * share:.{digits}f} %"
+    return "" if share is None else f"{round(100 * share, digits) + 0.0:.{digits}f} %"

@@ -12,7 +12,7 @@ import numpy as np
 from spikescr.sim.audit.conventions import CONVENTIONS
 from spikescr.sim.audit.saved import Audit
 from spikescr.sim.energy import PICO, EnergyCost, MemoryCost
-from spikescr.sim.program import FloatArray
+from spikescr.sim.program import FloatArray, IntArray
 
 
 def joules(cost: EnergyCost, charge: FloatArray) -> FloatArray:
@@ -84,23 +84,28 @@ def memory(audit: Audit, cost: EnergyCost, prices: dict[str, MemoryCost]) -> dic
     every update, and for every accumulation of attention two words of its state or output are moved. Words have the
     bits of `cost`. Spikes, addresses and the accumulators of currents are not counted.
     """
-    types = np.array(audit.types)
-    executed = (audit.counts("ac") + audit.counts("mac")).sum(axis=1)
-    words = {
-        "weights": executed[types != "Attention"].sum(),
-        "biases": audit.counts("bias").sum(),
-        "membranes": 2 * audit.counts("neuron").sum(),
-        "attention state": 2 * executed[types == "Attention"].sum(),
-    }
-    moved = {part: float(count) * cost.bits / 8 / audit.samples for part, count in words.items()}
+    moved = {part: float(count.sum()) * cost.bits / 8 / audit.samples for part, count in _words(audit).items()}
     total = sum(moved.values())
     return {"bytes": moved, "joules": {name: price.joules(total) for name, price in prices.items()}}
 
 
-def per_step(audit: Audit, cost: EnergyCost) -> dict[str, Any]:
-    """Executed energy of each layer at each executed step: `layers`, `mean_j` and `spread_j` (layers, steps).
+def _words(audit: Audit) -> dict[str, IntArray]:
+    """Words moved by part, (operations, steps), sums over the recordings."""
+    attention = np.array([[kind == "Attention"] for kind in audit.types])
+    executed = audit.counts("ac") + audit.counts("mac")
+    return {
+        "weights": np.where(attention, 0, executed),
+        "biases": audit.counts("bias"),
+        "membranes": 2 * audit.counts("neuron"),
+        "attention state": np.where(attention, 2 * executed, 0),
+    }
 
-    spread_j is the standard deviation over the recordings.
+
+def per_step(audit: Audit, cost: EnergyCost) -> dict[str, Any]:
+    """Each layer at each executed step, lists (layers, steps) in the order of `layers`.
+
+    mean_j: executed energy, mean over the recordings; spread_j: its standard deviation; mean_bytes: memory traffic, as
+    `memory` counts it.
     """
     ac_pj, mac_pj, n = cost.ac_pj, cost.mac_pj or 0.0, audit.samples
     mean = (ac_pj * audit.moment("ac") + mac_pj * audit.moment("mac")) / n
@@ -112,7 +117,14 @@ def per_step(audit: Audit, cost: EnergyCost) -> dict[str, Any]:
     ):  # fmt: skip
         variance += weight * (n * audit.moment(name).astype(object) - product).astype(float)
     spread = np.sqrt(np.maximum(variance, 0)) / n
-    return {"layers": list(audit.layers), "mean_j": (mean * PICO).tolist(), "spread_j": (spread * PICO).tolist()}
+    moved = np.sum(list(_words(audit).values()), axis=0) * cost.bits / 8 / n
+    traffic = np.array([moved[audit.rows(layer)].sum(axis=0) for layer in audit.layers])
+    return {
+        "layers": list(audit.layers),
+        "mean_j": (mean * PICO).tolist(),
+        "spread_j": (spread * PICO).tolist(),
+        "mean_bytes": traffic.tolist(),
+    }
 
 
 def decisions(audit: Audit, cost: EnergyCost) -> dict[str, float] | None:

@@ -143,8 +143,13 @@ def everything(audit: Audit, known: Constants, cost: str, start: str, end: str) 
     }
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
+def _print(console: Console, title: str, table: Table) -> None:
+    console.print(f"\n{title}")
+    console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     return table
@@ -152,15 +157,21 @@ def _table(title: str, *columns: str) -> Table:
 
 def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool, per_step: bool) -> None:
     cost = found["cost"]
-    console.print(_convention_table(found, audit.samples))
-    console.print(_reconciliation_table(found))
+    title = f"Mean of {audit.samples} recordings by convention of counting, {cost['name']}"
+    _print(console, title, _convention_table(found))
+    way = found["reconciliation"]
+    _print(console, f"From {way['from']} to {way['to']}", _reconciliation_table(found))
     if cost["mac_pj"] is None and any(row["mac"] for row in found["conventions"].values()):
         console.print(f"{cost['name']} has no energy of a MAC: these energies are of AC alone")
     if layers:
-        console.print(_layer_table(found))
+        _print(console, "Energy of each layer", _layer_table(found))
     if per_step:
-        console.print(_step_table(found))
-    console.print(_constant_table(found))
+        title = "Each layer at each executed step: executed energy, mean ± spread over recordings; memory traffic"
+        _print(console, title, _step_table(found))
+    _print(console, "The executed operations by other constants", _constant_table(found))
+    updates = [row["name"] for row in found["constants"].values() if row["neuron_pj"]]
+    if updates:
+        console.print(f"{', '.join(updates)}: membrane updates included here, in no other table")
     memory = found["memory"]
     moved = ", ".join(f"{part} {si(count)}B" for part, count in memory["bytes"].items())
     prices = ", ".join(f"{si(j, 'J')} ({name})" for name, j in memory["joules"].items())
@@ -174,9 +185,8 @@ def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool
     console.print(f"operations that no cause explains: {found['unexplained_operations']:g}")
 
 
-def _convention_table(found: dict[str, Any], samples: int) -> Table:
-    title = f"Mean of {samples} recordings by convention of counting, {found['cost']['name']}"
-    table = _table(title, "convention", "AC", "MAC", "energy", "± recordings", "of executed")
+def _convention_table(found: dict[str, Any]) -> Table:
+    table = _table("convention", "AC", "MAC", "energy", "± recordings", "of executed")
     executed = found["conventions"]["executed"]["joules"]
     for name, row in found["conventions"].items():
         ratio = f"{row['joules'] / executed:.2f}" if executed else ""
@@ -186,7 +196,7 @@ def _convention_table(found: dict[str, Any], samples: int) -> Table:
 
 def _reconciliation_table(found: dict[str, Any]) -> Table:
     way = found["reconciliation"]
-    table = _table(f"From {way['from']} to {way['to']}", "", "AC", "MAC", "energy", f"of {way['from']}")
+    table = _table("", "AC", "MAC", "energy", f"of {way['from']}")
     start, end = (found["conventions"][way[key]] for key in ("from", "to"))
     rows = [(way["from"], start), *((c.replace("_", " "), row) for c, row in way["causes"].items()), (way["to"], end)]
     for number, (name, row) in enumerate(rows):
@@ -198,7 +208,7 @@ def _reconciliation_table(found: dict[str, Any]) -> Table:
 
 
 def _layer_table(found: dict[str, Any]) -> Table:
-    table = _table("Energy of each layer", "layer", "rate", *found["conventions"])
+    table = _table("layer", "rate", *found["conventions"])
     for row in found["layers"]:
         energies = (si(joules, "J") if joules else "" for joules in row["joules"].values())
         table.add_row(row["layer"], percent(row["firing_rate"]), *energies)
@@ -208,24 +218,25 @@ def _layer_table(found: dict[str, Any]) -> Table:
 def _step_table(found: dict[str, Any]) -> Table:
     steps = found["per_step"]
     active = [row for row, means in enumerate(steps["mean_j"]) if any(means)]
-    table = _table("Executed energy of each layer at each executed step: mean ± spread", "layer", "step", "energy", "±")
+    table = _table("layer", "step", "energy", "±", "traffic")
     for row in active:
-        for step, (mean, spread) in enumerate(zip(steps["mean_j"][row], steps["spread_j"][row], strict=True)):
-            if mean or spread:
-                table.add_row(steps["layers"][row], str(step), si(mean, "J"), si(spread, "J"))
+        figures = zip(*(steps[key][row] for key in ("mean_j", "spread_j", "mean_bytes")), strict=True)
+        for step, (mean, spread, moved) in enumerate(figures):
+            if mean or spread or moved:
+                table.add_row(steps["layers"][row], str(step), si(mean, "J"), si(spread, "J"), si(moved, "B"))
     return table
 
 
 def _constant_table(found: dict[str, Any]) -> Table:
     columns = ("constants", "AC", "MAC", "neuron", "energy", "source")
-    table = _table("The executed operations by other constants", *columns)
+    table = _table(*columns)
     mac = found["conventions"]["executed"]["mac"]
     for name, row in found["constants"].items():
         figures = [
             si(row[key] * 1e-12, "J") if row[key] is not None else "" for key in ("ac_pj", "mac_pj", "neuron_pj")
         ]
         free = f" and {si(mac)} MAC" if row["mac_pj"] is None and mac else ""
-        table.add_row(name, *figures, si(row["executed_j"], "J") + free, row["source"].split(":")[0])
+        table.add_row(name, *figures, si(row["executed_j"], "J") + free, f"{row['title']}, {row['year']}")
     return table
 
 
@@ -236,7 +247,7 @@ def _compare(
 
     title = f"Energy per recording by `{convention}`, {cost.name}"
     headings = ("run", "steps/s", "recordings", "accuracy", "energy", "± recordings", "change", "95 % interval")
-    table = _table(title, *headings)
+    table = _table(*headings)
     found: dict[str, Any] = {"cost": cost.model_dump(), "convention": convention, "runs": {}}
     for number, (path, audit) in enumerate(zip(runs, audits, strict=True)):
         charged = summary.conventions(audit, cost)[convention]
@@ -257,7 +268,7 @@ def _compare(
             str(path), str(row["steps_per_second"]), str(audit.samples), percent(audit.accuracy, 2),
             si(row["joules"], "J"), si(row["spread_j"], "J"), change, interval,
         )  # fmt: skip
-    console.print(table)
+    _print(console, title, table)
     for path, audit in zip(runs, audits, strict=True):
         if audit.recordings != audits[0].recordings:
             console.print(f"{path}: other recordings than of {runs[0]}; their intervals are drawn apart")
