@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from spikescr.errors import SpikescrError
 
@@ -22,15 +23,19 @@ class _Folder:
     path: Path
 
     def create(self) -> None:
-        """Makes the folder where it is not there yet.
+        """Makes the folder where it is not there yet, and sees to it that files can be made in it.
 
         Raises:
-            SpikescrError: it cannot be made; the message says why.
+            SpikescrError: it cannot be made or written to; the message says why.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SpikescrError(f"{self.path} cannot be made a run folder: {error.strerror}") from error
+        try:
+            TemporaryFile(dir=self.path).close()
+        except OSError as error:
+            raise SpikescrError(f"{self.path} cannot be written to: {error.strerror}; choose another --run") from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
