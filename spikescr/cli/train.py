@@ -54,6 +54,10 @@ Written to the run folder:
 
 Ctrl-C and SIGTERM save the state and end; so --resume continues, on a CPU to the same bytes as undisturbed:
   spikescr train --resume --run runs/ssc
+
+\b
+Several processes share each batch, one per GPU, or on a machine without GPUs all on the CPU:
+  accelerate launch --multi_gpu --num_processes 2 -m spikescr train ssc-100 --data ssc:ssc --run runs/ssc
 """
 
 
