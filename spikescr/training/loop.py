@@ -15,6 +15,7 @@ from torch import Tensor
 from spikescr.data import DataSet, fit_and_load, load
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.model import build, readout
+from spikescr.model.backends import install, pick
 from spikescr.runs import RunFolder
 from spikescr.training.augment import augment
 from spikescr.training.batches import Split, shuffled
@@ -147,6 +148,7 @@ class _Training:
         self.at = Progressed()
         self.best_weights: dict[str, Tensor] = {}
         self.model = build(config.model).to(devices.device)
+        install(self.model, pick(devices.device))
         self.shared = devices.wrap(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=True
