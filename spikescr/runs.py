@@ -85,6 +85,7 @@ class RunFolder(_Folder):
     config.json      train     the training's configuration
     metrics.csv      train     one row per epoch
     times.csv        train     when each epoch ended
+    precision.json   train     what mixed precision changed, where it was used
     checkpoints/     train     states from which a training continues
     model.safetensors train    best weights, with all that it takes to use them
     model.nir        export    the graph
@@ -112,6 +113,11 @@ class RunFolder(_Folder):
     def times(self) -> Path:
         """When each epoch ended, CSV; equal trainings have equal metrics and unequal times."""
         return self.path / "times.csv"
+
+    @property
+    def precision(self) -> Path:
+        """Spikes that mixed precision changed, JSON; not there after a training in float32."""
+        return self.path / "precision.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -164,6 +170,7 @@ class RunFolder(_Folder):
             self.config: "train",
             self.metrics: "train",
             self.times: "train",
+            self.precision: "train",
             self.checkpoint: "train",
             self.graph: "export --to nir",
             self.simulation: "simulate",

@@ -195,8 +195,13 @@ def _summary(result: TrainResult, best: EpochMetrics, run: RunFolder) -> None:
         "validation accuracy": f"{best.valid_accuracy:.2%}",
         "firing rate": f"{best.firing_rate:.1%} of neurons per step",
         "training time": f"{result.seconds:.0f} s",
-        "written": "\n".join(map(str, (run.checkpoint, run.metrics, run.times, run.config))),
     }
+    written = [run.checkpoint, run.metrics, run.times, run.config]
+    if result.drift:
+        shares = ", ".join(f"{found.rate:.2%} at the {when}" for when, found in result.drift.items())
+        rows["bf16 changes"] = f"of neuron-steps {shares}; limit {config.precision_limit:.2%}"
+        written.append(run.precision)
+    rows["written"] = "\n".join(map(str, written))
     for row in rows.items():
         table.add_row(*row)
     output().print(table)
