@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from spikescr.errors import SpikescrError
 
@@ -22,15 +23,19 @@ class _Folder:
     path: Path
 
     def create(self) -> None:
-        """Makes the folder where it is not there yet.
+        """Makes the folder where it is not there yet, and sees to it that files can be made in it.
 
         Raises:
-            SpikescrError: it cannot be made; the message says why.
+            SpikescrError: it cannot be made or written to; the message says why.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SpikescrError(f"{self.path} cannot be made a run folder: {error.strerror}") from error
+        try:
+            TemporaryFile(dir=self.path).close()
+        except OSError as error:
+            raise SpikescrError(f"{self.path} cannot be written to: {error.strerror}; choose another --run") from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -80,6 +85,7 @@ class RunFolder(_Folder):
     config.json      train     the training's configuration
     metrics.csv      train     one row per epoch
     times.csv        train     when each epoch ended
+    precision.json   train     what mixed precision changed, where it was used
     checkpoints/     train     states from which a training continues
     model.safetensors train    best weights, with all that it takes to use them
     model.nir        export    the graph
@@ -107,6 +113,11 @@ class RunFolder(_Folder):
     def times(self) -> Path:
         """When each epoch ended, CSV; equal trainings have equal metrics and unequal times."""
         return self.path / "times.csv"
+
+    @property
+    def precision(self) -> Path:
+        """Spikes that mixed precision changed, JSON; not there after a training in float32."""
+        return self.path / "precision.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -159,6 +170,7 @@ class RunFolder(_Folder):
             self.config: "train",
             self.metrics: "train",
             self.times: "train",
+            self.precision: "train",
             self.checkpoint: "train",
             self.graph: "export --to nir",
             self.simulation: "simulate",

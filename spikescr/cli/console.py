@@ -1,8 +1,12 @@
-"""What the command line says: results on standard output, the rest on standard error."""
+"""What the command line says: results on standard output, the rest on standard error.
+
+Of several processes that train together, only the first gives notices and warnings; errors come from all.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,7 +36,8 @@ def report_error(message: str) -> None:
 
 def notify(message: str) -> None:
     """Prints a notice in one line."""
-    _say("note", "cyan", message)
+    if _speaks():
+        _say("note", "cyan", message)
 
 
 @contextmanager
@@ -46,7 +51,9 @@ def reporting(debug: bool) -> Iterator[None]:
         warnings.showwarning = _log_warning
         # Of interest to those who write these libraries' next version, not to those who run this one.
         for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
-            warnings.filterwarnings("ignore", category=category, module=r"(torch|spikingjelly|librosa|nir|lava)\b")
+            warnings.filterwarnings(
+                "ignore", category=category, module=r"(accelerate|torch|spikingjelly|librosa|nir|lava)\b"
+            )
         try:
             yield
         finally:
@@ -67,6 +74,8 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
 class _LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.ERROR and not _speaks():
+            return
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
         _say(record.levelname.lower(), style, record.getMessage())
 
@@ -80,6 +89,10 @@ def _log_warning(
     line: str | None = None,
 ) -> None:
     logging.getLogger("spikescr").warning("%s: %s (%s:%d)", category.__name__, message, filename, lineno)
+
+
+def _speaks() -> bool:
+    return os.environ.get("RANK", "0") == "0"  # torch's launchers number their processes so
 
 
 def _say(kind: str, style: str, message: str) -> None:

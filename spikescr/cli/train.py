@@ -54,6 +54,10 @@ Written to the run folder:
 
 Ctrl-C and SIGTERM save the state and end; so --resume continues, on a CPU to the same bytes as undisturbed:
   spikescr train --resume --run runs/ssc
+
+\b
+Several processes share each batch, one per GPU, or on a machine without GPUs all on the CPU:
+  accelerate launch --multi_gpu --num_processes 2 -m spikescr train ssc-100 --data ssc:ssc --run runs/ssc
 """
 
 
@@ -191,8 +195,13 @@ def _summary(result: TrainResult, best: EpochMetrics, run: RunFolder) -> None:
         "validation accuracy": f"{best.valid_accuracy:.2%}",
         "firing rate": f"{best.firing_rate:.1%} of neurons per step",
         "training time": f"{result.seconds:.0f} s",
-        "written": "\n".join(map(str, (run.checkpoint, run.metrics, run.times, run.config))),
     }
+    written = [run.checkpoint, run.metrics, run.times, run.config]
+    if result.drift:
+        shares = ", ".join(f"{found.rate:.2%} at the {when}" for when, found in result.drift.items())
+        rows["bf16 changes"] = f"of neuron-steps {shares}; limit {config.precision_limit:.2%}"
+        written.append(run.precision)
+    rows["written"] = "\n".join(map(str, written))
     for row in rows.items():
         table.add_row(*row)
     output().print(table)

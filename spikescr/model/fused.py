@@ -35,28 +35,33 @@ def _matrix_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class Product(torch.autograd.Function):
-    """X W^T + b for x (T, B, in), W (out, in).
+    """X W^T + b for x (T, B, in), W (out, in); in bfloat16 if asked for, forward and backward, results as x is.
 
     The gradient of b is zero: a batch normalisation follows, which takes away what b adds (rounding would leave some
     noise, which Adam would scale up to whole steps).
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, bf16: bool) -> Tensor:
         """Currents (T, B, out)."""
         flat = x.reshape(-1, x.shape[-1])
+        if bf16:
+            flat, weight = flat.bfloat16(), weight.bfloat16()
+            bias = None if bias is None else bias.bfloat16()
         ctx.save_for_backward(flat, weight)
         ctx.has_bias = bias is not None
-        return _matrix_product(flat, weight, bias).view(*x.shape[:-1], -1)
+        return _matrix_product(flat, weight, bias).to(x.dtype).view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
         """Gradients of x, W, b."""
         x, weight = ctx.saved_tensors
-        up = upstream.reshape(-1, upstream.shape[-1])
-        dx = _matrix_product(up, weight.T, None).view(*upstream.shape[:-1], -1) if ctx.needs_input_grad[0] else None
-        return dx, up.T @ x, torch.zeros_like(up[0]) if ctx.has_bias else None
+        up, dx = upstream.reshape(-1, upstream.shape[-1]).to(x.dtype), None
+        if ctx.needs_input_grad[0]:
+            dx = _matrix_product(up, weight.T, None).to(upstream.dtype).view(*upstream.shape[:-1], -1)
+        dw, db = (up.T @ x).to(upstream.dtype), upstream.new_zeros(upstream.shape[-1])
+        return dx, dw, db if ctx.has_bias else None, None
 
 
 class Depthwise(torch.autograd.Function):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -60,6 +61,9 @@ def run(kernel: Callable[..., Any], samples: int, *arguments: Any, sums: tuple[i
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(threads - 1, 1), thread_name_prefix="spikescr")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a pool's threads stay with the parent
 
 
 @compiled

@@ -98,7 +98,12 @@ class TimeConv(nn.Conv1d):
 
 
 class Current(nn.Module):
-    """BN(W x): what a layer's neurons receive; zero on padded steps. `synapse` is a Linear or a TimeConv."""
+    """BN(W x): what a layer's neurons receive; zero on padded steps. `synapse` is a Linear or a TimeConv.
+
+    bf16: whether W x, where it is a matrix product, is computed in bfloat16 and cast back.
+    """
+
+    bf16 = False
 
     def __init__(self, synapse: nn.Linear | TimeConv) -> None:
         super().__init__()
@@ -110,26 +115,37 @@ class Current(nn.Module):
         """Currents (T, B, out) for spikes or values x (T, B, in)."""
         if type(self.synapse) is not nn.Linear:  # it reaches over steps
             x = x * valid  # silent there already; this keeps gradients from coming back through padded steps
-        current: Tensor = self.norm(self.synapse(x), valid)
+        current: Tensor = self.norm(self._through_synapse(x), valid)
         return current
+
+    def _through_synapse(self, x: Tensor) -> Tensor:
+        """W x (T, B, out) for x (T, B, in)."""
+        if not self.bf16 or getattr(self.synapse, "groups", 1) > 1:
+            plain: Tensor = self.synapse(x)
+            return plain
+        with torch.autocast(x.device.type, torch.bfloat16):
+            product: Tensor = self.synapse(x)
+        return product.to(x.dtype)
 
     def product(self, x: Tensor, channels: slice) -> Tensor:
         """W x of some output channels, (T, B, n); for a batch normalisation to follow, on a CPU."""
         synapse, bias = self.synapse, self.synapse.bias
         bias = None if bias is None else bias[channels]
         if type(synapse) is nn.Linear:
-            product: Tensor = fused.Product.apply(x, synapse.weight[channels], bias)
+            product: Tensor = fused.Product.apply(x, synapse.weight[channels], bias, self.bf16)
         elif type(synapse) is TimeConv and synapse.groups == 1:
             side = synapse.kernel_size[0] // 2
             padded = functional.pad(x, (0, 0, 0, 0, side, side))
             taps = torch.cat([padded[k : k + len(x)] for k in range(synapse.kernel_size[0])], dim=-1)
-            product = fused.Product.apply(taps, rearrange(synapse.weight[channels], "n c k -> n (k c)"), bias)
+            product = fused.Product.apply(
+                taps, rearrange(synapse.weight[channels], "n c k -> n (k c)"), bias, self.bf16
+            )
         elif (
             type(synapse) is TimeConv and synapse.groups == synapse.in_channels == synapse.out_channels and bias is None
         ):
             product = fused.Depthwise.apply(x[..., channels], synapse.weight[channels])
         else:
-            product = synapse(x)[..., channels]
+            product = self._through_synapse(x)[..., channels]
         return product
 
 

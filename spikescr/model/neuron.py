@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,13 @@ from spikescr.model import kernels
 TAU = 2.0
 THRESHOLD = 1.0
 ALPHA = 5.0  # sharpness of the arc tangent surrogate
+
+
+Window = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Spikes (T, B, N) and membrane (B, N) after a window, for currents (T, B, N) and the membrane before it (B, N).
+
+Gradients flow through the spikes to the currents, not through the membranes.
+"""
 
 
 class _WindowLIF(torch.autograd.Function):
@@ -72,13 +80,23 @@ def _whole(x: Tensor) -> Tensor:
     return torch.full((x.shape[1],), len(x))
 
 
+def own_window(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Ours, a `Window`: compiled on a CPU, else step by step."""
+    compiled = x.device.type == "cpu" and x.dtype in {torch.float32, torch.float64} and x.ndim == 3
+    spikes, v = (_CompiledLIF if compiled else _WindowLIF).apply(x, v.detach())
+    return spikes, v
+
+
 class LIF(neuron.LIFNode):
     """Multi-step LIF, hard reset: tau 2, no input decay, threshold 1, ATan(5) surrogate, reset detached.
 
     The same neuron as SpikingJelly's LIFNode with these arguments (spikes identical, gradients equal up to rounding),
     without its per-step Python overhead. Input current (T, B, N), output spikes (T, B, N). The state `v` (B, N)
     carries over between calls until `reset()`, but gradients do not flow through it.
+    window: what computes it in float32; `backends` chooses.
     """
+
+    window: Window
 
     def __init__(self) -> None:
         super().__init__(
@@ -90,6 +108,7 @@ class LIF(neuron.LIFNode):
             detach_reset=True,
             step_mode="m",
         )
+        self.window = own_window
 
     @property
     def decay(self) -> float:
@@ -111,6 +130,5 @@ class LIF(neuron.LIFNode):
         """
         (x_seq,), (v,) = inputs, states
         assert isinstance(v, Tensor)
-        compiled = x_seq.device.type == "cpu" and x_seq.dtype in {torch.float32, torch.float64} and x_seq.ndim == 3
-        spikes, v = (_CompiledLIF if compiled else _WindowLIF).apply(x_seq, v.detach())
+        spikes, v = (self.window if x_seq.dtype == torch.float32 else own_window)(x_seq, v.detach())
         return (spikes,), (v,)

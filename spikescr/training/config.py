@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from spikescr.model.config import FAMILIES, AnyModelConfig, ModelConfig
 
+Precision = Literal["fp32", "bf16"]
+"""Of matrix products while training."""
+
 
 class Augmentation(BaseModel):
     """Augmentation of the input, training only: one run of channels and one of steps are zeroed; a shift.
@@ -75,6 +78,8 @@ class _Settings(BaseModel):
     weight_decay: float = Field(5e-3, ge=0)
     seed: int = Field(0, ge=0, lt=2**63)
     threads: int | None = Field(None, ge=1)
+    precision: Precision = "fp32"
+    precision_limit: float = Field(1e-2, ge=0, le=1)
     augmentation: Augmentation | None = Augmentation()
     model: AnyModelConfig = ModelConfig()
 
@@ -89,8 +94,12 @@ class TrainConfig(_Settings):
     stepped with every batch); None: it falls until the end. final_lr: the lowest rate, over that at the top.
     weight_decay: AdamW's. seed: of weights, order, dropout, augmentation, and of splits that a folder does not list.
     threads: of torch; None: as many as torch chooses. Sums in another order may differ in the last bit, so equal
-    weights need equal threads. augmentation: None: none. model: family and sizes; `classes` follows from the data,
-    `inputs` is the number of mel bands, or of groups of units. distillation: None: none.
+    weights need equal threads. precision: of matrix products while training (`precision` tells which); "bf16" is
+    bfloat16. precision_limit: largest share of neuron-steps whose spike it may change, before the first epoch and at
+    the end; the default is a fifteenth of the spikes of a network that fires at 15 %: what fires otherwise more often
+    is another network than the one that is evaluated and exported. augmentation: None: none. model: family and sizes;
+    `classes` follows from the data, `inputs` is the number of mel bands, or of groups of units. distillation: None:
+    none.
     """
 
     steps: int = Field(40, ge=1)

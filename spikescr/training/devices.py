@@ -1,10 +1,15 @@
-"""The processes and devices of a training, as `accelerate launch` started them; alone without it.
+"""The processes and devices of a training, as `accelerate launch --multi_gpu` started them; alone without it.
+
+Where there is no GPU the same command trains with processes on the CPU. (`--cpu` does not: accelerate 1.x starts one
+process then, whatever --num_processes says, unless it is given an MPI host file.)
 
 Every process walks through the same batches and takes its share of each, so that the global batch is what the
 configuration says whatever the number of processes. What is summed over processes gives what one process would have.
 """
 
 from __future__ import annotations
+
+import os
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -15,7 +20,11 @@ from spikescr.model.layers import SequenceBatchNorm, SequenceDropout
 
 
 class Devices:
-    """This process among `processes`, number `rank`, and its device."""
+    """This process among `processes`, number `rank`, and its device.
+
+    Raises:
+        UsageError: `accelerate launch` was asked for several processes and started this one alone.
+    """
 
     def __init__(self) -> None:
         # Of what is no CPU, CUDA alone has the float64 that sums are taken in. Buffers need no broadcast: statistics
@@ -25,6 +34,11 @@ class Devices:
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
+        if self.processes == 1 and _started_alone():
+            raise UsageError(
+                "accelerate launch --cpu started one process, however many were asked for; "
+                "start them, on CPUs too, with: accelerate launch --multi_gpu --num_processes N -m spikescr ..."
+            )
 
     @property
     def is_main(self) -> bool:
@@ -81,3 +95,8 @@ class Devices:
             return values
         total: Tensor = self.accelerator.reduce(values.to(self.device), reduction="sum")
         return total.to(values.device)
+
+
+def _started_alone() -> bool:
+    """Whether accelerate's launcher of one process was asked for several; launchers of several set WORLD_SIZE."""
+    return {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ

@@ -19,6 +19,7 @@ from spikescr.data.timing import window_steps
 from spikescr.model import build, readout
 from spikescr.training.config import TrainConfig
 from spikescr.training.loop import using_threads
+from spikescr.training.precision import products
 
 SAMPLE_STEPS = 3200
 """Steps of all recordings together with which is measured: half a second on a laptop, some hundred megabytes."""
@@ -91,7 +92,8 @@ def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
 
         def forward(steps: int) -> Tensor:
             valid = torch.full((batch,), steps)
-            return readout(model(torch.rand(steps, batch, sizes.inputs), valid), valid)
+            with products(model, config.precision if model.training else "fp32"):
+                return readout(model(torch.rand(steps, batch, sizes.inputs), valid), valid)
 
         def step() -> None:
             loss = functional.cross_entropy(forward(window), labels)

@@ -11,6 +11,7 @@ from spikescr.errors import SpikescrError
 from spikescr.files import write_text
 from spikescr.runs import RunFolder
 from spikescr.training.metrics import write_metrics, write_times
+from spikescr.training.precision import as_json
 from spikescr.training.state import Checkpoints, Setting, TrainState
 
 
@@ -66,6 +67,10 @@ class Keeper:
             self._save_best(setting, state)
         write_metrics(self.folder.metrics, progressed.epochs)
         write_times(self.folder.times, progressed.seconds)
+        if progressed.drift:
+            write_text(self.folder.precision, as_json(progressed.drift, setting.config))
+        else:
+            self.folder.precision.unlink(missing_ok=True)
 
     def _save_best(self, setting: Setting, state: TrainState) -> None:
         best = state.progressed.epochs[state.progressed.best - 1]

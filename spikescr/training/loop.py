@@ -15,6 +15,7 @@ from torch import Tensor
 from spikescr.data import DataSet, fit_and_load, load
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.model import build, readout
+from spikescr.model.backends import install, pick
 from spikescr.runs import RunFolder
 from spikescr.training.augment import augment
 from spikescr.training.batches import Split, shuffled
@@ -25,6 +26,7 @@ from spikescr.training.evaluate import evaluate
 from spikescr.training.keeper import Keeper
 from spikescr.training.metrics import EpochMetrics
 from spikescr.training.objective import Batch, CrossEntropy, Objective
+from spikescr.training.precision import Drift, measure, products, require_few
 from spikescr.training.state import Environment, Progressed, Setting, TrainState, differences, load_state
 
 ORDER, DROPOUT = range(2)
@@ -50,6 +52,7 @@ class TrainResult:
 
     config: with all that followed from the data. epochs: those that are done. best: of them, None before there is one.
     seconds: of training. step: optimisation steps done of the epoch after those. interrupted: whether `stop` ended it.
+    drift: spikes that bfloat16 changes, at "start" and "end"; empty with precision=fp32.
     """
 
     config: TrainConfig
@@ -59,6 +62,7 @@ class TrainResult:
     seconds: float
     step: int
     interrupted: bool
+    drift: Mapping[str, Drift]
 
 
 def train(
@@ -97,7 +101,8 @@ def train(
     Raises:
         DataError: a recording cannot be used.
         UsageError: something differs from what is resumed; the message names it.
-        SpikescrError: the loss is no number any more, or the folder cannot be written; the message names what is safe.
+        SpikescrError: the loss is no number any more, the folder cannot be written, or bfloat16 changes too many
+            spikes; the message names what is safe.
     """
     devices = devices or Devices()
     if config.distillation is not None and objective is None:
@@ -147,6 +152,7 @@ class _Training:
         self.at = Progressed()
         self.best_weights: dict[str, Tensor] = {}
         self.model = build(config.model).to(devices.device)
+        install(self.model, pick(devices.device))
         self.shared = devices.wrap(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=True
@@ -185,6 +191,9 @@ class _Training:
     ) -> TrainResult:
         """All epochs that are not done yet, or those until `stop`."""
         at = self.at
+        if self.config.precision != "fp32" and not at.drift:
+            at.drift["start"] = self._drift(self.model.state_dict(), fresh=True)
+            require_few(at.drift["start"], self.config, "before", "nothing was trained")
         began = time.monotonic() - at.elapsed
         while len(at.epochs) < self.config.epochs:
             steps, asked = self._steps(on_step, stop)
@@ -197,6 +206,9 @@ class _Training:
             on_epoch(at.epochs[-1])
             if self.devices.any(asked or stop()):
                 break
+        if "end" in at.drift:
+            kept = f"the float32 weights of the best epoch are in {self.keeper.folder.checkpoint}"
+            require_few(at.drift["end"], self.config, "after", kept)
         return TrainResult(
             config=self.config,
             epochs=tuple(at.epochs),
@@ -205,6 +217,7 @@ class _Training:
             seconds=at.elapsed,
             step=at.step,
             interrupted=len(at.epochs) < self.config.epochs,
+            drift=at.drift,
         )
 
     def _steps(self, on_step: Callable[[Progress], None], stop: Callable[[], bool]) -> tuple[int, bool]:
@@ -238,7 +251,8 @@ class _Training:
         mine = Batch(epoch, chosen[share], x[:, share].to(device), steps[share].to(device), labels[share].to(device))
         torch.manual_seed(derived_seed(seed, DROPOUT, epoch, step))
         self.devices.share_dropout(self.model, len(chosen))
-        y = readout(self.shared(mine.x, mine.steps), mine.steps)
+        with products(self.model, self.config.precision):
+            y = readout(self.shared(mine.x, mine.steps), mine.steps)
         loss = self.objective.losses(y, mine).sum()
         self.optimizer.zero_grad()
         # Gradients are averaged over processes: each one's share of the mean, times their number.
@@ -269,7 +283,12 @@ class _Training:
         at.seconds.append(elapsed)
         at.elapsed = elapsed
         at.step, at.loss, at.correct, at.seen = 0, 0.0, 0, 0
+        if self.config.precision != "fp32" and epoch == self.config.epochs:
+            at.drift["end"] = self._drift(self.best_weights, fresh=False)
         self._keep()
+
+    def _drift(self, weights: Mapping[str, Tensor], *, fresh: bool) -> Drift:
+        return measure(self.model, weights, self.valid, self.config.batch_size, self.devices, fresh=fresh)
 
     def _keep(self) -> None:
         """Writes the state, in the main process."""

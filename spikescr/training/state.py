@@ -26,6 +26,7 @@ from spikescr.files import write_bytes
 from spikescr.provenance import versions
 from spikescr.training.config import TrainConfig, faults
 from spikescr.training.metrics import EpochMetrics
+from spikescr.training.precision import Drift
 
 FORMAT: Literal[1] = 1
 """Raised when the meaning of a file changes."""
@@ -52,7 +53,7 @@ class Progressed(BaseModel):
 
     epochs: of what is done. seconds: of training until the end of each. best: number of the best epoch, 0 before there
     is one. step: optimisation steps done of the epoch after them; loss, correct, seen: summed over those. elapsed:
-    seconds of training.
+    seconds of training. drift: what bfloat16 changes, at "start" and "end"; empty with precision=fp32.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -65,6 +66,7 @@ class Progressed(BaseModel):
     correct: int = 0
     seen: int = 0
     elapsed: float = 0.0
+    drift: dict[str, Drift] = Field(default_factory=dict)
 
 
 class Environment(BaseModel):

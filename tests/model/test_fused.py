@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 
 import numpy as np
@@ -199,6 +200,29 @@ def test_an_error_in_a_helper_thread_is_raised() -> None:
             kernels.run(kernel, 40)
     finally:
         torch.set_num_threads(1)
+
+
+def test_a_forked_process_computes_with_threads_of_its_own() -> None:
+    x, centre, lengths = drawn(T, B, N), torch.zeros(N, dtype=torch.float64), STEPS
+
+    def total() -> np.ndarray:
+        found: np.ndarray = kernels.run(kernels.moments, B, x, centre, lengths, sums=(2, N))
+        return found
+
+    torch.set_num_threads(2)
+    try:
+        expected = total()  # the parent's pool has its thread now
+        queue = multiprocessing.get_context("fork").SimpleQueue()
+        child = multiprocessing.get_context("fork").Process(target=lambda: queue.put(total()))
+        child.start()
+        child.join(timeout=60)
+        finished = child.exitcode
+        child.kill()
+        child.join()
+    finally:
+        torch.set_num_threads(1)
+    assert finished == 0
+    assert np.array_equal(queue.get(), expected)
 
 
 def test_layers_with_other_neurons_or_normalisations_stay_plain() -> None:

@@ -13,9 +13,9 @@ from spikescr.checkpoint import load_checkpoint
 from spikescr.data import DataSet, Item, fit_and_load, load
 from spikescr.errors import SpikescrError
 from spikescr.files import sha256
-from spikescr.model import Network
+from spikescr.model import Network, backends
 from spikescr.runs import RunFolder
-from spikescr.training import TrainConfig
+from spikescr.training import TrainConfig, loop
 from spikescr.training.batches import Split
 from spikescr.training.evaluate import evaluate
 from spikescr.training.loop import Progress, train
@@ -256,3 +256,18 @@ def test_network_is_told_before_every_step_how_far_the_training_is(
     train(config.model_copy(update={"epochs": 2}), dataset, RunFolder(tmp_path), on_step=steps.append)
     assert told == [(p.epoch - 1 + p.step / p.steps) / 2 for p in steps]
     assert told[-1] == 1.0
+
+
+def test_training_uses_the_neurons_that_were_picked(
+    config: TrainConfig, dataset: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+
+    def window(x: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        shapes.append(tuple(x.shape))
+        return backends.spikingjelly_window(x, v)
+
+    expected = train(config, dataset, RunFolder(tmp_path / "own")).epochs
+    monkeypatch.setattr(loop, "pick", lambda device: backends.Backend("picked", window))
+    assert train(config, dataset, RunFolder(tmp_path / "picked")).epochs == expected
+    assert len(shapes) > 10

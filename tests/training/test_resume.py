@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -261,6 +262,28 @@ def test_a_file_size_limit_is_told_in_one_line(tones: Path, tmp_path: Path) -> N
         "nothing was saved; make room and begin again"
     )
     assert list((tmp_path / "runs/latest").rglob("*.*")) == []
+
+
+def test_a_folder_that_must_not_be_written_is_told_before_training(config: TrainConfig, dataset: DataSet) -> None:
+    user = os.geteuid()
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        try:
+            if user == 0:  # whom permissions do not bind
+                os.seteuid(65534)
+            with pytest.raises(SpikescrError, match=rf"^{folder} cannot be written to: Permission denied; choose ano"):
+                train(config, dataset, RunFolder(Path(folder)), on_step=lambda progress: pytest.fail("it trained"))
+        finally:
+            os.seteuid(user)
+        assert list(Path(folder).iterdir()) == []
+
+
+def test_a_folder_below_a_file_is_told_in_one_line(tones: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file/run"
+    found = CliRunner().invoke(main, ["train", "--data", f"folder:{tones}", "--run", str(folder)])
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr == f"error: {folder} cannot be made a run folder: Not a directory\n"
 
 
 def test_weights_that_are_no_numbers_are_not_saved(
