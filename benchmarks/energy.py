@@ -90,6 +90,11 @@ class Ours:
     paper: float
     executed: float
 
+    @property
+    def counted(self) -> str:
+        """The number of recordings, and whether they are only a part."""
+        return f"{self.recordings}{'' if self.whole else ' (part)'}"
+
 
 def measured(run: RunFolder, quick: bool) -> Ours:
     """The figures of a run folder, simulated first where it was not yet."""
@@ -156,11 +161,7 @@ def table_of(rows: list[tuple[Printed | None, Ours | None]]) -> Table:
             "" if row is None else f"{100 * row.accuracy:.2f} %",
             "" if run is None else f"{100 * run.accuracy:.2f} %",
             "" if row is None or row.energy is None else si(row.energy, "J"),
-            *(
-                [""] * 3
-                if run is None
-                else [si(run.paper, "J"), si(run.executed, "J"), str(run.recordings) + ("" if run.whole else " (part)")]
-            ),
+            *([""] * 3 if run is None else [si(run.paper, "J"), si(run.executed, "J"), run.counted]),
         )
     return table
 

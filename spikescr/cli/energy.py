@@ -228,7 +228,7 @@ def _step_table(found: dict[str, Any]) -> Table:
 
 
 def _constant_table(found: dict[str, Any]) -> Table:
-    columns = ("constants", "AC", "MAC", "neuron", "energy", "source")
+    columns = ("constants", "AC", "MAC", "neuron", "energy", "what they are")
     table = _table(*columns)
     mac = found["conventions"]["executed"]["mac"]
     for name, row in found["constants"].items():

@@ -144,6 +144,10 @@ def test_memory_traffic_is_counted_in_words(ran: tuple[Audit, list[Batch]]) -> N
     read = by_sample(batches, "ac")[attention].sum()
     expected = {"weights": ac + mac - read, "biases": bias, "membranes": 2 * neuron, "attention state": 2 * read}
     assert found["bytes"] == {part: 4 * words / SAMPLES for part, words in expected.items()}
+    steps = summary.per_step(audit, HOROWITZ_45NM)["mean_bytes"]
+    assert np.sum(steps) == pytest.approx(sum(found["bytes"].values()))
+    head = steps[audit.layers.index("head")]
+    np.testing.assert_allclose(head, 4 * by_sample(batches, "ac")[audit.rows("head")].sum(axis=(0, 2)) / SAMPLES)
     assert found["joules"]["m"] == pytest.approx(2e-12 * sum(found["bytes"].values()))
     eight = HOROWITZ_45NM.model_copy(update={"bits": 8})
     assert summary.memory(audit, eight, {})["bytes"] == {part: words / SAMPLES for part, words in expected.items()}
