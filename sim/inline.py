@@ -22,7 +22,7 @@ def inline(graph: nir.NIRGraph) -> nir.NIRGraph:
 
     Raises:
         GraphError: a nested graph has other than one Input and one Output: edges of NIR lead to nodes, not to ports; or
-            two nodes would have one name.
+            two nodes would have one name; or one of the two has no type.
     """
     if not any(_is_nested(node) for node in graph.nodes.values()):
         return graph
@@ -43,7 +43,7 @@ def inline(graph: nir.NIRGraph) -> nir.NIRGraph:
                 )
         entry[name], leaving[name] = (f"{name}.{found[0]}" for found in ends.values())
         for inner_name, inner_node in inner.nodes.items():
-            _add(nodes, f"{name}.{inner_name}", _relay_or_copy(inner_node, node.metadata))
+            _add(nodes, f"{name}.{inner_name}", _relay_or_copy(f"{name}.{inner_name}", inner_node, node.metadata))
         edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inner.edges]
     edges += [(leaving[a], entry[b]) for a, b in graph.edges]
     return nir.NIRGraph(nodes, edges, metadata=graph.metadata, type_check=False)
@@ -70,9 +70,12 @@ def _is_nested(node: nir.NIRNode) -> bool:
     return isinstance(node, nir.NIRGraph) and node.metadata.get(dialect.OP) is None
 
 
-def _relay_or_copy(node: nir.NIRNode, metadata: dict[str, object]) -> nir.NIRNode:
+def _relay_or_copy(name: str, node: nir.NIRNode, metadata: dict[str, object]) -> nir.NIRNode:
     if isinstance(node, (nir.Input, nir.Output)):
-        return nir.Delay(np.zeros(tuple(next(iter(node.output_type.values())))))
+        shape = next(iter((node.output_type or {}).values()), None)
+        if shape is None:
+            raise GraphError(f"{name}: the {type(node).__name__} of a nested graph has no type; write its shape")
+        return nir.Delay(np.zeros(tuple(shape)))
     if dialect.RESET not in metadata or dialect.RESET in node.metadata:
         return node
     node = copy.copy(node)

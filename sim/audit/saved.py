@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,10 +91,12 @@ class Audit:
         """
         again = "simulate again"
         try:
+            if not is_zipfile(path):
+                raise ValueError("no .npz archive")
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-            names = json.loads(str(arrays.pop("audit")))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            names = dict(json.loads(str(arrays.pop("audit"))))
+        except (OSError, TypeError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise SpikescrError(f"{path}: damaged ({error}); {again}") from error
         known = {"conventions": list(CONVENTIONS), "causes": list(CAUSES), "columns": list(COLUMNS)}
         if names.pop("format", None) != FORMAT or any(names.get(key) != value for key, value in known.items()):

@@ -323,6 +323,13 @@ def _changed(node: nir.NIRNode, field: str, value: Any) -> nir.NIRNode:
 
 
 IMAGE = (4, 7, 6)
+
+
+def _end_without_type() -> nir.NIRGraph:
+    ends = {"a": nir.Input(np.array([2])), "b": nir.Output(None)}
+    return nir.NIRGraph({**ends, "lif": neurons(2)}, [("a", "lif"), ("lif", "b")], type_check=False)
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "widths": (_unequal, r"a -> c: 3 channels lead into 2"),
     "not a number": (
@@ -371,6 +378,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "two ends": (
         lambda: chain((2,), _two_inputs()),
         r"n0: a nested NIRGraph must have one Input to be run, it has 2",
+    ),
+    "end without a type": (
+        lambda: chain((2,), _end_without_type()),
+        r"n0.b: the Output of a nested graph has no type; write its shape",
     ),
     "nothing arrives": (
         lambda: nir.NIRGraph({"lif": neurons(1), "b": nir.Output(None)}, [("lif", "b")], type_check=False),
@@ -504,7 +515,17 @@ def test_file_of_a_grouped_convolution_is_read(tmp_path: Any) -> None:
     assert operation.fan_out.sum() == 6 * (live @ [6, 7, 6])  # six columns; the outer weights lack a row at the edge
 
 
-def test_formula_does_not_pretend_to_know_convolutions_over_space() -> None:
-    program, got = run(chain(IMAGE, convolution()), 2, {"input": np.ones((2, 1, *IMAGE))})
-    with pytest.raises(GraphError, match="n0: neither formula nor conventions know convolutions over space"):
-        evaluate(program, got.counts, np.array([2]))
+def test_formula_charges_convolutions_channel_by_channel() -> None:
+    """Real input, one of two steps valid, one entry 0: every synapse at every step of the window."""
+    x = np.ones((2, 1, *IMAGE))
+    x[0, 0, 0, 3, 3] = x[1] = 0
+    program, got = run(chain(IMAGE, convolution()), 2, {"input": x})
+    (operation,) = program.of_type(Convolution)
+    row = [o.name for o in program.operations].index(operation.name)
+    formula, synapses = evaluate(program, got.counts, np.array([1])), int(operation.fan_out.sum())
+    missed = int(operation.fan_out.reshape(IMAGE)[0, 3, 3])
+    assert missed > 0
+    assert formula.mac[row, :, 0].tolist() == [synapses, synapses]
+    assert formula.causes["padding"][row, 1] == -synapses
+    assert formula.causes["zero_input"][row, 1] == -missed
+    assert got.counts.of(operation.name, "mac").sum() == synapses - missed

@@ -74,6 +74,14 @@ def test_damaged_and_foreign_files_are_refused(ran: tuple[Audit, list[Batch]], t
         with pytest.raises(SpikescrError, match=r"audit\.npz: damaged .*simulate again"):
             Audit.load(path)
     with path.open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(SpikescrError, match="damaged"):
+        Audit.load(path)
+    with path.open("wb") as file:
+        np.savez(file, audit=np.array("[1]"), valid=np.ones(1))
+    with pytest.raises(SpikescrError, match="damaged"):
+        Audit.load(path)
+    with path.open("wb") as file:
         np.savez(file, audit=np.array(json.dumps({"format": 0})), valid=np.ones(1))
     with pytest.raises(SpikescrError, match="another version"):
         Audit.load(path)
