@@ -32,4 +32,7 @@ def prefixed(unit: str, exponent: int) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share as a percentage; empty for None."""
-    return "" if share is None else f"{round(100 * share, digits) + 0.0:.{digits}f} %"
+    if share is None:
+        return ""
+    text = f"{100 * share:.{digits}f}"
+    return f"{text if float(text) else text.lstrip('-')} %"  # no -0.0

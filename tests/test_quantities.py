@@ -44,3 +44,4 @@ def test_what_is_written_is_the_number_to_three_digits(value: float, sign: int) 
 def test_percent() -> None:
     assert percent(0.12345, 2) == "12.35 %"
     assert percent(None) == ""
+    assert [percent(share) for share in (-0.0004, -0.0006)] == ["0.0 %", "-0.1 %"]

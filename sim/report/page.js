@@ -105,7 +105,7 @@
       const share = rows[0].joules ? row.joules / rows[0].joules : null;
       cells[0].textContent = row.name;
       [[row.ac, amount(row.ac)], [row.mac, amount(row.mac)], [row.joules, si(row.joules, "J")],
-       [share, share === null ? "" : `${(100 * share).toFixed(1)} %`]].forEach(([value, text], k) => {
+       [share, share === null ? "" : `${(100 * share).toFixed(1).replace(/^-0.0$/, "0.0")} %`]].forEach(([value, text], k) => {
         cells[k + 1].textContent = text;
         if (value === null) delete cells[k + 1].dataset.v; else cells[k + 1].dataset.v = value;
       });
