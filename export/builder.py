@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import nir
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import ExportError
-from spikescr.export.dialect import CLOCK, LATENCY, OP, ORIGIN, PACKED_OPERATIONS, SIGNAL, packed_node, wire
+from spikescr.export.dialect import CLOCK, DV, LATENCY, OP, ORIGIN, PACKED_OPERATIONS, SIGNAL, VTH, packed_node, wire
 from spikescr.export.membrane import membrane
 
 FloatArray = NDArray[np.float64]
@@ -25,6 +25,29 @@ class Stream:
     sources: tuple[str, ...]
     width: int
     latency: int
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Numbers of a layer: synapses, in the shape that the builder's method asks for, and a clocked bias (out,).
+
+    origin: what the bias was in the trained network, of "bias" and "batch_norm". stated, bias_stated: metadata for the
+    nodes of either.
+    """
+
+    synapse: FloatArray
+    bias: FloatArray | None = None
+    origin: Sequence[str] = ("bias",)
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    bias_stated: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FixedMembrane:
+    """Registers of a neuron in fixed point: decay dv of 12 bits, threshold vth of 17, which it fires above."""
+
+    dv: int
+    vth: int
 
 
 class GraphBuilder:
@@ -46,13 +69,14 @@ class GraphBuilder:
             metadata=dict(sorted(metadata.items())),
         )
 
-    def input(self, name: str, width: int, signal: str) -> Stream:
-        """A graph input; signal: "values" or "spikes"."""
-        return self._input(name, width, {SIGNAL: signal})
+    def input(self, name: str, width: int, signal: str, stated: Mapping[str, Any] | None = None) -> Stream:
+        """A graph input; signal: "values" or "spikes"; stated: more metadata."""
+        return self._input(name, width, {SIGNAL: signal, **(stated or {})})
 
-    def output(self, name: str, x: Stream) -> None:
-        """A graph output."""
-        self._add(name, nir.Output(output_type=np.array([x.width]), metadata={LATENCY: x.latency}), x)
+    def output(self, name: str, x: Stream, stated: Mapping[str, Any] | None = None) -> None:
+        """A graph output; stated: more metadata."""
+        metadata = {LATENCY: x.latency, **(stated or {})}
+        self._add(name, nir.Output(output_type=np.array([x.width]), metadata=metadata), x)
 
     def clock(self, latency: int) -> Stream:
         """The clock, as late as a layer: 1 while valid steps pass that layer."""
@@ -80,19 +104,12 @@ class GraphBuilder:
         a, b = self.delayed(a, latency), self.delayed(b, latency)
         return Stream(a.sources + b.sources, a.width, latency)
 
-    def linear(
-        self, name: str, x: Stream, weight: FloatArray, bias: FloatArray | None, origin: Sequence[str] = ("bias",)
-    ) -> Stream:
-        """Weights (out, in) applied at once, and a clocked bias (out,): nodes `name`.synapse and `name`.bias.
+    def linear(self, name: str, x: Stream, weights: Weights) -> Stream:
+        """Weights (out, in) applied at once, and a clocked bias: nodes `name`.synapse and `name`.bias."""
+        node = nir.Linear(weight=weights.synapse, metadata={LATENCY: x.latency, **weights.stated})
+        return self._biased(name, self._add(f"{name}.synapse", node, x), weights)
 
-        origin: what the bias was in the trained network, of "bias" and "batch_norm".
-        """
-        node = nir.Linear(weight=weight, metadata={LATENCY: x.latency})
-        return self._biased(name, self._add(f"{name}.synapse", node, x), bias, origin)
-
-    def convolution(
-        self, name: str, x: Stream, weight: FloatArray, bias: FloatArray | None, origin: Sequence[str] = ("bias",)
-    ) -> Stream:
+    def convolution(self, name: str, x: Stream, weights: Weights) -> Stream:
         """A centred convolution over time, causal by taps and gated by the clock.
 
         Tap j is Delay(j dt), then Linear, or Scale where channels do not mix. The output is late by half a kernel;
@@ -102,28 +119,23 @@ class GraphBuilder:
         Args:
             name: prefix of the nodes.
             x: input.
-            weight: kernel (out, in, K) as in PyTorch's Conv1d, or (N, 1, K) for a depthwise one.
-            bias: (out,).
-            origin: as in `linear`.
+            weights: kernel (out, in, K) as in PyTorch's Conv1d, or (N, 1, K) for a depthwise one.
         """
-        out, fan_in, taps = weight.shape
+        out, fan_in, taps = weights.synapse.shape
         depthwise = fan_in == 1 and out == x.width
         latency = x.latency + taps // 2
         sources: tuple[str, ...] = ()
         for delay in range(taps):
             late = self._delay(f"{name}.synapse.delay{delay}", x, delay, x.latency + delay)
-            kernel = weight[:, :, taps - 1 - delay]
-            metadata = {LATENCY: latency}
+            kernel = weights.synapse[:, :, taps - 1 - delay]
+            metadata = {LATENCY: latency, **weights.stated}
             node = nir.Scale(kernel[:, 0], metadata=metadata) if depthwise else nir.Linear(kernel, metadata=metadata)
             self._add(f"{name}.synapse.tap{delay}", node, late)
             sources += (f"{name}.synapse.tap{delay}",)
-        current = self._biased(name, Stream(sources, out, latency), bias, origin)
+        current = self._biased(name, Stream(sources, out, latency), weights)
         return self.gate(f"{name}.gate", current, self.clock(latency))
 
-    def delayed_linear(
-        self, name: str, x: Stream, weight: FloatArray, delays: IntArray, latency: int, bias: FloatArray | None,
-        origin: Sequence[str] = ("bias",),
-    ) -> Stream:  # fmt: skip
+    def delayed_linear(self, name: str, x: Stream, weights: Weights, delays: IntArray, latency: int) -> Stream:
         """Synapses with delays of their own, gated by the clock as a convolution is.
 
         For each delay that occurs a Delay, then a Linear of the synapses that have it; its other entries are 0, which
@@ -132,20 +144,18 @@ class GraphBuilder:
         Args:
             name: prefix of the nodes.
             x: input.
-            weight: (out, in).
+            weights: synapses (out, in).
             delays: steps (out, in).
             latency: by which the output is late against x, steps.
-            bias: (out,).
-            origin: as in `linear`.
         """
         latency += x.latency
         sources: tuple[str, ...] = ()
         for delay in np.unique(delays):
             late = self._delay(f"{name}.synapse.delay{delay}", x, int(delay), x.latency + int(delay))
-            node = nir.Linear(np.where(delays == delay, weight, 0.0), metadata={LATENCY: latency})
+            node = nir.Linear(np.where(delays == delay, weights.synapse, 0.0), metadata={LATENCY: latency})
             self._add(f"{name}.synapse.tap{delay}", node, late)
             sources += (f"{name}.synapse.tap{delay}",)
-        current = self._biased(name, Stream(sources, len(weight), latency), bias, origin)
+        current = self._biased(name, Stream(sources, len(weights.synapse), latency), weights)
         return self.gate(f"{name}.gate", current, self.clock(latency))
 
     def recurrent(self, name: str, current: Stream, weight: FloatArray, decay: float) -> Stream:
@@ -220,10 +230,26 @@ class GraphBuilder:
         node = nir.Delay(delay=np.full(x.width, steps * self.dt), metadata={LATENCY: latency})
         return self._add(name, node, x, latency=latency)
 
-    def _biased(self, name: str, x: Stream, bias: FloatArray | None, origin: Sequence[str]) -> Stream:
-        if bias is None:
+    def fixed_lif(self, name: str, current: Stream, registers: FixedMembrane) -> Stream:
+        """The neuron in fixed point; NIR's own fields say the same in real numbers, but for truncation and overflow."""
+        kept = 1.0 - registers.dv / 4096
+        constants = membrane(kept, self.dt)
+        full = np.ones(current.width)
+        node = nir.LIF(
+            tau=constants.tau * full,
+            r=64 * constants.r * full,
+            v_leak=0 * full,
+            v_threshold=64.0 * registers.vth * full,
+            v_reset=0 * full,
+            metadata={LATENCY: current.latency, DV: registers.dv, VTH: registers.vth},
+        )
+        return self._add(name, node, current)
+
+    def _biased(self, name: str, x: Stream, weights: Weights) -> Stream:
+        if weights.bias is None:
             return x
-        node = nir.Linear(weight=bias[:, None], metadata={LATENCY: x.latency, ORIGIN: "+".join(origin)})
+        metadata = {LATENCY: x.latency, ORIGIN: "+".join(weights.origin), **weights.bias_stated}
+        node = nir.Linear(weight=weights.bias[:, None], metadata=metadata)
         return self.joined(x, self._add(f"{name}.bias", node, self.clock(x.latency)))
 
     def _add(

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import nir
 
-from spikescr.checkpoint import load_checkpoint
+from spikescr.checkpoint import CheckpointInfo, load_checkpoint
 from spikescr.export import dialect
 from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
 from spikescr.files import replacing, sha256
+from spikescr.model import Network
 from spikescr.provenance import versions
+from spikescr.quantization.file import load_quantized
 
 
 def deploy(checkpoint: Path) -> nir.NIRGraph:
@@ -23,6 +25,20 @@ def deploy(checkpoint: Path) -> nir.NIRGraph:
         ExportError: the model cannot be folded.
     """
     model, info = load_checkpoint(checkpoint)
+    return _graph(fold(model, 1 / info.preprocessing.front_end.steps), info, checkpoint)
+
+
+def deploy_quantized(path: Path) -> nir.NIRGraph:
+    """The NIR graph of a network in integers, from what `spikescr quantize` wrote; metadata as of `deploy`.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+    """
+    quantized = load_quantized(path, fold)
+    return _graph(quantized.model, quantized.info.source, path)
+
+
+def _graph(model: Network, info: CheckpointInfo, source: Path) -> nir.NIRGraph:
     front_end = info.preprocessing.front_end
     data = {
         "spec": info.training.data,
@@ -33,11 +49,11 @@ def deploy(checkpoint: Path) -> nir.NIRGraph:
         dialect.CLASSES: json.dumps(info.classes, ensure_ascii=False),
         dialect.DATA: json.dumps(data),
         dialect.MODEL: info.model.model_dump_json(),
-        dialect.CHECKPOINT: sha256(checkpoint),
+        dialect.CHECKPOINT: sha256(source),
         dialect.VERSIONS: json.dumps({**info.versions, **versions("spikescr", "nir", "torch", "numpy")}),
     }
     dt, signal = 1 / front_end.steps, info.preprocessing.signal
-    return to_nir(fold(model, dt), steps=front_end.window_steps, dt=dt, signal=signal, metadata=metadata)
+    return to_nir(model, steps=front_end.window_steps, dt=dt, signal=signal, metadata=metadata)
 
 
 def write_graph(path: Path, graph: nir.NIRGraph) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMAT = 1  # version of the dialect, raised when a reader of the previous one would misread a file
+FIXED_FORMAT = 2  # of graphs in fixed point, which a reader of format 1 would run in floating point
 
 OP = "spikescr.op"  # node: "clock" (Input), "wire" (Linear), or a packed operation (NIRGraph)
 LATENCY = "spikescr.latency"  # node: steps by which its output is late against the inputs
@@ -25,6 +26,17 @@ SIGNAL = "spikescr.signal"  # Input: "values" (real numbers) or "spikes" (intege
 # by "+". It changes nothing in what is executed; conventions that charge a network for its normalisation ask for it.
 ORIGIN = "spikescr.origin"
 RESET = "reset_mechanism"  # neuron or graph: "subtract" (soft: v - v_threshold) or "zero"; snnTorch's words
+
+# Graphs in fixed point, as Loihi 2 computes (metadata PRECISION of the graph is LOIHI2):
+PRECISION = "spikescr.precision"
+LOIHI2 = "loihi2"
+# Linear, Scale, rotary: numbers are integers, mantissa * 2^exponent; bits of the mantissa; its sign mode, of Lava's.
+EXPONENT = "spikescr.exponent"
+BITS = "spikescr.bits"
+SIGN_MODE = "spikescr.sign_mode"
+SCALE = "spikescr.scale"  # what one unit stands for: of weights, of an Input's values, of an Output's
+DV = "spikescr.dv"  # LIF: 12-bit decay of the membrane
+VTH = "spikescr.vth"  # LIF: threshold register, fires above it shifted by 6
 
 GRAPH_FORMAT = "spikescr.format"  # graph: FORMAT
 DT = "spikescr.dt"  # graph: seconds per step

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import nir
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from spikescr.errors import ExportError
 from spikescr.export import dialect
-from spikescr.export.builder import GraphBuilder, Stream
+from spikescr.export.arithmetic import Fixed, Real, array
+from spikescr.export.builder import GraphBuilder, Stream, Weights
 from spikescr.model import Current, Masked, Network, SpikeSCR, SpikingLayer, TimeConv
 from spikescr.model.blocks import MLP, SGLE, SpikingGatedConvolution, SpikingSelfAttention
 from spikescr.model.delays import DelayedLinear, DelayNetwork
+from spikescr.model.fixed import FixedHead
 from spikescr.model.layers import Spiking
 from spikescr.model.position import sinusoidal_table
 from spikescr.model.recurrent import RecurrentLayer, RecurrentNetwork
-from spikescr.model.rotary import rotary_table
+from spikescr.model.rotary import Rotary
 
 
 def to_nir(
@@ -30,7 +29,7 @@ def to_nir(
     Neurons are named as their modules in the model (`blocks.0.ssa.q.lif`), so that spikes can be compared by name.
 
     Args:
-        model: folded (`spikescr.export.fold.fold`).
+        model: folded (`spikescr.export.fold.fold`), or that in integers (`spikescr.quantization.in_integers`).
         steps: T, the window in steps; the latency of attention and the length of the position tables.
         dt: seconds per step.
         signal: what the input carries, "values" or "spikes".
@@ -51,14 +50,16 @@ class _Exporter:
         self.steps = steps
         self.build = GraphBuilder(dt)
         self.paths = {module: name for name, module in model.named_modules()}
+        self.numbers: Real | Fixed = Fixed() if isinstance(model.head, FixedHead) else Real()
 
     def run(self, signal: str, metadata: Mapping[str, Any]) -> nir.NIRGraph:
-        x = self.build.input("input", self.model.config.inputs, signal)
+        x = self.build.input("input", self.model.config.inputs, signal, self.numbers.of_input(self.model))
         x = self.hidden(self.model, x)
-        self.build.output("output", self.build.linear("head", x, _array(self.model.head.weight), None))
+        head = self.build.linear("head", x, self.numbers.of_head(self.model.head))
+        self.build.output("output", head, self.numbers.of_output(self.model.head))
         return self.build.graph(
             {
-                dialect.GRAPH_FORMAT: dialect.FORMAT,
+                **self.numbers.of_graph(),
                 dialect.DT: self.build.dt,
                 dialect.STEPS: self.steps,
                 dialect.READOUT: dialect.SOFTMAX_SUM,
@@ -101,29 +102,31 @@ class _Exporter:
         return x
 
     def neurons(self, layer: Spiking, current: Stream) -> Stream:
-        return self.build.lif(f"{self.paths[layer]}.lif", current, layer.lif.decay)
+        return self.numbers.neurons(self.build, f"{self.paths[layer]}.lif", current, layer.lif)
 
     def recurrent_layer(self, layer: RecurrentLayer, x: Stream) -> Stream:
         path = self.paths[layer]
         current = self.current(path, layer.current, x)
-        return self.build.recurrent(f"{path}.lif", current, _array(layer.lif.recurrent.weight), layer.lif.decay)
+        return self.build.recurrent(f"{path}.lif", current, array(layer.lif.recurrent.weight), layer.lif.decay)
 
     def spiking_layer(self, layer: SpikingLayer, x: Stream) -> Stream:
         return self.neurons(layer, self.current(self.paths[layer], layer.current, x))
 
     def current(self, name: str, current: Current, x: Stream) -> Stream:
-        weight, bias, origin = self.folded(current)
+        (weights,) = self.weights(current)
         if isinstance(current.synapse, TimeConv):
-            return self.build.convolution(name, x, weight, bias, origin)
+            return self.build.convolution(name, x, weights)
         if isinstance(current.synapse, DelayedLinear):
-            delays = current.synapse.delays().numpy()
-            return self.build.delayed_linear(name, x, weight, delays, current.synapse.taps // 2, bias, origin)
-        return self.build.linear(name, x, weight, bias, origin)
+            return self.build.delayed_linear(
+                name, x, weights, current.synapse.delays().numpy(), current.synapse.taps // 2
+            )
+        return self.build.linear(name, x, weights)
 
-    def folded(self, current: Current) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
+    def weights(self, current: Current, *parts: slice) -> tuple[Weights, ...]:
+        """Of some shares of a current's outputs, or of all."""
         if not isinstance(current.norm, Masked) or current.synapse.bias is None:
             raise ExportError(f"{self.paths[current]}: has batch normalisation; fold the model before exporting it")
-        return _array(current.synapse.weight), _array(current.synapse.bias), current.norm.origin
+        return tuple(self.numbers.of_current(current, part) for part in parts or (slice(None),))
 
     def mlp(self, mlp: MLP, x: Stream) -> Stream:
         return self.spiking_layer(mlp.contract, self.spiking_layer(mlp.expand, x))
@@ -132,7 +135,10 @@ class _Exporter:
         path, width = self.paths[ssa], x.width
         q, k, v = (self.spiking_layer(layer, x) for layer in (ssa.q, ssa.k, ssa.v))
         if ssa.rotary is not None:
-            q, k = self.rotated(ssa.q_rotated, ssa.heads, q), self.rotated(ssa.k_rotated, ssa.heads, k)
+            q, k = (
+                self.rotated(layer, ssa.rotary, ssa.heads, stream)
+                for layer, stream in ((ssa.q_rotated, q), (ssa.k_rotated, k))
+            )
         attended = self.build.operation(
             f"{path}.attention.product",
             "attention",
@@ -143,14 +149,14 @@ class _Exporter:
         )
         return self.spiking_layer(ssa.out, self.neurons(ssa.attention, attended))
 
-    def rotated(self, layer: Spiking, heads: int, x: Stream) -> Stream:
-        cos, sin = rotary_table(self.steps, x.width // heads)
+    def rotated(self, layer: Spiking, rotary: Rotary, heads: int, x: Stream) -> Stream:
+        cos, sin = rotary.tables(self.steps)
         turned = self.build.operation(
             f"{self.paths[layer]}.rotary",
             "rotary",
             x.width,
             {"x": x, "clock": self.build.clock(x.latency)},
-            {"heads": heads, "cos": cos, "sin": sin},
+            {"heads": heads, "cos": cos, "sin": sin, **self.numbers.of_rotary()},
         )
         return self.neurons(layer, turned)
 
@@ -159,13 +165,7 @@ class _Exporter:
         x = self.spiking_layer(sgc.depthwise, self.spiking_layer(sgc.pointwise, x))
         if not sgc.gating_unit:
             return self.neurons(sgc.gated, self.current(f"{path}.value", sgc.split, x))
-        weight, bias, origin = self.folded(sgc.split)
-        value = self.build.linear(f"{path}.value", x, weight[:width], bias[:width], origin)
-        gate = self.build.linear(f"{path}.gate_in", x, weight[width:], bias[width:], origin)
+        values, gates = self.weights(sgc.split, slice(0, width), slice(width, None))
+        value, gate = self.build.linear(f"{path}.value", x, values), self.build.linear(f"{path}.gate_in", x, gates)
         gate = self.spiking_layer(sgc.gate, self.neurons(sgc.gate_in, gate))
         return self.neurons(sgc.gated, self.build.gate(f"{path}.gated.gate", value, gate))
-
-
-def _array(tensor: Tensor) -> NDArray[np.float64]:
-    array: NDArray[np.float64] = tensor.detach().cpu().double().numpy()
-    return np.ascontiguousarray(array)

@@ -16,6 +16,8 @@ from spikescr.errors import SpikescrError
 DEFAULT_RUN = Path("runs/latest")
 DEFAULT_JOB = Path("runs/curriculum")
 RECORD = "curriculum.json"
+LOIHI2 = "loihi2"
+"""Name of the folder of a run's network in integers, itself a run folder."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class RunFolder(_Folder):
     verify.json      verify    comparison of spikes
     report.html      report    a page about all this; report.md, the same numbers
     evaluation/      evaluate  accuracy, confusion, confidence on a split
+    loihi2/          quantize  the network in integers: model.safetensors, model.nir, quantization.json; a run folder
 
     Of a curriculum's stage, `distill` makes what `train` makes otherwise.
     """
@@ -164,8 +167,21 @@ class RunFolder(_Folder):
         """The same as Markdown."""
         return self.path / "report.md"
 
+    @property
+    def in_integers(self) -> RunFolder:
+        """The run folder of its network in integers; itself where it is that."""
+        return self if self.path.name == LOIHI2 else RunFolder(self.path / LOIHI2)
+
+    @property
+    def quantization(self) -> Path:
+        """What `quantize` chose and measured, JSON."""
+        return self.path / "quantization.json"
+
     def make_command(self, path: Path) -> str:
         """The command that makes one of this folder's files, or what lies in its folder of simulations."""
+        if self.path.name == LOIHI2 and path in (self.checkpoint, self.graph, self.quantization):
+            parent = self.path.parent
+            return "spikescr quantize" + ("" if parent == DEFAULT_RUN else f" --run {parent}")
         commands = {
             self.config: "train",
             self.metrics: "train",
@@ -195,8 +211,9 @@ class RunFolder(_Folder):
     def discard_derived(self) -> None:
         """Removes what was made from the checkpoint, so that nothing of an old network stands beside a new one."""
         self.graph.unlink(missing_ok=True)
-        if self.evaluation.exists():
-            shutil.rmtree(self.evaluation)
+        for folder in (self.evaluation, self.path / LOIHI2):
+            if folder.exists():
+                shutil.rmtree(folder)
         self.discard_results()
 
     def discard_results(self) -> None:

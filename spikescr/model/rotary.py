@@ -38,17 +38,17 @@ class Rotary(nn.Module):
         super().__init__()
         self.head_width = head_width
 
+    def tables(self, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Cosines and sines of so many positions, each (steps, D / 2)."""
+        return rotary_table(steps, self.head_width)
+
     def forward(self, x: Tensor, heads: int) -> Tensor:
         """Rotated x, shape (T, B, heads * D)."""
         if fused.usable(x):
-            by_step = (
-                torch.from_numpy(table).to(x).repeat(1, heads) for table in rotary_table(len(x), self.head_width)
-            )
+            by_step = (torch.from_numpy(table).to(x).repeat(1, heads) for table in self.tables(len(x)))
             turned: Tensor = fused.Rotation.apply(x, *by_step)
             return turned
-        cos, sin = (
-            torch.from_numpy(table).to(x)[:, None, None, :] for table in rotary_table(x.shape[0], self.head_width)
-        )
+        cos, sin = (torch.from_numpy(table).to(x)[:, None, None, :] for table in self.tables(len(x)))
         even, odd = rearrange(x, "t b (h i p) -> p t b h i", h=heads, p=2)
         pairs = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
         return rearrange(pairs, "t b h i p -> t b (h i p)")

@@ -1,0 +1,245 @@
+"""SpikeSCR in integers, as Lava's fixed-point models compute it: layers that take the place of a folded network's.
+
+Numbers are integers held in floating point: exact below 2^24 in float32, below 2^53 in float64. The constants are those
+of Lava's `PyLifModelBitAcc` and `PyDenseModelBitAcc` (lava-nc 0.10.0): membranes of 24 bits, decays of 12, thresholds
+and synaptic inputs shifted by 6, 8-bit weights mantissa * 2^exponent whose mantissas, where signs are mixed, are even.
+
+One unit of a layer's current is 1 / theta of its threshold. Training fires at v >= threshold and Loihi above it, so the
+register holds theta - 1. Gradients are straight-through: those of the real numbers that the integers stand for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from spikescr.model.layers import Current, TimeConv
+from spikescr.model.neuron import ALPHA, LIF
+from spikescr.model.rotary import Rotary, rotary_table
+
+UNITY = 4096
+"""A decay of 1, 12 bits."""
+SHIFT = 64
+"""Six bits, by which thresholds and what synapses put out are shifted."""
+WRAP = 2**23
+"""Currents beyond it wrap around; membranes end one below it."""
+MESSAGE = 127
+"""Largest entry of an input in 8 bits, and of a rotary table."""
+ROTARY_EXPONENT = 5
+"""Tables are shifted by it, so that the threshold of what they feed has 4064 steps and not 127."""
+
+
+@dataclass(frozen=True)
+class GroupScheme:
+    """How the synapses of one layer of neurons become integers.
+
+    channels: of the synapse's outputs, first and last + 1. bits: of a weight, 4 to 8. exponent, bias_exponent: 0 to 7.
+    theta: units of the current per threshold. input_step: what one unit of a real input stands for, None for spikes.
+
+    A weight is level * step units, step = 2^(9 - bits + exponent); a bias level * 2^(1 + bias_exponent).
+    """
+
+    channels: tuple[int, int]
+    bits: int
+    exponent: int
+    bias_exponent: int
+    theta: int
+    input_step: float | None = None
+
+    @property
+    def step(self) -> int:
+        """Units of one level of a weight."""
+        return 2 ** (9 - self.bits + self.exponent)
+
+    @property
+    def bias_step(self) -> int:
+        """Units of one level of a bias."""
+        return 2 ** (1 + self.bias_exponent)
+
+    @property
+    def scale(self) -> float:
+        """The real weight that one unit stands for, in thresholds."""
+        return 1.0 / (self.theta * (self.input_step or 1.0))
+
+    def weight_levels(self, weight: Tensor) -> Tensor:
+        """Nearest levels of real weights, within the bits."""
+        half = 2 ** (self.bits - 1)
+        return (weight / (self.scale * self.step)).round().clamp(-half, half - 1)
+
+    def bias_levels(self, bias: Tensor) -> Tensor:
+        """Nearest levels of real biases, 8 bits."""
+        return (bias * (self.theta / self.bias_step)).round().clamp(-128, 127)
+
+
+def straight_through(units: Tensor, real: Tensor, per_unit: float) -> Tensor:
+    """The integers `units`, with the gradient of real / per_unit."""
+    return units.detach() + (real - real.detach()) / per_unit
+
+
+class FixedCurrent(Current):
+    """W x + b in units, integers; zero on padded steps.
+
+    It keeps real weights and biases, which training changes; the integers follow from them and the schemes.
+    """
+
+    def __init__(self, folded: Current, groups: Mapping[str, GroupScheme]) -> None:
+        nn.Module.__init__(self)
+        self.synapse, self.norm = folded.synapse, folded.norm
+        self.groups = dict(groups)
+        self.input_step = next(iter(groups.values())).input_step
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """Weights, in the synapse's shape, and biases, (out,), in units."""
+        weights, biases = [], []
+        assert self.synapse.bias is not None
+        for group in self.groups.values():
+            chosen = slice(*group.channels)
+            real = self.synapse.weight[chosen]
+            weights.append(straight_through(group.weight_levels(real) * group.step, real, group.scale))
+            real = self.synapse.bias[chosen]
+            biases.append(straight_through(group.bias_levels(real) * group.bias_step, real, 1 / group.theta))
+        return torch.cat(weights), torch.cat(biases)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Currents in units (T, B, out) for spikes or real values x (T, B, in)."""
+        if self.input_step is not None:
+            x = message(x, self.input_step)
+        if type(self.synapse) is TimeConv:
+            x = x * valid
+        weight, bias = self.integers()
+        current: Tensor = self.norm(functional_call(self.synapse, {"weight": weight, "bias": bias}, (x,)), valid)
+        return current
+
+
+def message(x: Tensor, step: float) -> Tensor:
+    """Real values in units of `step`, 8 bits: what an input neuron sends."""
+    return (x / step).round().clamp(-MESSAGE - 1, MESSAGE)
+
+
+class FixedHead(nn.Linear):
+    """Logits from integer weights without bias: level * 2 units, each unit standing for `scale`."""
+
+    def __init__(self, folded: nn.Linear, scale: float, bits: int) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = folded.in_features, folded.out_features
+        self.weight = folded.weight
+        self.register_parameter("bias", None)
+        self.scale, self.bits = scale, bits
+
+    @property
+    def step(self) -> int:
+        """Units of one level of a weight."""
+        return int(2 ** (9 - self.bits))
+
+    def levels(self) -> Tensor:
+        """Nearest levels of the weights, within the bits."""
+        half = 2 ** (self.bits - 1)
+        return (self.weight / (self.scale * self.step)).round().clamp(-half, half - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (T, B, K) for sums of spikes x (T, B, N)."""
+        units = straight_through(self.levels() * self.step, self.weight, self.scale)
+        return nn.functional.linear(x, units) * self.scale
+
+
+class FixedRotary(Rotary):
+    """The rotation with tables of 8 bits, shifted by ROTARY_EXPONENT.
+
+    A cosine or sine below 1 never becomes 1: a spike that is not enough for a threshold does not become enough.
+    """
+
+    theta = MESSAGE * 2**ROTARY_EXPONENT
+
+    def tables(self, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Cosines and sines in units, integers, each (steps, D / 2)."""
+        cos, sin = (self._units(table) for table in rotary_table(steps, self.head_width))
+        return cos, sin
+
+    def _units(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        levels = np.minimum(np.rint(np.abs(table) * MESSAGE), np.where(np.abs(table) < 1, MESSAGE - 1, MESSAGE))
+        units: NDArray[np.float64] = np.copysign(levels, table) * 2**ROTARY_EXPONENT + 0.0
+        return units
+
+
+class FixedLIF(LIF):
+    """u = wrap(64 a); v = trunc(v (4096 - dv) / 4096) + u, within 24 bits; spike where v > 64 (theta - 1), then v = 0.
+
+    Currents a (T, B, N) in units of 1 / theta. `saturated`: currents that wrapped and membranes that were cut since it
+    was set to 0. The gradient is that of `LIF` for v / (64 theta).
+    """
+
+    def __init__(self, theta: int, decay: float) -> None:
+        super().__init__()
+        self.theta = theta
+        self.dv = round(UNITY * (1.0 - decay))
+        self.saturated = 0
+
+    @property
+    def decay(self) -> float:
+        """What is left of the membrane after a step, but for truncation."""
+        return (UNITY - self.dv) / UNITY
+
+    def multi_step_functional_forward(
+        self, inputs: tuple[Tensor, ...], states: tuple[object, ...], **kwargs: object
+    ) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
+        """Spikes (T, B, N) and the membrane after the window (B, N), as `LIF`'s."""
+        (currents,), (v,) = inputs, states
+        assert isinstance(v, Tensor)
+        spikes, v, saturated = _FixedWindow.apply(currents, v.detach(), self.theta, self.dv)
+        self.saturated += int(saturated)
+        return (spikes,), (v,)
+
+    def updated(self, v: float, current: float) -> float:
+        """The membrane in units of 1 / 64 after one step, before the reset."""
+        with torch.no_grad():
+            new, _ = update(torch.tensor([v], dtype=torch.float64), torch.tensor([current]).double(), self.dv)
+        return float(new)
+
+
+def update(v: Tensor, current: Tensor, dv: int) -> tuple[Tensor, Tensor]:
+    """One step of membranes: the new ones before the reset, and how many currents wrapped or membranes were cut."""
+    u = current * SHIFT
+    wrapped = torch.where(u > WRAP, u - 2 * WRAP, torch.where(u <= -WRAP, u + 2 * WRAP, u))
+    kept = UNITY - dv
+    # A product beyond 2^24 is not exact in float32 unless it is a shift.
+    exact = v if math.log2(kept or 1).is_integer() else v.double()
+    new = (exact * kept / UNITY).trunc().to(v.dtype) + wrapped
+    cut = new.clamp(1 - WRAP, WRAP - 1)
+    return cut, (wrapped != u).sum() + (cut != new).sum()
+
+
+class _FixedWindow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, currents: Tensor, v: Tensor, theta: int, dv: int) -> tuple[Tensor, Tensor, Tensor]:
+        membranes = torch.empty_like(currents)
+        saturated = torch.zeros((), dtype=torch.int64, device=currents.device)
+        limit = SHIFT * (theta - 1)
+        for current, kept in zip(currents.unbind(0), membranes.unbind(0), strict=True):
+            new, count = update(v, current, dv)
+            saturated += count
+            kept.copy_(new)
+            v = new.masked_fill(new > limit, 0.0)
+        fired = membranes > limit
+        ctx.save_for_backward(membranes, fired)
+        ctx.theta, ctx.decay = theta, (UNITY - dv) / UNITY
+        ctx.mark_non_differentiable(v, saturated)
+        return fired.to(currents.dtype), v, saturated
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        membranes, fired = ctx.saved_tensors
+        away = membranes / (SHIFT * ctx.theta) - 1.0
+        gradient = gradients[0] * (ALPHA / 2 / (1.0 + (math.pi / 2 * ALPHA * away) ** 2))
+        keep = torch.full_like(membranes, ctx.decay).masked_fill_(fired, 0.0)
+        by_step = gradient.unbind(0)
+        for earlier, later, kept in zip(by_step[-2::-1], by_step[:0:-1], keep.unbind(0)[-2::-1], strict=True):
+            earlier.addcmul_(kept, later)
+        return gradient / ctx.theta, None, None, None
