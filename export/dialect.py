@@ -37,6 +37,9 @@ SIGN_MODE = "spikescr.sign_mode"
 SCALE = "spikescr.scale"  # what one unit stands for: of weights, of an Input's values, of an Output's
 DV = "spikescr.dv"  # LIF: 12-bit decay of the membrane
 VTH = "spikescr.vth"  # LIF: threshold register, fires above it shifted by 6
+DU = "spikescr.du"  # CubaLIF: 12-bit decay of the current, less 1
+BIAS_MANT = "spikescr.bias_mant"  # neuron: added at every step, shifted by BIAS_EXP; 0 where not there
+BIAS_EXP = "spikescr.bias_exp"
 
 GRAPH_FORMAT = "spikescr.format"  # graph: FORMAT
 DT = "spikescr.dt"  # graph: seconds per step

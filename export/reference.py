@@ -15,11 +15,11 @@ from spikescr.model.recurrent import RecurrentLIF
 
 @dataclass(frozen=True)
 class Trace:
-    """Per LIF module, by its name: spikes bool (T, B, N), currents float64 (T, B, N), decay. logits: (T, B, K)."""
+    """Per LIF module, by its name: spikes bool (T, B, N), currents float64 (T, B, N), itself. logits: (T, B, K)."""
 
     spikes: dict[str, NDArray[np.bool_]]
     currents: dict[str, NDArray[np.float64]]
-    decays: dict[str, float]
+    neurons: dict[str, LIF]
     logits: NDArray[np.float64]
 
     def membrane(self, layer: str, sample: int, neuron: int) -> NDArray[np.float64]:
@@ -28,7 +28,7 @@ class Trace:
         for current, spike in zip(
             self.currents[layer][:, sample, neuron], self.spikes[layer][:, sample, neuron], strict=True
         ):
-            v = v * self.decays[layer] + current
+            v = self.neurons[layer].updated(v, float(current))
             membranes.append(v)
             v = 0.0 if spike else v
         return np.array(membranes)
@@ -62,5 +62,4 @@ def trace(model: Network, x: NDArray[np.floating], steps: NDArray[np.int64]) -> 
     finally:
         for handle in handles:
             handle.remove()
-    decays = {name: module.decay for name, module in neurons.items()}
-    return Trace(spikes, currents, decays, logits.double().numpy())
+    return Trace(spikes, currents, neurons, logits.double().numpy())

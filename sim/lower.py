@@ -23,6 +23,7 @@ import numpy as np
 from spikescr.errors import GraphError
 from spikescr.export import dialect
 from spikescr.sim import standard
+from spikescr.sim.fixed import check_packed, check_weights, is_fixed
 from spikescr.sim.fusing import Fused
 from spikescr.sim.neurons import Integration, Neurons
 from spikescr.sim.program import (
@@ -84,11 +85,11 @@ class _Lowering:
         input_signal: Signal | None,
         round_delays: bool,
     ) -> None:
-        version = graph.metadata.get(dialect.GRAPH_FORMAT, dialect.FORMAT)
-        if version != dialect.FORMAT:
-            raise GraphError(
-                f"metadata {dialect.GRAPH_FORMAT} is {version}, this version reads {dialect.FORMAT}; export again"
-            )
+        self.fixed = is_fixed(graph.metadata)
+        known = dialect.FIXED_FORMAT if self.fixed else dialect.FORMAT
+        version = graph.metadata.get(dialect.GRAPH_FORMAT, known)
+        if version != known:
+            raise GraphError(f"metadata {dialect.GRAPH_FORMAT} is {version}, this version reads {known}; export again")
         self.dt = standard.step_length(graph) if dt is None else dt
         self.top = Topology(graph, input_signal)
         clocked = standard.has_clock(graph)
@@ -175,14 +176,16 @@ class _Lowering:
             "name": name, "width": width, "signal": self.top.signal[name], "latency": latency,
         }  # fmt: skip
         if isinstance(node, nir.Input):
-            self._add(Source(**common))
+            self._add(Source(**common, unit=node.metadata.get(dialect.SCALE) if self.fixed else None))
         elif isinstance(node, nir.Output):
-            self._add(Sink(**common, x=self._port(name)))
+            self._add(Sink(**common, x=self._port(name), scale=node.metadata.get(dialect.SCALE, 1.0)))
         elif isinstance(node, NEURONS):
             for operation in self.neurons.operations(node, self.top.shape[name], self._port(name), common):
                 self._add(operation)
         elif isinstance(node, nir.NIRGraph):
             self._packed(name, node, common)
+        elif self.fixed and not isinstance(node, (nir.Delay, nir.Flatten)):
+            raise GraphError(f"{name} ({type(node).__name__}): cannot be run in fixed point")
         else:
             delay = self.timing.delays.get(name)
             self._add(standard.operation(node, self.top.geometry.get(name), delay, self._port(name), common))
@@ -210,12 +213,16 @@ class _Lowering:
             scale = isinstance(node, nir.Scale)
             weight = np.asarray(node.scale if scale else node.weight, np.float64)
             standard.check_numbers(member, "scale" if scale else "weight", weight)
+            if self.fixed:
+                check_weights(member, node.metadata, weight)
             if scale:
                 weight = standard.spread(weight, self.top.shape[member])
             delay = self.fused.own_delay(member)
             taps.append(Tap(0 if delay is None else int(self.timing.delays[delay][0]), weight))
         taps.sort(key=lambda tap: tap.delay)
         bias = self.top.nodes[biases[0]] if biases else None
+        if bias is not None and self.fixed:
+            check_weights(biases[0], bias.metadata, np.asarray(bias.weight, np.float64))
         clock = self._port(biases[0]) if biases else None
         gate_clock = self._gate_clock(members)
         self._add(
@@ -286,6 +293,8 @@ class _Lowering:
             wanted = {"clock": Signal.CLOCK, "q": Signal.SPIKES, "k": Signal.SPIKES, "v": Signal.SPIKES}.get(key)
             if wanted is not None and port.signal is not wanted:
                 raise GraphError(f"{name}: operand {key} must carry {wanted.value}, not {port.signal.value}")
+        if self.fixed:
+            check_packed(name, metadata)
         match metadata[dialect.OP]:
             case "rotary":
                 self._check_heads(name, int(metadata["heads"]), 2 * int(metadata["cos"].shape[1]))

@@ -26,6 +26,7 @@ import numpy as np
 
 from spikescr.errors import GraphError
 from spikescr.export import dialect
+from spikescr.sim.fixed import fixed_neuron, is_fixed
 from spikescr.sim.program import FloatArray, Integrator, Neuron, Operation, Port, Signal
 from spikescr.sim.spatial import Shape
 
@@ -39,6 +40,7 @@ class Neurons:
         self.dt = dt
         self.integration = integration
         self.metadata = graph_metadata
+        self.fixed = is_fixed(graph_metadata)
         self.notes: list[str] = []
 
     def operations(self, node: nir.NIRNode, shape: Shape, x: Port, common: dict[str, Any]) -> list[Operation]:
@@ -54,6 +56,8 @@ class Neurons:
             GraphError: a parameter or a reset that cannot be run.
         """
         name = common["name"]
+        if self.fixed:
+            return [fixed_neuron(node, x, common)]
         made: list[Operation] = []
         where = f"{name} ({type(node).__name__})"
 

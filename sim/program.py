@@ -26,6 +26,10 @@ IntArray: TypeAlias = NDArray[np.int64]
 AnyOperation = TypeVar("AnyOperation", bound="Operation")
 
 
+WRAP = 2**23
+"""In fixed point currents wrap around beyond it and membranes end one below it."""
+
+
 class Signal(Enum):
     """What an output carries; it decides whether a synapse accumulates or multiplies."""
 
@@ -64,14 +68,21 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Operation):
-    """A graph input: puts out what the host gives it for this step."""
+    """A graph input: puts out what the host gives it for this step.
+
+    `unit`: in fixed point, the real value that one unit of a message stands for: y = x / unit, rounded, from -128 to
+    127. Counts: saturated, entries that were beyond.
+    """
+
+    unit: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sink(Operation):
-    """A graph output: hands its input to the host. y = x."""
+    """A graph output: hands its input to the host, times `scale`, which is 1 but in fixed point. y = x."""
 
     x: Port
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -205,6 +216,20 @@ class Neuron(Operation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FixedNeuron(Neuron):
+    """A LIF in integers, as Lava's `PyLifModelBitAcc` computes it; the input x in units.
+
+        u = trunc(u * current_decay) + 64 x, wrapped into 24 bits: beyond 2^23 less 2^24, from -2^23 down more 2^24
+        v = trunc(v * decay) + u + drive, cut to +-(2^23 - 1);  s = v > threshold;  v = 0 where s
+
+    current_decay, decay: multiples of 1 / 4096. gain: 64. drive: the bias, shifted. threshold: 64 times the register.
+    Counts: as of a Neuron; saturated, currents that wrapped and membranes that were cut.
+    """
+
+    current_decay: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Integrator(Operation):
     """A leaky sum that does not fire: v = v * decay + gain * x + drive; y = v. All parameters have shape (width,).
 
@@ -305,6 +330,11 @@ class Program:
             if operation.name == name:
                 return operation
         raise KeyError(name)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its numbers are integers, in fixed point."""
+        return bool(self.of_type(FixedNeuron))
 
     @property
     def cyclic(self) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 KINDS = (
     "spikes", "fired", "ac", "ac_quadratic", "discarded", "mac", "bias", "neuron",
-    "entries", "graded", "synops", "synops_graded", "synops_discarded",
+    "entries", "graded", "synops", "synops_graded", "synops_discarded", "saturated",
 )  # fmt: skip
 
 
@@ -24,6 +24,8 @@ class Ledger:
     What other conventions of counting need, for synapses and rotary positions: entries, non-zero entries arriving (an
     integer n is one); graded, those of them that are not 1; synops, entry x synapse, one operation each; synops_graded,
     those of graded entries; synops_discarded, those whose result was gated away.
+
+    saturated: in fixed point, input entries and membranes that were cut and currents that wrapped around.
     """
 
     operations: tuple[str, ...]

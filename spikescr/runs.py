@@ -172,6 +172,10 @@ class RunFolder(_Folder):
         """The run folder of its network in integers; itself where it is that."""
         return self if self.path.name == LOIHI2 else RunFolder(self.path / LOIHI2)
 
+    def of_precision(self, precision: str) -> RunFolder:
+        """The run folder that holds the network of a precision."""
+        return self.in_integers if precision == LOIHI2 else self
+
     @property
     def quantization(self) -> Path:
         """What `quantize` chose and measured, JSON."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from spikescr.errors import BackendError
+from spikescr.sim import fixed
 from spikescr.sim.checks import check_inputs, check_program
 from spikescr.sim.fast.memory import Buffers, Tables
 from spikescr.sim.fast.plan import Plan
@@ -61,6 +62,8 @@ class FastBackend:
         if np.dtype(dtype) not in (np.float64, np.float32):
             raise ValueError(f"dtype must be float64 or float32, got {np.dtype(dtype)}")
         check_program(program, "fast")
+        if program.fixed and np.dtype(dtype) != np.float64:
+            raise BackendError("fast: fixed point is exact in float64; leave --precision float32 out")
         begin = time.perf_counter()
         self.batch = batch
         self._program = program
@@ -89,10 +92,14 @@ class FastBackend:
         if self._buffers is None:
             raise BackendError("fast: the backend is closed")
         samples = check_inputs(self._program, inputs, self.batch)
+        sent, cut = fixed.messages(self._program, inputs)
+        return fixed.told(self._program, self._run(self._buffers, sent, samples), cut)
+
+    def _run(self, buffers: Buffers, inputs: Mapping[str, FloatArray], samples: int) -> Recording:
         if self._cyclic:
             return Stepwise(self._plan, samples, spikes=self._spikes, membranes=self._membranes).run(inputs)
         table = self._tables((len(self._program.operations), len(KINDS), self._program.period, samples))
-        window = Window(self._plan, self._buffers, table, spikes=self._spikes, membranes=self._membranes)
+        window = Window(self._plan, buffers, table, spikes=self._spikes, membranes=self._membranes)
         return window.run(inputs)
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from numba import njit
 
 from spikescr.sim.fast.vectors import put_eight
+from spikescr.sim.program import WRAP
 
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -116,6 +117,31 @@ def update(v, current, bias, ticks, lif, flags):
 
 
 @njit(**KERNEL)
+def update_fixed(v, u, current, bias, ticks, lif, flags):
+    """The same in fixed point, currents u with it; returns how many currents wrapped and membranes were cut."""
+    saturated = 0
+    for j in range(len(v)):
+        k = j if lif.shape[1] > 1 else 0
+        c = np.trunc(u[j] * lif[5, k]) + lif[1, k] * (current[j] + ticks * bias[j])
+        if c > WRAP:
+            c -= 2 * WRAP
+            saturated += 1
+        elif c <= -WRAP:
+            c += 2 * WRAP
+            saturated += 1
+        u[j] = c
+        h = np.trunc(v[j] * lif[0, k]) + c + lif[2, k]
+        if h >= WRAP or h <= -WRAP:
+            h = WRAP - 1 if h > 0 else 1 - WRAP
+            saturated += 1
+        fired = h > lif[3, k]
+        flags[j] = fired
+        current[j] = h
+        v[j] = 0 if fired else h
+    return saturated
+
+
+@njit(**KERNEL)
 def list_fired(eights, idx, start):
     """Write the channels that fired to idx from `start` on, eight flags at a time; returns where the list ends.
 
@@ -131,9 +157,9 @@ def list_fired(eights, idx, start):
 
 
 @njit(**KERNEL)
-def layer(  # noqa: PLR0912
+def layer(  # noqa: PLR0912, PLR0915
     out, ptr, idx, rows, fired, dense, dense_rows, dense_delays, events, weight, event_delays,
-    bias, clock, gated, lif, spikes, membranes,
+    bias, clock, gated, lif, spikes, membranes, saturated,
 ):  # fmt: skip
     """The current of a synapse, to `out`, or with `lif` the neurons behind it: event list and count of what fires.
 
@@ -145,7 +171,8 @@ def layer(  # noqa: PLR0912
     that with tap k in columns k N to (k + 1) N. events: an event list, for which rows of weight (taps * in, N) are
     added. bias: (N,), zeros where there is none. gated: the current passes only while the clock ticks. lif: decay,
     gain, drive, threshold, reset: (5, N), or (5, 1) where all neurons share them; no row of resets where they are
-    soft. spikes, membranes: (P, B, N) to fill, or of size 0.
+    soft; in fixed point a sixth row, the decay of currents. spikes, membranes: (P, B, N) to fill, or of size 0.
+    saturated: counts (P, B) to fill in fixed point.
 
     Returns:
         (sample, step) of a membrane that is not finite, or (-1, -1).
@@ -157,7 +184,7 @@ def layer(  # noqa: PLR0912
     width = len(bias)
     taps = len(event_delays)
     inputs = len(weight) // max(taps, 1)
-    v, current = np.empty(width, bias.dtype), np.empty(width, bias.dtype)
+    v, u, current = np.empty(width, bias.dtype), np.empty(width, bias.dtype), np.empty(width, bias.dtype)
     eights = np.zeros((width + 7) // 8, np.uint64)
     flags = eights.view(np.bool_)
     p = 0
@@ -166,6 +193,7 @@ def layer(  # noqa: PLR0912
     for b in range(len(lo)):
         for j in range(width):
             v[j] = 0
+            u[j] = 0
         for n in range(lo[b], hi[b]):
             r = base[b] + n - lo[b]
             ticks = bias.dtype.type(ticks_at(clo, chi, cbase, cptr, b, n))
@@ -199,7 +227,9 @@ def layer(  # noqa: PLR0912
                 for j in range(width):
                     out[r, j] = current[j] + ticks * bias[j]
                 continue
-            if update(v, current, bias, ticks, lif, flags):
+            if len(lif) == 6:
+                saturated[n, b] = update_fixed(v, u, current, bias, ticks, lif, flags)
+            elif update(v, current, bias, ticks, lif, flags):
                 return b, n
             first_event = p
             p = list_fired(eights, idx, p)

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from spikescr.sim.program import (
     Attention,
     Convolution,
+    FixedNeuron,
     Gate,
     IntArray,
     Integrator,
@@ -19,6 +20,7 @@ from spikescr.sim.program import (
     Program,
     Rotary,
     Signal,
+    Source,
     Synapse,
 )
 from spikescr.sim.recording import KINDS
@@ -71,8 +73,8 @@ class Plan:
     """A Program prepared for whole windows.
 
     drives: neuron -> what runs with it. absorbed: operations that do. weights: synapse -> Weights. lif: neuron ->
-    (5, N) or (5, 1), 4 rows where the reset is soft. kernels: convolution -> Kernel. sums: integrator -> decay, gain,
-    drive (3, N). quiet: neurons that cannot fire but in the steps in which something arrives. counted: (operation,
+    (5, N) or (5, 1), 4 rows where the reset is soft, 6 in fixed point. kernels: convolution -> Kernel. sums:
+    integrator -> decay, gain, drive (3, N). quiet: neurons that cannot fire but in the steps in which something arrives. counted: (operation,
     kind) of all counts that a run may set.
     """
 
@@ -137,6 +139,8 @@ class Plan:
         # v > threshold in float64; a threshold that is rounded up would swallow the spikes of v between the two.
         threshold = np.where(threshold > neuron.threshold, np.nextafter(threshold, self.dtype.type(-np.inf)), threshold)
         parameters = [neuron.decay, neuron.gain, neuron.drive, threshold, *([] if neuron.soft else [neuron.v_reset])]
+        if isinstance(neuron, FixedNeuron):
+            parameters.append(neuron.current_decay)
         stacked = np.stack([np.broadcast_to(parameter, (neuron.width,)) for parameter in parameters])
         same = (stacked == stacked[:, :1]).all()
         return self._array(stacked[:, :1] if same else stacked)
@@ -167,8 +171,10 @@ def _kinds(operation: Operation) -> list[int]:
             names = ("spikes", "ac", "mac", "discarded", "bias", *_TALLIED, "synops_discarded")
         case Convolution():
             names = ("spikes", "ac", "mac", "bias", *_TALLIED)
+        case Source():
+            names = ("saturated",)
         case Neuron():
-            names = ("fired", "neuron")
+            names = ("fired", "neuron", "saturated")
         case Integrator():
             names = ("neuron",)
         case Rotary():
@@ -184,6 +190,7 @@ def _is_quiet(neuron: Neuron) -> bool:
     """Whether nothing arriving means no spike, whatever came before: v then only moves towards 0 from below."""
     return bool(
         not neuron.soft
+        and not (isinstance(neuron, FixedNeuron) and np.any(neuron.current_decay != 0))
         and np.all(neuron.decay >= 0)
         and np.all(neuron.decay <= 1)
         and np.all(neuron.drive == 0)

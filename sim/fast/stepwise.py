@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from spikescr.errors import BackendError
+from spikescr.sim import fixed
 from spikescr.sim.fast.plan import KIND
 from spikescr.sim.fast.steps import Array, Step, Steps, check_finite, events, read, tally
 from spikescr.sim.program import (
@@ -14,6 +15,7 @@ from spikescr.sim.program import (
     ChannelDelay,
     Convolution,
     DelayLine,
+    FixedNeuron,
     FloatArray,
     Gate,
     IntArray,
@@ -71,7 +73,8 @@ class Stepwise(Steps):
             case ChannelDelay() | Convolution() | Integrator():
                 return self._standard(operation)
             case Neuron():
-                return self._neuron(operation)
+                neuron = self._fixed_neuron if isinstance(operation, FixedNeuron) else self._neuron
+                return neuron(operation)
             case Gate():
                 return self._gate(operation)
             case Rotary():
@@ -149,6 +152,24 @@ class Stepwise(Steps):
             v[:] = np.where(fired, u - threshold if neuron.soft else reset[0], u)
             if neuron.name in self.membranes:
                 self.membranes[neuron.name][n] = u
+            if neuron.name in self.spikes:
+                self.spikes[neuron.name][n] = fired
+            counts[KIND["fired"], n] = fired.sum(axis=1)
+            self._count_updates(neuron, n)
+            return fired.astype(self.dtype)
+
+        return step
+
+    def _fixed_neuron(self, neuron: Neuron) -> Step:
+        assert isinstance(neuron, FixedNeuron)
+        counts, u, v = self.counts[neuron.name], self._zeros(neuron.width), self._zeros(neuron.width)
+
+        def step(n: int) -> Array:
+            u[:], membrane, counts[KIND["saturated"], n] = fixed.update(neuron, u, v, self._port(neuron.x))
+            fired = membrane > neuron.threshold
+            v[:] = np.where(fired, 0, membrane)
+            if neuron.name in self.membranes:
+                self.membranes[neuron.name][n] = membrane
             if neuron.name in self.spikes:
                 self.spikes[neuron.name][n] = fired
             counts[KIND["fired"], n] = fired.sum(axis=1)

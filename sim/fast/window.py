@@ -194,7 +194,7 @@ class Window(Evaluation):
             clock = self._clock(None)[1]
         kernels.layer(
             packed, NO_INTS, NO_PLACES, rows.arrays, NO_COUNTS, *arguments, bias, clock, False,
-            np.empty((0, 0), self.dtype), NO_SPIKES, NO_MEMBRANES,
+            np.empty((0, 0), self.dtype), NO_SPIKES, NO_MEMBRANES, NO_COUNTS,
         )  # fmt: skip
         self.signals[synapse.name] = Values(rows, packed)
 
@@ -227,7 +227,7 @@ class Window(Evaluation):
         counts = self.counts[name]
         sample, step = kernels.layer(
             np.empty((0, 0), self.dtype), ptr, idx, rows.arrays, counts[KIND["fired"]], *arguments, bias, clock, gated,
-            self.plan.lif[name], spikes, membranes,
+            self.plan.lif[name], spikes, membranes, counts[KIND["saturated"]],
         )  # fmt: skip
         if sample >= 0:
             raise BackendError(f"fast: {name} at step {step}: a membrane of sample {sample} is not finite")

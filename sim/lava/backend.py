@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
+from spikescr.sim import fixed
 from spikescr.sim.checks import check_inputs, check_program
 from spikescr.sim.lava.network import MODELS, Network
 from spikescr.sim.lava.shared import Board
@@ -91,13 +92,14 @@ class LavaBackend:
         """
         if self._network is None:
             raise BackendError("lava: the backend is closed")
-        samples = self._write(inputs)
+        sent, cut = fixed.messages(self._program, inputs)
+        samples = self._write(sent)
         try:
             self._execute(self._network)
         except BaseException:
             self.close()
             raise
-        return self._read(samples)
+        return fixed.told(self._program, self._read(samples), cut)
 
     def close(self) -> None:
         """End all processes; a second call does nothing."""

@@ -23,7 +23,7 @@ from lava.magma.runtime.runtime import Runtime
 
 from spikescr.errors import BackendError
 from spikescr.sim import program as ops
-from spikescr.sim.lava import models, processes, spatial
+from spikescr.sim.lava import fixed, models, processes, spatial
 from spikescr.sim.lava.base import OperationModel
 from spikescr.sim.lava.infrastructure import Infrastructure
 from spikescr.sim.lava.shared import Slot
@@ -37,6 +37,7 @@ MODELS: dict[type[ops.Operation], tuple[type[processes.OperationProcess], type[O
     ops.Convolution: (processes.ConvolutionProcess, spatial.ConvolutionModel),
     ops.Select: (processes.SelectProcess, models.SelectModel),
     ops.Neuron: (processes.NeuronProcess, models.NeuronModel),
+    ops.FixedNeuron: (processes.FixedNeuronProcess, fixed.FixedNeuronModel),
     ops.Integrator: (processes.IntegratorProcess, spatial.IntegratorModel),
     ops.Rotary: (processes.RotaryProcess, models.RotaryModel),
     ops.Position: (processes.PositionProcess, models.PositionModel),

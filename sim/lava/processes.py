@@ -68,6 +68,10 @@ class NeuronProcess(OperationProcess):
     """A Neuron."""
 
 
+class FixedNeuronProcess(OperationProcess):
+    """A FixedNeuron."""
+
+
 class IntegratorProcess(OperationProcess):
     """An Integrator."""
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from spikescr.cli.console import notify, output, progress
 from spikescr.cli.text import percent, wide_console
 from spikescr.errors import UsageError
+from spikescr.model.config import ModelConfig
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
@@ -194,9 +195,13 @@ class _Report:
     def _attention_error(self) -> float:
         from spikescr.quantization.scheme import attention_error
 
+        return attention_error(self._head_width, self.request.info.preprocessing.front_end.window_steps)
+
+    @property
+    def _head_width(self) -> int:
         model = self.request.info.model
-        steps = self.request.info.preprocessing.front_end.window_steps
-        return attention_error(model.width // model.heads, steps)
+        assert isinstance(model, ModelConfig)  # the scheme refuses all others
+        return model.width // model.heads
 
     def content(self, run: RunFolder, made: RunFolder) -> dict[str, Any]:
         """For quantization.json."""
@@ -253,7 +258,7 @@ class _Report:
             )
         if self._attention_error:
             notify(
-                f"heads of {self.request.info.model.width // self.request.info.model.heads} channels: the scale of "
+                f"heads of {self._head_width} channels: the scale of "
                 f"attention is no power of two; its threshold is off by {percent(self._attention_error)}"
             )
         full = {name: count for name, count in self.saturated.items() if count}

@@ -19,7 +19,7 @@ from spikescr.cli.graph import Request, parse_record, simulate
 from spikescr.cli.jobs import BACKENDS, ChunkStore, Job, run_chunks
 from spikescr.cli.text import wide_console
 from spikescr.errors import SpikescrError, UsageError
-from spikescr.runs import DEFAULT_RUN, RunFolder
+from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
 
 if TYPE_CHECKING:
     from spikescr.data import Item
@@ -29,6 +29,7 @@ EPILOG = """\b
 Example: run the test recordings, in Lava, then one of them step by step; then a graph of any origin.
   spikescr simulate --steps 40
   spikescr simulate --steps 40 --backend lava
+  spikescr simulate --precision loihi2
   spikescr simulate --recording de_acht/belinda-0_nohash_0.wav --per-step
   spikescr simulate network.nir --input spikes.npy --dt 1e-3 --record spikes,v --backend lava
 Writes, in the run folder: simulation/counts.csv (operation, step: counts), simulation/predictions.csv (recording),
@@ -70,7 +71,13 @@ ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_del
 @click.option("--recording", help="Only the recording of this name (see predictions.csv).")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples at once. Default: 64, fewer beyond 100 steps.")
 @click.option("--chunk-size", type=click.IntRange(1), default=256, show_default=True, help="Recordings kept as one.")
-@click.option("--precision", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["float64", "float32", LOIHI2]),
+    default="float64",
+    show_default=True,
+    help="Of sums; loihi2: the network in integers (spikescr quantize).",
+)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
 @click.option("--scheduler", help="Address of a Dask scheduler; its workers read the same files.")
 @click.option("--record", help="Keep every spike, in NIR's data format: spikes. With GRAPH also membranes: spikes,v.")
@@ -125,9 +132,11 @@ def command(
     """Execute a network event by event and count what it does: the exported one on recordings, or GRAPH on --input."""
     _check_options(ctx, graph)
     recorded = parse_record(record)
-    if backend == "lava" and precision != "float64":
+    if backend == "lava" and precision == "float32":
         raise UsageError(f"--precision {precision}: Lava runs in float64; use --backend fast, or both to compare")
     if graph is not None:
+        if precision == LOIHI2:
+            raise UsageError(f"--precision {LOIHI2}: {graph} says itself whether it is in fixed point; leave it out")
         if data_file is None:
             raise UsageError(f"{graph}: what it is to be fed with is missing; give --input FILE")
         if dt is not None and not 0 < dt < float("inf"):
@@ -142,7 +151,7 @@ def command(
         return
     if "v" in recorded:
         raise UsageError("--record v: membranes are recorded of a GRAPH with --input; of recordings, spikes")
-    run = RunFolder(folder)
+    run = RunFolder(folder).of_precision(precision)
     deployed = open_deployed(run.require(run.graph))
     if steps is not None and steps != deployed.steps_per_second:
         raise UsageError(
@@ -155,7 +164,7 @@ def command(
         graph=run.graph.resolve(),
         backend=backend,
         batch_size=min(batch_size or _batch_size(backend, deployed.program.steps), len(items)),
-        precision=precision,
+        precision="float32" if precision == "float32" else "float64",
         stall_seconds=stall_seconds,
         spikes=None if spikes is None else spikes.resolve(),
         client=None if scheduler else os.getpid(),

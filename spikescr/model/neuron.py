@@ -115,6 +115,10 @@ class LIF(neuron.LIFNode):
         """What is left of the membrane after a step."""
         return 1.0 - 1.0 / TAU
 
+    def updated(self, v: float, current: float) -> float:
+        """A membrane after one step in float64, before its reset."""
+        return v * self.decay + current
+
     def multi_step_functional_forward(
         self, inputs: tuple[Tensor, ...], states: tuple[object, ...], **kwargs: object
     ) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
