@@ -74,8 +74,8 @@ class Plan:
 
     drives: neuron -> what runs with it. absorbed: operations that do. weights: synapse -> Weights. lif: neuron ->
     (5, N) or (5, 1), 4 rows where the reset is soft, 6 in fixed point. kernels: convolution -> Kernel. sums:
-    integrator -> decay, gain, drive (3, N). quiet: neurons that cannot fire but in the steps in which something arrives. counted: (operation,
-    kind) of all counts that a run may set.
+    integrator -> decay, gain, drive (3, N). quiet: neurons that cannot fire but in the steps in which something
+    arrives. counted: (operation, kind) of all counts that a run may set.
     """
 
     def __init__(self, program: Program, dtype: DTypeLike) -> None:
