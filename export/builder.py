@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import nir
 import numpy as np
@@ -27,19 +28,18 @@ class Stream:
     latency: int
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Numbers of a layer: synapses, in the shape that the builder's method asks for, and a clocked bias (out,).
+class Weights(NamedTuple):
+    """Numbers of a layer as the builder's methods take them.
 
-    origin: what the bias was in the trained network, of "bias" and "batch_norm". stated, bias_stated: metadata for the
-    nodes of either.
+    synapse: in the shape that the method asks for. bias: clocked, (out,). origin: what the bias was in the trained
+    network, of "bias" and "batch_norm". stated, bias_stated: metadata for the nodes of either.
     """
 
     synapse: FloatArray
     bias: FloatArray | None = None
     origin: Sequence[str] = ("bias",)
-    stated: Mapping[str, Any] = field(default_factory=dict)
-    bias_stated: Mapping[str, Any] = field(default_factory=dict)
+    stated: Mapping[str, Any] = MappingProxyType({})
+    bias_stated: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,16 @@ class GraphBuilder:
         a, b = self.delayed(a, latency), self.delayed(b, latency)
         return Stream(a.sources + b.sources, a.width, latency)
 
-    def linear(self, name: str, x: Stream, weights: Weights) -> Stream:
-        """Weights (out, in) applied at once, and a clocked bias: nodes `name`.synapse and `name`.bias."""
+    def linear(self, name: str, x: Stream, *numbers: Any) -> Stream:
+        """Weights (out, in) applied at once, and a clocked bias: nodes `name`.synapse and `name`.bias.
+
+        numbers: the fields of `Weights`, of which the first must be there.
+        """
+        weights = Weights(*numbers)
         node = nir.Linear(weight=weights.synapse, metadata={LATENCY: x.latency, **weights.stated})
         return self._biased(name, self._add(f"{name}.synapse", node, x), weights)
 
-    def convolution(self, name: str, x: Stream, weights: Weights) -> Stream:
+    def convolution(self, name: str, x: Stream, *numbers: Any) -> Stream:
         """A centred convolution over time, causal by taps and gated by the clock.
 
         Tap j is Delay(j dt), then Linear, or Scale where channels do not mix. The output is late by half a kernel;
@@ -119,8 +123,10 @@ class GraphBuilder:
         Args:
             name: prefix of the nodes.
             x: input.
-            weights: kernel (out, in, K) as in PyTorch's Conv1d, or (N, 1, K) for a depthwise one.
+            numbers: the fields of `Weights`; synapses are a kernel (out, in, K) as in PyTorch's Conv1d, or (N, 1, K)
+                for a depthwise one.
         """
+        weights = Weights(*numbers)
         out, fan_in, taps = weights.synapse.shape
         depthwise = fan_in == 1 and out == x.width
         latency = x.latency + taps // 2

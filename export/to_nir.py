@@ -55,7 +55,7 @@ class _Exporter:
     def run(self, signal: str, metadata: Mapping[str, Any]) -> nir.NIRGraph:
         x = self.build.input("input", self.model.config.inputs, signal, self.numbers.of_input(self.model))
         x = self.hidden(self.model, x)
-        head = self.build.linear("head", x, self.numbers.of_head(self.model.head))
+        head = self.build.linear("head", x, *self.numbers.of_head(self.model.head))
         self.build.output("output", head, self.numbers.of_output(self.model.head))
         return self.build.graph(
             {
@@ -115,12 +115,12 @@ class _Exporter:
     def current(self, name: str, current: Current, x: Stream) -> Stream:
         (weights,) = self.weights(current)
         if isinstance(current.synapse, TimeConv):
-            return self.build.convolution(name, x, weights)
+            return self.build.convolution(name, x, *weights)
         if isinstance(current.synapse, DelayedLinear):
             return self.build.delayed_linear(
                 name, x, weights, current.synapse.delays().numpy(), current.synapse.taps // 2
             )
-        return self.build.linear(name, x, weights)
+        return self.build.linear(name, x, *weights)
 
     def weights(self, current: Current, *parts: slice) -> tuple[Weights, ...]:
         """Of some shares of a current's outputs, or of all."""
@@ -166,6 +166,6 @@ class _Exporter:
         if not sgc.gating_unit:
             return self.neurons(sgc.gated, self.current(f"{path}.value", sgc.split, x))
         values, gates = self.weights(sgc.split, slice(0, width), slice(width, None))
-        value, gate = self.build.linear(f"{path}.value", x, values), self.build.linear(f"{path}.gate_in", x, gates)
+        value, gate = self.build.linear(f"{path}.value", x, *values), self.build.linear(f"{path}.gate_in", x, *gates)
         gate = self.spiking_layer(sgc.gate, self.neurons(sgc.gate_in, gate))
         return self.neurons(sgc.gated, self.build.gate(f"{path}.gated.gate", value, gate))

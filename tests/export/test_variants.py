@@ -177,12 +177,12 @@ def test_recurrent_network_is_standard_nir_with_a_delay_of_one_step_in_its_cycle
 def test_learnt_constants_are_exact_in_the_file(name: str) -> None:
     found = case(name)
     decays = set()
-    for layer, decay in found.reference.decays.items():
+    for layer, decay in found.reference.neurons.items():
         node = found.graph.nodes[layer]
         np.testing.assert_array_equal(1 - DT / node.tau, decay)
         np.testing.assert_array_equal(node.r * (DT / node.tau), 1.0)
         decays.add(decay)
-    assert len(decays) == len(found.reference.decays)  # each layer has learnt its own
+    assert len(decays) == len(found.reference.neurons)  # each layer has learnt its own
     assert 0.5 not in decays
 
 
