@@ -21,6 +21,8 @@ from spikescr.sim.recording import KINDS, Recording
 UNITY = 4096
 SHIFT = 64
 MESSAGE = 127
+TOLERANCE = 1e-6
+"""Of registers that fields in floating point state again."""
 MOST_EVENTS = 2**20
 """Events of one channel in one step that sums are safe for."""
 
@@ -93,7 +95,7 @@ def check_packed(name: str, metadata: Mapping[str, Any]) -> None:
             raise GraphError(f"{name}: a table of real positions cannot be run in fixed point")
 
 
-def fixed_neuron(node: nir.NIRNode, x: Port, common: dict[str, Any]) -> FixedNeuron:
+def fixed_neuron(node: nir.NIRNode, dt: float, x: Port, common: dict[str, Any]) -> FixedNeuron:
     """The neuron of a LIF or CubaLIF whose metadata hold its registers.
 
     Raises:
@@ -111,6 +113,12 @@ def fixed_neuron(node: nir.NIRNode, x: Port, common: dict[str, Any]) -> FixedNeu
         raise GraphError(f"{name}: v_threshold is not {SHIFT} times the register {dialect.VTH}, {vth}")
     if np.any(node.v_reset):
         raise GraphError(f"{name}: v_reset must be 0 in fixed point")
+    share = dt / (node.tau if isinstance(node, nir.LIF) else node.tau_mem)
+    if (np.abs(share * UNITY - dv) > TOLERANCE).any() or (np.abs(node.r * share - SHIFT) > TOLERANCE).any():
+        raise GraphError(
+            f"{name}: its time constant and r do not say what the register {dialect.DV}, {dv}, does: dt / tau must be "
+            f"{dv} / {UNITY}, r dt / tau {SHIFT}"
+        )
     full = np.ones(width)
     return FixedNeuron(
         **common,

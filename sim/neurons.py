@@ -57,7 +57,7 @@ class Neurons:
         """
         name = common["name"]
         if self.fixed:
-            return [fixed_neuron(node, x, common)]
+            return [fixed_neuron(node, self.dt, x, common)]
         made: list[Operation] = []
         where = f"{name} ({type(node).__name__})"
 

@@ -140,12 +140,13 @@ def graph_of(case: Case) -> nir.NIRGraph:
             edges.append((source, name))
         edges.append((name, "layer"))
     r, full = case.registers, np.ones(case.neurons)
-    common = {"r": 64 * full, "v_leak": 0 * full, "v_threshold": 64.0 * r["vth"] * full, "v_reset": 0 * full}
+    tau = dt * 4096 / max(r["dv"], 1e-9)  # what keeps all of itself decays slower than can be told
+    common = {"r": 64 * tau / dt * full, "v_leak": 0 * full, "v_threshold": 64.0 * r["vth"] * full, "v_reset": 0 * full}
     registers = {f"spikescr.{key}": value for key, value in r.items()}
     if case.kind == "synaptic current":
-        nodes["layer"] = nir.CubaLIF(tau_syn=2 * dt * full, tau_mem=2 * dt * full, **common, metadata=registers)
+        nodes["layer"] = nir.CubaLIF(tau_syn=2 * dt * full, tau_mem=tau * full, **common, metadata=registers)
     else:
-        nodes["layer"] = nir.LIF(tau=2 * dt * full, **common, metadata=registers)
+        nodes["layer"] = nir.LIF(tau=tau * full, **common, metadata=registers)
     nodes["output"] = nir.Output(output_type=np.array([case.neurons]))
     metadata = {dialect.GRAPH_FORMAT: dialect.FIXED_FORMAT, dialect.PRECISION: dialect.LOIHI2, dialect.DT: dt,
                 dialect.STEPS: case.steps}  # fmt: skip

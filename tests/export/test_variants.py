@@ -177,7 +177,8 @@ def test_recurrent_network_is_standard_nir_with_a_delay_of_one_step_in_its_cycle
 def test_learnt_constants_are_exact_in_the_file(name: str) -> None:
     found = case(name)
     decays = set()
-    for layer, decay in found.reference.neurons.items():
+    for layer, neuron in found.reference.neurons.items():
+        decay = neuron.decay
         node = found.graph.nodes[layer]
         np.testing.assert_array_equal(1 - DT / node.tau, decay)
         np.testing.assert_array_equal(node.r * (DT / node.tau), 1.0)

@@ -18,6 +18,7 @@ from spikescr.sim.program import (
     ChannelDelay,
     Convolution,
     DelayLine,
+    FixedNeuron,
     Gate,
     Integrator,
     Neuron,
@@ -79,6 +80,7 @@ class _Sample:
         self.valid = int(clocks[-1].sum()) if clocks else program.steps
         self.y = {o.name: np.zeros((P, o.width)) for o in program.operations}
         leaky = [*program.of_type(Neuron), *(o for o in program.of_type(Integrator) if not o.current)]
+        self.currents: dict[str, tuple[list[int], list[int]]] = {}  # of neurons in fixed point: u, and v after reset
         self.membranes = {o.name: np.zeros((P, o.width)) for o in leaky}
         self.counts = np.zeros((len(program.operations), len(KINDS), P), np.int64)
         for n in range(P):
@@ -167,6 +169,31 @@ def neuron(s: _Sample, o: Neuron, n: int) -> tuple[np.ndarray, dict]:
     fired = v > o.threshold
     inside = o.latency is None or o.latency <= n < o.latency + s.valid
     return fired.astype(float), {"fired": fired.sum(), "neuron": o.width if inside else 0}
+
+
+def fixed_neuron(s: _Sample, o: FixedNeuron, n: int) -> tuple[np.ndarray, dict]:
+    """In Python's own integers; a right shift of a negative number would round down, hence sign and magnitude."""
+
+    def left(state: int, kept: int) -> int:
+        return (abs(state) * kept >> 12) * (1 if state >= 0 else -1)
+
+    u_before, v_before = s.currents.get(o.name, ([0] * o.width, [0] * o.width))
+    u, v, fired, saturated = [], [], [], 0
+    for i, x in enumerate(s.x(o.x, n)):
+        assert x == int(x)
+        current = left(u_before[i], round(4096 * o.current_decay[i])) + (int(x) << 6)
+        wrapped = current - 2**24 if current > 2**23 else current + 2**24 if current <= -(2**23) else current
+        membrane = left(v_before[i], round(4096 * o.decay[i])) + wrapped + int(o.drive[i])
+        cut = min(max(membrane, 1 - 2**23), 2**23 - 1)
+        saturated += (wrapped != current) + (cut != membrane)
+        u.append(wrapped)
+        s.membranes[o.name][n, i] = cut
+        fired.append(cut > int(o.threshold[i]))
+        v.append(0 if fired[-1] else cut)
+    s.currents[o.name] = u, v
+    inside = o.latency is None or o.latency <= n < o.latency + s.valid
+    counts = {"fired": sum(fired), "neuron": o.width if inside else 0, "saturated": saturated}
+    return np.array(fired, float), counts
 
 
 def integrator(s: _Sample, o: Integrator, n: int) -> tuple[np.ndarray, dict]:
@@ -263,6 +290,7 @@ RULES: dict[type[Operation], object] = {
     Select: select,
     Synapse: synapse,
     Neuron: neuron,
+    FixedNeuron: fixed_neuron,
     Integrator: integrator,
     ChannelDelay: channel_delay,
     Convolution: convolution,
