@@ -23,8 +23,10 @@ THETA = 4096
 """Units per threshold that are aimed at: finer ones change nothing that 8-bit weights could show."""
 HEADROOM = 2.0
 """How much larger a current may become than the largest that was seen, before it wraps around."""
-SHARES = torch.linspace(0.2, 1.0, 33).tolist()
+SHARES = tuple(0.2 + 0.8 * i / 24 for i in range(25))
 """Of the largest weight: what the criterion `error` tries as the end of the range."""
+INPUT_SHARES = (0.5, 0.7, 0.85, 1.0, 1.5, 2.0, 3.0, 4.0)
+"""Of the step with which the largest input is the last message: what it tries as a step of real inputs."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Seen:
 def calibrate(folded: Network, split: Split, *, criterion: Criterion, bits: Mapping[str, int], default: int) -> Scheme:
     """Chooses the scale of every layer.
 
-    "range": the largest weight, and the largest input, are the end of the range. "error": the end is where the mean
-    squared error of the layer's currents, of its input, is least.
+    "range": the largest weight, and the largest input, are the end of the range. "error": the end, and the step of real
+    inputs, are where the mean squared error of the layer's currents is least.
 
     Args:
         folded: a folded network, not changed.
@@ -64,11 +66,7 @@ def calibrate(folded: Network, split: Split, *, criterion: Criterion, bits: Mapp
 
     seen = _observe(folded, found, split)
     layers = {g.name: _layer(g, seen[g.name], criterion, bits_of(g.name), g.name == "sem") for g in found}
-    head = seen["head"]
-    weight = folded.head.weight.detach()
-    end = _end(
-        weight, bits_of("head"), criterion, lambda error: functional_call(folded.head, {"weight": error}, head.x)
-    )
+    end = _end_of_head(folded.head.weight.detach(), seen["head"].x, bits_of("head"), criterion)
     scale = end / (2 ** (bits_of("head") - 1) - 1) / 2 ** (9 - bits_of("head"))
     return Scheme(layers, scale, bits_of("head"))
 
@@ -101,49 +99,58 @@ def _observe(folded: Network, found: list[Group], split: Split) -> dict[str, See
 
 def _layer(group: Group, seen: Seen, criterion: Criterion, bits: int, real_input: bool) -> GroupScheme:
     synapse, chosen = group.current.synapse, slice(*group.channels)
-    weight, assert_bias = synapse.weight.detach(), synapse.bias
-    assert assert_bias is not None
-    bias = assert_bias.detach()[chosen].abs().max().item()
-    x = seen.x * seen.valid if type(synapse) is TimeConv else seen.x
-    step = _input_step(x, criterion) if real_input and x.is_floating_point() and bool((x != x.round()).any()) else None
-    if step is not None:
-        x = message(x, step) * step
+    assert synapse.bias is not None
+    whole, bias = synapse.weight.detach(), synapse.bias.detach()
+    weight, x = whole[chosen], seen.x * seen.valid if type(synapse) is TimeConv else seen.x
+    widest = float(x.abs().max()) / MESSAGE if real_input and bool((x != x.round()).any()) else None
 
-    def currents(error: Tensor) -> Tensor:
-        whole = torch.zeros_like(weight)
-        whole[chosen] = error
-        made: Tensor = functional_call(synapse, {"weight": whole, "bias": torch.zeros_like(assert_bias)}, (x,))
+    def scheme(end: float, step: float | None) -> GroupScheme:
+        return _scheme(group.channels, bits, end, step, seen.largest, bias[chosen].abs().max().item())
+
+    largest = max(float(weight.abs().max()), 1e-12)
+    if criterion == "range":
+        return scheme(largest, widest)
+
+    def currents(values: Tensor, x: Tensor) -> Tensor:
+        put = whole.clone()
+        put[chosen] = values
+        made: Tensor = functional_call(synapse, {"weight": put, "bias": torch.zeros_like(bias)}, (x,))
         return made[..., chosen]
 
-    end = _end(weight[chosen], bits, criterion, currents)
-    level = end / (2 ** (bits - 1) - 1) * (step or 1.0)  # of a current, in thresholds, for one unit of input
-    # A current of so many thresholds must not wrap, and a bias must fit into 8 bits with an exponent of at most 7.
-    room = min(REGISTER / max(HEADROOM * seen.largest, 1.0), 127 * 2**8 / max(bias, 1e-9))
+    wanted = currents(weight, x)
+
+    def error(tried: GroupScheme) -> float:
+        sent = x if tried.input_step is None else message(x, tried.input_step) * tried.input_step
+        return float((currents(tried.weight_levels(weight) * tried.step * tried.scale, sent) - wanted).square().mean())
+
+    steps = [None] if widest is None else [widest * share for share in INPUT_SHARES]
+    with torch.inference_mode():
+        return min((scheme(largest * share, step) for step in steps for share in SHARES), key=error)
+
+
+def _scheme(
+    channels: tuple[int, int], bits: int, end: float, input_step: float | None, largest: float, bias: float
+) -> GroupScheme:
+    """The finest scheme whose levels reach to `end` and whose registers hold the largest current and bias, thresholds.
+
+    Where a threshold of fewer units has to do, levels are coarser than `end` asks for.
+    """
+    level = end / (2 ** (bits - 1) - 1) * (input_step or 1.0)  # of a current, for one unit of input
+    room = min(REGISTER / max(HEADROOM * largest, 1.0), 127 * 2**8 / max(bias, 1e-9))
     exponent = max((e for e in range(8) if 2 ** (9 - bits + e) / level <= min(THETA, room)), default=0)
     theta = max(2, int(min(round(2 ** (9 - bits + exponent) / level), room)))
     bias_exponent = next(e for e in range(8) if round(bias * theta / 2 ** (1 + e)) <= 127)
-    return GroupScheme(group.channels, bits, exponent, bias_exponent, theta, step)
+    return GroupScheme(channels, bits, exponent, bias_exponent, theta, input_step)
 
 
-def _input_step(x: Tensor, criterion: Criterion) -> float:
-    """What one unit of a real input stands for."""
-    largest = float(x.abs().max())
-    if criterion == "range":
-        return largest / MESSAGE
-    steps = [largest / MESSAGE * share for share in SHARES]
-    return min(steps, key=lambda step: float((message(x, step) * step - x).square().mean()))
-
-
-def _end(weight: Tensor, bits: int, criterion: Criterion, currents: Callable[[Tensor], Tensor]) -> float:
-    """The largest weight that levels reach; `currents` gives what a change of the weights changes in the currents."""
+def _end_of_head(weight: Tensor, sums: Tensor, bits: int, criterion: Criterion) -> float:
+    """The largest weight that the head's levels reach; sums (T, B, N) are what it receives."""
     largest = max(float(weight.abs().max()), 1e-12)
-    if criterion == "range":
-        return largest
     half = 2 ** (bits - 1)
 
     def error(end: float) -> float:
         level = end / (half - 1)
-        with torch.inference_mode():
-            return float(currents((weight / level).round().clamp(-half, half - 1) * level - weight).square().mean())
+        change = (weight / level).round().clamp(-half, half - 1) * level - weight
+        return float((sums @ change.T).square().mean())
 
-    return min((largest * share for share in SHARES), key=error)
+    return largest if criterion == "range" else min((largest * share for share in SHARES), key=error)
