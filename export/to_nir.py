@@ -50,7 +50,8 @@ class _Exporter:
         self.steps = steps
         self.build = GraphBuilder(dt)
         self.paths = {module: name for name, module in model.named_modules()}
-        self.numbers: Real | Fixed = Fixed() if isinstance(model.head, FixedHead) else Real()
+        in_integers = isinstance(model, SpikeSCR) and isinstance(model.head, FixedHead)
+        self.numbers: Real = Fixed() if in_integers else Real()
 
     def run(self, signal: str, metadata: Mapping[str, Any]) -> nir.NIRGraph:
         x = self.build.input("input", self.model.config.inputs, signal, self.numbers.of_input(self.model))
