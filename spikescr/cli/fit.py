@@ -203,7 +203,7 @@ def as_json(fit: Fit, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "limits": {name: limit.model_dump(exclude_none=True) for name, limit in placement.chip.limits.items()},
         "sources": {name: source.model_dump() for name, source in sources().items()},
         "layers": rows,
-        "total": _total(fit),
+        "total": totals(fit),
         "violations": [asdict(violation) for violation in fit.violations],
         "fits": all(violation.mended for violation in fit.violations),
         "spikes_measured": fit.estimate is not None,
@@ -212,7 +212,8 @@ def as_json(fit: Fit, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _total(fit: Fit) -> dict[str, Any]:
+def totals(fit: Fit) -> dict[str, Any]:
+    """Sums and shares over all layers."""
     placement = fit.placement
     return {
         "neurons": placement.neurons,
@@ -226,7 +227,7 @@ def _total(fit: Fit) -> dict[str, Any]:
 
 
 def _show(console: Console, file: Path, fit: Fit) -> None:
-    chip, total = fit.placement.chip, _total(fit)
+    chip, total = fit.placement.chip, totals(fit)
     table = Table(title=f"{file.name} on {chip.title}", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("layer", no_wrap=True)
     for name in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -38,3 +40,17 @@ def test_a_limit_without_origin_or_with_two_is_refused() -> None:
 def test_unknown_chip_is_named_with_those_that_are_known() -> None:
     with pytest.raises(UsageError, match="no chip loihi3; known: loihi2, loihi1"):
         chip_named("loihi3")
+
+
+def test_the_page_has_every_limit_as_it_is() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "chip.md").read_text()
+    found = sources()
+    order = list(found)
+    for name in chip_named("loihi2").limits:
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| {name.replace('_', ' ')} |"))
+        cells = [cell.strip() for cell in row.strip("|").split("|")][2:]
+        for chip, (value, origin) in zip(("loihi2", "loihi1"), (cells[:2], cells[2:]), strict=True):
+            limit = chip_named(chip).limits[name]
+            assert float(value.replace(",", "")) == limit.value
+            assert origin == ("assumed" if limit.source is None else f"[{order.index(limit.source) + 1}]")
+    assert all(source.url in page for source in found.values())
