@@ -19,6 +19,8 @@ class EnergyCost(BaseModel):
     """Energy of one operation in picojoules, with where the figures come from; None where the source gives none.
 
     bits: width of operands and weights. ac_pj: accumulation. mac_pj: multiply-accumulate. neuron_pj: membrane update.
+    neuron_idle_pj: membrane update of a neuron without activity. spike_pj: a spike that leaves a core. The last two are
+    for estimates of a chip (`sim.chip`) and in no figure of executed operations.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +31,8 @@ class EnergyCost(BaseModel):
     ac_pj: float = Field(ge=0, allow_inf_nan=False)
     mac_pj: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     neuron_pj: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    neuron_idle_pj: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    spike_pj: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     year: int
     source: str
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from spikescr.errors import GraphError
 from spikescr.export import dialect
+from spikescr.sim.chip.bits import BITS
 from spikescr.sim.flat_graph import SPIKING, FlatGraph, Flow, op_of, shape, width
 from spikescr.sim.lower import lower
 from spikescr.sim.standard import FOREIGN_DT, has_clock
@@ -60,7 +61,8 @@ class NodeReport:
     type: NIR's, or the dialect's name of it. standard: not one of the dialect's. shapes: None where the file does not
     tell. carries: what arrives, "clock", "spikes" or "values". synapses: connections whose weight is not 0, a
     convolution's unrolled. latency: steps by which the output is late, None where the file does not tell. state_bytes:
-    None where it depends on a step that the file does not tell.
+    None where it depends on a step that the file does not tell. bits: of its weights in fixed point, None where the
+    file does not tell.
     """
 
     name: str
@@ -75,6 +77,7 @@ class NodeReport:
     latency: int | None
     operations: Operations
     state_bytes: int | None
+    bits: int | None
 
     @property
     def parameter_count(self) -> int:
@@ -154,7 +157,7 @@ def inspect(graph: nir.NIRGraph) -> GraphReport:
 def _node(name: str, node: nir.NIRNode, flow: Flow, dt: float | None) -> NodeReport:
     op = op_of(node)
     outputs = width(node.output_type)
-    latency = node.metadata.get(dialect.LATENCY)
+    latency, bits = (node.metadata.get(key) for key in (dialect.LATENCY, BITS))
     synapses = 0 if op == dialect.WIRE or flow.kind == "clock" else _connections(node, zeros=False)
     return NodeReport(
         name=name,
@@ -169,6 +172,7 @@ def _node(name: str, node: nir.NIRNode, flow: Flow, dt: float | None) -> NodeRep
         latency=None if latency is None else int(latency),
         operations=_operations(node, op, flow, outputs),
         state_bytes=_state_bytes(node, op, outputs, dt),
+        bits=None if bits is None else int(bits),
     )
 
 

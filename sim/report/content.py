@@ -10,12 +10,17 @@ from spikescr.sim.audit import summary
 from spikescr.sim.audit.saved import Audit
 from spikescr.sim.energy import Constants, EnergyCost
 from spikescr.sim.report import sections
-from spikescr.sim.report.document import Document
+from spikescr.sim.report.document import Document, Section
 from spikescr.sim.report.subject import END, START, Example, Provenance, Run
 
 
 def document(
-    runs: Sequence[Run], cost: EnergyCost, known: Constants, example: Example | None, provenance: Provenance
+    runs: Sequence[Run],
+    cost: EnergyCost,
+    known: Constants,
+    example: Example | None,
+    provenance: Provenance,
+    chip: Section | None = None,
 ) -> Document:
     """The report of the first of some runs, beside the others.
 
@@ -25,6 +30,7 @@ def document(
         known: constants for the tables of other constants and of memory.
         example: a recording of the first run, to be drawn.
         provenance: of the first run.
+        chip: the first run's network on a chip, by `report.chip`.
     """
     audit = runs[0].audit
     found = summary.conventions(audit, cost)
@@ -38,6 +44,7 @@ def document(
         sections.comparison(runs, cost),
         sections.recording(example, audit),
         sections.constants(audit, cost, known),
+        chip,
         sections.provenance(provenance),
     ]
     return Document(

@@ -26,6 +26,10 @@ COMMANDS = {
     "export": ("spikescr.cli.export", "Write the trained network as a NIR graph."),
     "quantize": ("spikescr.cli.quantize", "Make the trained network one in integers, as Loihi 2 computes."),
     "inspect": ("spikescr.cli.inspect", "List and draw what a NIR file consists of, whoever wrote it."),
+    "fit": (
+        "spikescr.cli.fit",
+        "Place the graph on a neuromorphic chip: cores, memory, limits exceeded.",
+    ),
     "simulate": ("spikescr.cli.simulate", "Execute the graph on recordings and count its operations."),
     "energy": ("spikescr.cli.energy", "Audit a simulation's energy: what was executed, what conventions say."),
     "report": ("spikescr.cli.report", "Write a page about a run, and the same as Markdown."),

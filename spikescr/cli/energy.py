@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from spikescr.sim.energy import Constants, EnergyCost
 
 DEFAULT_COST = "horowitz2014-45nm-fp32"
+INTEGER_COSTS = ("horowitz2014-45nm-int8", "horowitz2014-45nm-int32")
+INTEGERS = "loihi2"  # precision of a simulation in fixed point
 
 EPILOG = """\b
 Example: one run by all conventions; why SpikingJelly's figure is another; two runs compared.
@@ -172,6 +174,14 @@ def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool
     updates = [row["name"] for row in found["constants"].values() if row["neuron_pj"]]
     if updates:
         console.print(f"{', '.join(updates)}: membrane updates included here, in no other table")
+    if found["about"].get("precision") == INTEGERS:
+        eight, wide = (si(found["constants"][name]["executed_j"], "J") for name in INTEGER_COSTS)
+        floating = si(found["constants"][DEFAULT_COST]["executed_j"], "J")
+        console.print(
+            f"computed in fixed point: {eight} by {INTEGER_COSTS[0]}, beside {floating} by {DEFAULT_COST}; the sums "
+            f"have 24 bits, whose additions lie between these 8 bits and 32 ({wide})",
+            soft_wrap=True,
+        )
     memory = found["memory"]
     moved = ", ".join(f"{part} {si(count)}B" for part, count in memory["bytes"].items())
     prices = ", ".join(f"{si(j, 'J')} ({name})" for name, j in memory["joules"].items())

@@ -88,7 +88,9 @@ def _print_report(path: Path, report: GraphReport) -> None:
     table = Table(title=f"{path.name}: {len(report.nodes)} nodes, {len(report.edges)} edges", box=SIMPLE_HEAD)
     table.add_column("node", no_wrap=True)
     table.add_column("type")
-    for name in ("shape", "parameters", "memory", "synapses", "neurons", "latency", "per step", "state"):
+    fixed = any(node.bits is not None for node in report.nodes)
+    names = ("shape", "parameters", "memory", "synapses", "neurons", "latency", "per step", "state")
+    for name in names + (("bits",) if fixed else ()):
         table.add_column(name, justify="right", no_wrap=True)
     for node in report.nodes:
         table.add_row(
@@ -102,6 +104,7 @@ def _print_report(path: Path, report: GraphReport) -> None:
             "" if node.latency is None else str(node.latency),
             _per_step(node),
             "?" if node.state_bytes is None else si(node.state_bytes, "B") if node.state_bytes else "",
+            *(("" if node.bits is None else str(node.bits),) if fixed else ()),
         )
     table.add_section()
     for name, kept in report.groups.items():
@@ -112,6 +115,8 @@ def _print_report(path: Path, report: GraphReport) -> None:
         "* not standard NIR, spikescr's by metadata. Per step: every input active, an upper bound: AC, MAC, b"
     )
     console.print("(bias additions), u (membrane updates). State: membranes, delay lines and attention, in float64.")
+    if fixed:
+        console.print("Bits: of weights in fixed point.")
     for key, value in report.metadata.items():
         console.print(f"{key}: {_one_line(value)}", soft_wrap=True)
 

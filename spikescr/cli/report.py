@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spikescr.data import Preprocessing
     from spikescr.data.frontend import Frames
     from spikescr.sim.audit.saved import Audit
+    from spikescr.sim.report.document import Section
     from spikescr.sim.report.raster import Picture
     from spikescr.sim.report.subject import Example, Provenance
     from spikescr.training.config import TrainConfig
@@ -61,7 +62,8 @@ def command(
     found = [Run(str(folder.path), read_audit(folder)) for folder in folders]
     audit = found[0].audit
     example = None if no_recording else _example(folders[0], audit, recording)
-    content = document(found, known.costs[cost], known, example, _provenance(folders[0], audit))
+    chip = _chip(folders[0], audit)
+    content = document(found, known.costs[cost], known, example, _provenance(folders[0], audit), chip)
     target = folders[0] if out is None else RunFolder(out)
     target.create()
     with target.locked():
@@ -69,6 +71,18 @@ def command(
         write_text(target.report_text, markdown(content))
     for path in (target.report, target.report_text):
         output().print(f"wrote {path} ({si(path.stat().st_size, 'B')})")
+
+
+def _chip(run: RunFolder, audit: Audit) -> Section | None:
+    """The run's graph on Loihi 2, None where the graph that was simulated is not there."""
+    from spikescr.cli.fit import fit_graph, layer_rows, totals
+    from spikescr.files import sha256
+    from spikescr.sim.report.chip import placement
+
+    if not run.graph.exists() or sha256(run.graph) != audit.about.get("files", {}).get(run.graph.name):
+        return None
+    fit = fit_graph(run.graph, run, "loihi2", None)
+    return placement(fit.placement, layer_rows(fit), totals(fit), fit.violations, fit.estimate)
 
 
 def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:

@@ -15,6 +15,7 @@ from spikescr.cli import main
 from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
 from spikescr.model import ModelConfig
+from spikescr.quantities import si
 from spikescr.sim.account import Account
 from spikescr.sim.audit.saved import Audit
 from spikescr.sim.fast.backend import FastBackend
@@ -111,6 +112,20 @@ def test_own_constants_are_used(runs: tuple[Path, Path], tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     assert "by convention of counting, mine" in result.output
     assert "memory traffic, apart (8-bit words)" in result.output
+
+
+def test_a_run_in_fixed_point_is_charged_with_integers_beside(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    audit = Audit.load(runs[0] / "simulation" / "audit.npz")
+    (tmp_path / "simulation").mkdir()
+    replace(audit, about={"precision": "loihi2"}).save(tmp_path / "simulation" / "audit.npz")
+    result = energy(tmp_path, "--json", tmp_path / "a.json")
+    constants = json.loads((tmp_path / "a.json").read_text())["constants"]
+    ac, mac = audit.charge("executed").sum(axis=0) / audit.samples
+    eight = ac * 0.03e-12 + mac * (0.2e-12 + 0.03e-12)  # a MAC multiplies and adds
+    assert constants["horowitz2014-45nm-int8"]["executed_j"] == pytest.approx(eight)
+    assert f"computed in fixed point: {si(eight, 'J')} by horowitz2014-45nm-int8, beside " in result.output
+    assert f"32 ({si(ac * 0.1e-12 + mac * 3.2e-12, 'J')})" in result.output
+    assert "fixed point" not in energy(runs[0]).output
 
 
 def test_energies_without_multiplications_are_told(runs: tuple[Path, Path]) -> None:

@@ -54,6 +54,22 @@ def test_table_json_and_drawing_agree(run_folder: Path, tmp_path: Path) -> None:
     assert ET.fromstring((tmp_path / "a.svg").read_text()).tag.endswith("svg")
 
 
+def test_bits_and_precision_of_a_graph_in_fixed_point(run_folder: Path, tmp_path: Path) -> None:
+    assert " bits" not in inspect("--run", run_folder).stdout
+    graph = nir.read(run_folder / "model.nir")
+    graph.nodes["head.synapse"].metadata["spikescr.bits"] = 7
+    graph.metadata["spikescr.precision"] = "loihi2"
+    nir.write(tmp_path / "fixed.nir", graph)
+    found = inspect(tmp_path / "fixed.nir", "--json", tmp_path / "a.json")
+    assert "state   bits" in found.stdout
+    (head,) = (line for line in found.stdout.splitlines() if line.strip().startswith("head.synapse "))
+    assert head.split()[-1] == "7"
+    assert "spikescr.precision: loihi2\n" in found.stdout
+    nodes = {node["name"]: node["bits"] for node in json.loads((tmp_path / "a.json").read_text())["nodes"]}
+    assert nodes.pop("head.synapse") == 7
+    assert set(nodes.values()) == {None}
+
+
 def test_foreign_file_is_told_why_it_does_not_run(foreign: Path) -> None:
     found = inspect(foreign)
     assert found.exit_code == 0

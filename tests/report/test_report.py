@@ -200,6 +200,21 @@ def test_example_is_the_recording_as_simulated(workplace: Path) -> None:
     assert f"The answer was final after step {step} " in html
 
 
+def test_layers_on_a_chip_are_those_of_fit(workplace: Path) -> None:
+    file = workplace / "fit.json"
+    command("fit", "--run", "one", "--json", str(file))
+    fit = json.loads(file.read_text())
+    *rows, total = rows_of(workplace / "out/report.html", "layer", "neurons", "bits")
+    assert [row["layer"] for row in rows] == [layer["layer"] for layer in fit["layers"]]
+    for row, layer in zip(rows, fit["layers"], strict=True):
+        assert row["cores"] == str(layer["cores"])
+        assert value(row["memory"]) == pytest.approx(layer["memory_bytes"], rel=5e-3)
+    assert total["cores"] == str(fit["total"]["cores"])
+    page = (workplace / "out/report.md").read_text()
+    assert f"{fit['total']['cores']} of 128 cores of Loihi 2; no limit is exceeded" in page
+    assert "An estimate and no measurement" in page
+
+
 def test_provenance_names_commands_seed_versions_and_hashes(workplace: Path) -> None:
     html = (workplace / "out/report.html").read_text()
     graph = RunFolder(Path("one")).graph

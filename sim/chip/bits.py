@@ -1,0 +1,42 @@
+"""The bits that a graph in fixed point gives its weights."""
+
+from __future__ import annotations
+
+import nir
+
+from spikescr.errors import GraphError
+from spikescr.sim.chip.layers import groups
+from spikescr.sim.flat_graph import FlatGraph
+from spikescr.sim.program import Program
+
+BITS = "spikescr.bits"  # metadata of a node: bits of its weights
+
+
+def layer_bits(graph: nir.NIRGraph, program: Program) -> dict[str, int]:
+    """Bits of the weights of each layer whose nodes tell; of several in a layer the most.
+
+    Args:
+        graph: that was lowered.
+        program: what became of it.
+
+    Raises:
+        GraphError: a node's bits are no positive whole number.
+    """
+    layer_of = {o.name: group.name for group in groups(program) for o in group.operations}
+    found: dict[str, int] = {}
+    for name, node in FlatGraph(graph).nodes.items():
+        told = node.metadata.get(BITS)
+        if told is None:
+            continue
+        if int(told) != told or told < 1:
+            raise GraphError(f"{name}: metadata {BITS} is {told}, must be a positive whole number")
+        # A node's operation is named like it, or like what its taps' names have in common.
+        owner = next((o for o in _prefixes(name) if o in layer_of), None)
+        if owner is not None:
+            found[layer_of[owner]] = max(found.get(layer_of[owner], 0), int(told))
+    return found
+
+
+def _prefixes(name: str) -> list[str]:
+    words = name.split(".")
+    return [".".join(words[:n]) for n in range(len(words), 0, -1)]

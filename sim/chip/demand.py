@@ -1,0 +1,328 @@
+"""What a layer needs of the cores it is placed on: memory neuron by neuron, memory of each core, and whom it hears.
+
+Everything is stored as follows; what of this is an assumption, docs/chip.md says.
+
+    synapse        its weight; its delay where the layer has delays; its neuron's number where weights are stored as a
+                   list of those that are not 0 (whichever is smaller, list or matrix). One list or row serves all
+                   source neurons with the same weights, as the sources of a residual sum are.
+    unweighted     a connection (neuron to gate, rotary, attention, relay; clocked bias) is stored like a synapse
+    neuron         membrane and input sum; with delays of up to d steps d + 1 input sums
+    attention      D sums of up to T of the matrix K^T V for each neuron; on each core T steps of its heads' queries
+    rotary         tables of cos and sin in 8 bits on each core, and a count of ticks; position: a column per neuron
+    delay          the steps that a relay holds, each as many bits as an entry may have
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from spikescr.sim.chip.layers import Emitter, Group, Signals
+from spikescr.sim.chip.limits import Chip
+from spikescr.sim.program import (
+    Attention,
+    ChannelDelay,
+    Convolution,
+    DelayLine,
+    Gate,
+    IntArray,
+    Integrator,
+    Neuron,
+    Port,
+    Position,
+    Rotary,
+    Signal,
+    Synapse,
+)
+
+TABLE_BITS = 8  # of an entry of a rotary or position table
+TICK_BITS = 16  # of the count of clock ticks
+
+Channels = Callable[[int, int], IntArray]  # neurons [start, stop) -> channels that they hear
+Shared = Callable[[int, int], int]  # neurons [start, stop) -> bits that their core keeps once
+
+
+@dataclass
+class Demand:
+    """What a layer needs.
+
+    name, operations: of the layer. sends: signal that it sends -> the neuron that sends each channel; by the name of
+    the operation, and `NAME.links` from one link of a chain of relays to the next.
+    neurons: how many. weight_bits: of a synapse. payload_bits: of a spike that it sends. synapse_bits, state_bits: of
+    each neuron, (neurons,), axons left out. shared: bits that a core keeps once. hears: for each emitter the channels
+    that neurons hear. longest: delay in steps. programs: what of it needs programmable neurons.
+    """
+
+    name: str
+    operations: tuple[str, ...]
+    sends: dict[str, IntArray]
+    neurons: int
+    weight_bits: int
+    payload_bits: int
+    synapse_bits: IntArray
+    state_bits: IntArray
+    shared: list[Shared] = field(default_factory=list)
+    hears: list[tuple[Emitter, Channels]] = field(default_factory=list)
+    longest: int = 0
+    programs: str = ""
+
+    def inputs(self, start: int, stop: int) -> dict[str, IntArray]:
+        """Channels of each emitter that neurons [start, stop) hear, each once, sorted."""
+        found: dict[str, list[IntArray]] = {}
+        for emitter, channels in self.hears:
+            heard = channels(start, stop)
+            if emitter.index is not None:
+                heard = emitter.index[heard]
+                heard = heard[heard >= 0]
+            found.setdefault(emitter.name, []).append(heard)
+        return {name: np.unique(np.concatenate(parts)) for name, parts in found.items()}
+
+    def core_bits(self, start: int, stop: int) -> int:
+        """Bits that a core with neurons [start, stop) keeps once."""
+        return sum(bits(start, stop) for bits in self.shared)
+
+
+def demands(group: Group, signals: Signals, chip: Chip, bits: int) -> list[Demand]:
+    """What a layer needs; of a layer whose taps reach further back than the chip can delay, its relays first.
+
+    Args:
+        group: the layer.
+        signals: of its Program.
+        chip: whose formats and ranges hold.
+        bits: of a weight.
+    """
+    if group.relays:
+        return [_relays(group, signals, chip, bits)]
+    return _Building(group, signals, chip, bits).run()
+
+
+def _relays(group: Group, signals: Signals, chip: Chip, bits: int) -> Demand:
+    """Relay neurons of delay lines, each a chain for each channel."""
+    reach = chip.whole("delay")
+    synapse, state, hears, sends = [], [], list[tuple[Emitter, Channels]](), dict[str, IntArray]()
+    first, payload, longest = 0, 1, 0
+    for operation in group.operations:
+        assert isinstance(operation, (DelayLine, ChannelDelay))
+        delays = np.broadcast_to(operation.delay, operation.width)
+        links = np.maximum(-(-delays // reach), 1)  # relays of each channel
+        entry = signals.port_bits(operation.x) or chip.whole("membrane_bits")
+        payload, longest = max(payload, entry), max(longest, int(delays.max()))
+        last = first + np.cumsum(links) - 1
+        channel = np.repeat(np.arange(operation.width), links)
+        count = len(channel)
+        synapse.append(np.full(count, bits))
+        state.append(-(-delays * entry // links)[channel])  # spread evenly over a chain: the sum is what counts
+        begins = np.full(count, -1)
+        begins[last - first - links + 1] = np.arange(operation.width)
+        hears += [(emitter, _heard(begins, first)) for emitter in signals.emitters(operation.x)]
+        sends[operation.name] = last
+        if count > operation.width:
+            chain = f"{operation.name}.links"
+            sends[chain] = first + np.arange(count)
+            hears.append((Emitter(chain), _heard(np.where(begins < 0, np.arange(count) - 1, -1), first)))
+        first += count
+    return Demand(
+        group.name, tuple(o.name for o in group.operations), sends, first, bits, payload,
+        np.concatenate(synapse), np.concatenate(state), hears=hears, longest=longest,
+    )  # fmt: skip
+
+
+def _heard(channel: IntArray, first: int) -> Channels:
+    """Channels of neurons [first, first + len(channel)), -1 where a neuron hears none."""
+
+    def channels(start: int, stop: int) -> IntArray:
+        found = channel[max(start - first, 0) : max(stop - first, 0)]
+        return np.unique(found[found >= 0])
+
+    return channels
+
+
+class _Building:
+    """Adds up what the operations of one layer need."""
+
+    def __init__(self, group: Group, signals: Signals, chip: Chip, bits: int) -> None:
+        self.group, self.signals, self.chip, self.bits = group, signals, chip, bits
+        self.sum_bits = chip.whole("membrane_bits")
+        self.flexible = bool(chip.whole("flexible"))
+        self.inside = {o.name for o in group.operations}
+        n = group.width
+        last = group.operations[-1]
+        self.demand = Demand(
+            group.name, tuple(o.name for o in group.operations), {last.name: np.arange(n)}, n, bits,
+            signals.bits(last) or self.sum_bits, np.zeros(n, np.int64), np.zeros(n, np.int64),
+        )  # fmt: skip
+        self.before: list[Demand] = []
+        self.sums = 1  # input sums of a neuron
+
+    def run(self) -> list[Demand]:
+        for operation in self.group.operations:
+            match operation:
+                case Synapse():
+                    self._synapse(operation)
+                case Convolution():
+                    self._convolution(operation)
+                case Attention():
+                    self._attention(operation)
+                case Rotary():
+                    self._rotary(operation)
+                case Position():
+                    self._needs_programs("a table of positions")
+                    self._hear(operation.clock, _first, 1)
+                    self.demand.state_bits += TABLE_BITS * len(operation.table)
+                    self._share(lambda start, stop: TICK_BITS)
+                case Gate():
+                    self.demand.state_bits += 1
+                    self._hear(operation.value, _same, 1)
+                    self._hear(operation.spike, _first if operation.spike.width == 1 else _same, 1)
+                case Neuron():
+                    self._neuron(operation)
+                case Integrator():
+                    self.demand.state_bits += self.sum_bits
+                    self._hear(operation.x, _same, 1)
+        if self.flexible:
+            self.demand.state_bits += self.sums * self.sum_bits
+        return [*self.before, self.demand]
+
+    def _needs_programs(self, what: str) -> None:
+        self.demand.programs = what
+
+    def _share(self, bits: Shared) -> None:
+        self.demand.shared.append(bits)
+
+    def _hear(self, port: Port, channels: Channels, connections: int) -> None:
+        """Hears those that send what a port carries, by so many connections of each neuron."""
+        outside = [e for e in self.signals.emitters(port) if e.name not in self.inside]
+        self.demand.hears += [(emitter, channels) for emitter in outside]
+        if outside:
+            self.demand.synapse_bits += connections * self.bits
+
+    def _synapse(self, operation: Synapse) -> None:
+        reach = self.chip.whole("delay")
+        longest = max(tap.delay for tap in operation.taps)
+        self.demand.longest = max(self.demand.longest, longest)
+        within = min(longest, reach)
+        self.sums = max(self.sums, within + 1)
+        clock = operation.x.signal is Signal.CLOCK
+        dense = operation.taps[0].weight.ndim == 2
+        taps = [np.full(t.weight.shape, True) if clock else t.weight != 0 for t in operation.taps]
+        live = np.stack(taps)
+        kept = live.sum(axis=tuple(a for a in range(live.ndim) if a != 1))  # of each neuron, weights that are not 0
+        n = operation.width
+        entry = self.bits + (within.bit_length() if longest else 0)
+        listed = kept * (entry + (n - 1).bit_length())
+        matrix = np.full(n, len(taps) * operation.x.width * entry)
+        self.demand.synapse_bits += listed if listed.sum() < matrix.sum() else matrix
+        any_tap = live.any(axis=0)
+
+        def channels(start: int, stop: int) -> IntArray:
+            if dense:
+                return np.flatnonzero(any_tap[start:stop].any(axis=0))
+            return start + np.flatnonzero(any_tap[start:stop])
+
+        self.demand.hears += [(emitter, channels) for emitter in self.signals.emitters(operation.x)]
+        if longest > reach:
+            self._taps_beyond(operation, longest, reach, channels)
+        if operation.bias is not None:
+            if operation.clock is None:
+                self.demand.state_bits += self.sum_bits
+            else:
+                self._hear(operation.clock, _first, 1)
+
+    def _taps_beyond(self, operation: Synapse, longest: int, reach: int, channels: Channels) -> None:
+        """Relays that hold the inputs of taps that lie further back than the chip delays, a chain for each channel."""
+        width, links = operation.x.width, longest // reach
+        entry = self.signals.port_bits(operation.x) or self.sum_bits
+        name, count = f"{operation.name}.relays", width * links
+        begins = np.where(np.arange(count) < width, np.arange(count), -1)
+        before = np.where(begins < 0, np.arange(count) - width, -1)
+        hears = [(emitter, _heard(begins, 0)) for emitter in self.signals.emitters(operation.x)]
+        hears.append((Emitter(name), _heard(before, 0)))
+        self.before.append(
+            Demand(
+                name, (), {name: np.arange(count)}, count, self.bits, entry,
+                np.full(count, self.bits), np.full(count, reach * entry), hears=hears, longest=longest,
+            )
+        )  # fmt: skip
+
+        def relayed(start: int, stop: int) -> IntArray:
+            found: IntArray = (channels(start, stop) + width * np.arange(links)[:, None]).ravel()
+            return found
+
+        self.demand.hears.append((Emitter(name), relayed))
+
+    def _convolution(self, operation: Convolution) -> None:
+        places = int(np.prod(operation.weight.shape[1:]))  # weights of one neuron
+        if self.chip.whole("shared_convolution"):
+            size = operation.weight.size * self.bits
+            self._share(lambda start, stop: size)
+        else:
+            self.demand.synapse_bits += places * (self.bits + (operation.width - 1).bit_length())
+        if operation.bias is not None:
+            self.demand.state_bits += self.sum_bits
+        channels = _seen_by(operation)
+        self.demand.hears += [(emitter, channels) for emitter in self.signals.emitters(operation.x)]
+
+    def _attention(self, operation: Attention) -> None:
+        self._needs_programs("attention (its matrix is a state that grows with every step)")
+        D = operation.width // operation.heads
+
+        def of_heads(start: int, stop: int) -> IntArray:
+            return np.arange(start // D * D, -(-stop // D) * D)
+
+        self.demand.state_bits += D * operation.steps.bit_length()
+        entry = self.signals.port_bits(operation.q) or self.sum_bits
+        self._share(lambda start, stop: len(of_heads(start, stop)) * operation.steps * entry)
+        self._hear(operation.q, of_heads, D)
+        self._hear(operation.k, of_heads, D)
+        self._hear(operation.v, _same, 1)
+        self._hear(operation.clock, _first, 1)
+
+    def _rotary(self, operation: Rotary) -> None:
+        self._needs_programs("a rotation by position")
+        size = (operation.cos.size + operation.sin.size) * TABLE_BITS + TICK_BITS
+        self._share(lambda start, stop: size)
+        self._hear(operation.x, lambda start, stop: np.arange(start // 2 * 2, -(-stop // 2) * 2), 2)
+        self._hear(operation.clock, _first, 1)
+
+    def _neuron(self, operation: Neuron) -> None:
+        self.demand.state_bits += self.sum_bits
+        rows = np.stack([operation.decay, operation.gain, operation.drive, operation.threshold, operation.v_reset])
+        kinds = len(np.unique(rows, axis=1).T)
+        size = 8 * self.chip.whole("parameter_bytes")
+        self._share(lambda start, stop: min(kinds, stop - start) * size)
+        self._hear(operation.x, _same, 1)
+
+
+def _first(start: int, stop: int) -> IntArray:
+    return np.zeros(1, np.int64)
+
+
+def _same(start: int, stop: int) -> IntArray:
+    return np.arange(start, stop)
+
+
+def _seen_by(operation: Convolution) -> Channels:
+    """Inputs that outputs read, flat: whole rows of whole channels, hence at most too many."""
+    out, inside, rows, _ = operation.weight.shape
+    _, height, columns = operation.in_shape
+    _, out_height, out_columns = operation.out_shape
+    per_group = out // operation.groups
+
+    def channels(start: int, stop: int) -> IntArray:
+        first, last = start // (out_height * out_columns), (stop - 1) // (out_height * out_columns)
+        groups = range(first // per_group, last // per_group + 1)
+        above, below = 0, height
+        if first == last:
+            top, bottom = (place // out_columns % out_height for place in (start, stop - 1))
+            stride, padding, dilation = operation.stride[0], operation.padding[0], operation.dilation[0]
+            above = max(top * stride - padding, 0)
+            below = min(bottom * stride + (rows - 1) * dilation - padding + 1, height)
+        inputs = np.concatenate([np.arange(g * inside, (g + 1) * inside) for g in groups])
+        lines = np.arange(above, max(above, below))
+        found = inputs[:, None, None] * height * columns + lines[:, None] * columns + np.arange(columns)
+        result: IntArray = found.ravel()
+        return result
+
+    return channels

@@ -1,0 +1,164 @@
+"""Which operations of a Program share cores: layers, and the relays that hold what is delayed.
+
+A layer is a neuron operation with all that feeds it alone, channel by channel: its synapse, and rotary, gate or
+attention between the two. What feeds others too, or is not read channel by channel, is a layer of its own and sends its
+sums as graded spikes. A DelayLine is a layer of relay neurons, one for each channel and each `delay` steps that the
+chip can delay a spike; all relays of the clock are one layer. Inputs, outputs and routing are no layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spikescr.sim.account import layer_of
+from spikescr.sim.program import (
+    Attention,
+    ChannelDelay,
+    Convolution,
+    DelayLine,
+    Gate,
+    IntArray,
+    Integrator,
+    Neuron,
+    Operation,
+    Port,
+    Position,
+    Program,
+    Rotary,
+    Select,
+    Signal,
+    Sink,
+    Source,
+    Synapse,
+)
+
+CLOCK_LAYER = "clock"
+INPUT_BITS = 8  # of a number that the host sends, as the weights
+FEEDING = (Synapse, Convolution, Rotary, Position, Attention, Gate, Integrator)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A layer's operations, the last of which puts out what the layer sends.
+
+    name: of the layer. operations: in the Program's order. relays: whether it only delays.
+    """
+
+    name: str
+    operations: tuple[Operation, ...]
+    relays: bool = False
+
+    @property
+    def width(self) -> int:
+        """Channels that it sends; of relays, of all its operations."""
+        return sum(o.width for o in self.operations) if self.relays else self.operations[-1].width
+
+
+def groups(program: Program) -> tuple[Group, ...]:
+    """The layers of a Program, in the order of what they put out."""
+    heads: dict[str, str] = {}
+    readers = _readers(program)
+    for operation in reversed(program.operations):
+        after = readers.get(operation.name, [])
+        into = heads.get(after[0].name) if len(after) == 1 else None
+        alone = isinstance(operation, FEEDING) and into is not None and _by_channel(operation, after[0])
+        heads[operation.name] = into if alone and into is not None else operation.name
+    found: dict[str, list[Operation]] = {}
+    clocks = []
+    for operation in program.operations:
+        if isinstance(operation, (DelayLine, ChannelDelay)) and operation.signal is Signal.CLOCK:
+            clocks.append(operation)
+        elif not isinstance(operation, (Source, Sink, Select)):
+            found.setdefault(heads[operation.name], []).append(operation)
+    layers = [
+        Group(name, tuple(members), isinstance(members[-1], (DelayLine, ChannelDelay)))
+        for name, members in _named(found).items()
+    ]
+    if not clocks:
+        return tuple(layers)
+    taken = any(layer.name == CLOCK_LAYER for layer in layers)
+    return Group(f"{CLOCK_LAYER}.delays" if taken else CLOCK_LAYER, tuple(clocks), relays=True), *layers
+
+
+def _readers(program: Program) -> dict[str, list[Operation]]:
+    """Operations that read each operation; one that reads it at two ports is there twice."""
+    found: dict[str, list[Operation]] = {}
+    for operation in program.operations:
+        for port in operation.ports.values():
+            for source in port.sources:
+                found.setdefault(source, []).append(operation)
+    return found
+
+
+def _by_channel(operation: Operation, reader: Operation) -> bool:
+    """Whether the reader's channel i reads this operation's channel i and no other."""
+    if reader.width != operation.width:
+        return False
+    if isinstance(reader, Gate):
+        return operation.name in reader.value.sources
+    return isinstance(reader, (Neuron, Integrator))
+
+
+def _named(found: dict[str, list[Operation]]) -> dict[str, list[Operation]]:
+    """The same by names that people know: that of the trained layer where one operation alone has it."""
+    short = {
+        head: head if isinstance(ops[-1], (DelayLine, ChannelDelay)) else layer_of(head) for head, ops in found.items()
+    }
+    names = list(short.values())
+    return {head if names.count(short[head]) > 1 else short[head]: ops for head, ops in found.items()}
+
+
+@dataclass(frozen=True)
+class Emitter:
+    """A signal as it reaches a port: the operation that sends it and which of its channels the port's channels are.
+
+    index: None where they are the same; -1 where nothing is.
+    """
+
+    name: str
+    index: IntArray | None = None
+
+
+class Signals:
+    """Who sends what a port carries, through routing; and how large one entry of it may be."""
+
+    def __init__(self, program: Program) -> None:
+        self._operations = {o.name: o for o in program.operations}
+        self._largest: dict[str, int | None] = {}
+        for operation in program.operations:
+            self._largest[operation.name] = self._most(operation)
+
+    def emitters(self, port: Port) -> tuple[Emitter, ...]:
+        """The operations whose spikes a port gets."""
+        found = []
+        for name in port.sources:
+            operation = self._operations[name]
+            if isinstance(operation, Select):  # which reads what sends, never another Select: lowering joins wires so
+                found += [Emitter(source, operation.index) for source in operation.x.sources]
+            else:
+                found.append(Emitter(name))
+        return tuple(found)
+
+    def port_bits(self, port: Port) -> int | None:
+        """Bits of an entry of a port, None where it carries sums of weights."""
+        most = self._sum(port)
+        return None if most is None else most.bit_length()
+
+    def bits(self, operation: Operation) -> int | None:
+        """Bits of an entry that an operation puts out, None where these are sums of weights."""
+        most = self._largest[operation.name]
+        return None if most is None else most.bit_length()
+
+    def _sum(self, port: Port) -> int | None:
+        # A source that comes later closes a cycle, through a delay: what it puts out are spikes.
+        found = [self._largest.get(source, 1) for source in port.sources]
+        return None if None in found else sum(n for n in found if n is not None)
+
+    def _most(self, operation: Operation) -> int | None:
+        if isinstance(operation, Source):
+            return 1 if operation.signal is Signal.CLOCK else 2**INPUT_BITS - 1
+        if isinstance(operation, Neuron):
+            return 1
+        if isinstance(operation, (DelayLine, ChannelDelay, Select)):
+            return self._sum(operation.x)
+        return None
