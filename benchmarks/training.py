@@ -1,13 +1,14 @@
 """One training step, side by side: ours against the same network with SpikingJelly's stock LIF loop.
 
-    python benchmarks/training.py [--quick] [--json FILE]
+    python benchmarks/training.py [--quick] [--device cuda] [--json FILE]
 
 Both are built from the same weights, get the same batch of full-length recordings and take turns in one process, so
 that a drift of the machine's speed touches both; medians, and the median of the ratios of pairs. The stock network is
 plain PyTorch around `LIFNode(step_mode="m")` and its loop over steps. Spikes and gradients are compared in every neuron
 layer: in the whole network in float64; in float32 layer by layer, on the currents of the stock network, for products
 that sum in another order differ in the last bit. Shares of time are the profiler's, of one step; those of the stock
-neurons, which are made of common operations, are measured on their own. Ours normalise and drop out on the way.
+neurons, which are made of common operations, are measured on their own. Ours normalise and drop out on the way. On CUDA
+ours are the neurons that training would choose there; times include the device's, shares are not taken.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from spikescr.files import write_text
 from spikescr.model import Current, ModelConfig, SequenceBatchNorm, SpikeSCR, readout
+from spikescr.model.backends import install, pick
 from spikescr.model.layers import Spiking
+from spikescr.model.neuron import Window
 from spikescr.model.rotary import Rotary
 
 BATCH = 64
@@ -116,7 +119,7 @@ def stock(model: SpikeSCR) -> SpikeSCR:
         if isinstance(module, Current):
             module.norm = StockNorm(module.norm.num_features)
     copy.load_state_dict(model.state_dict())
-    return copy
+    return copy.to(next(model.parameters()).device)
 
 
 def network(config: ModelConfig, steps: int, seed: int) -> tuple[SpikeSCR, Tensor, Tensor, Tensor]:
@@ -152,9 +155,11 @@ class Step:
         self.optimizer.step()
 
     def seconds(self) -> float:
-        """How long it takes."""
+        """How long it takes, on the device too."""
         begin = time.perf_counter()
         self()
+        if self.batch[0].is_cuda:
+            torch.cuda.synchronize()
         return time.perf_counter() - begin
 
     def shares(self, neurons: float | None = None) -> dict[str, float]:
@@ -178,7 +183,9 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-def layer_by_layer(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[int, float, float, float]:
+def layer_by_layer(
+    model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor], window: Window
+) -> tuple[int, float, float, float]:
     """Our neurons on the currents and upstream gradients of the stock network's, in float32.
 
     Returns:
@@ -205,7 +212,9 @@ def layer_by_layer(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tup
     for current, spikes in kept.values():
         seconds += min(neuron_seconds(current, spikes) for _ in range(2))
         x = current.detach().clone().requires_grad_()
-        found = Spiking(0.0)(x)
+        ours = Spiking(0.0)
+        ours.lif.window = window
+        found = ours(x)
         found.backward(spikes.grad)
         assert x.grad is not None
         assert current.grad is not None
@@ -229,7 +238,7 @@ def whole_network(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tupl
     found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     for network in (SpikeSCR(model.config), stock(model)):
         network.load_state_dict(model.state_dict())
-        network.double().train()
+        network.double().train().to(x.device)
         sj.reset_net(network)
         spikes: dict[str, Tensor] = {}
         for name, module in network.named_modules():
@@ -253,12 +262,16 @@ def whole_network(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tupl
 @click.option("--quick", is_flag=True, help="Fewer rounds, no T = 500.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to this file.")
 @click.option("--threads", type=int, help="Of torch. Default: as torch chooses.")
+@click.option("--device", "device_name", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def main(quick: bool, file: Path | None, threads: int | None, seed: int) -> None:
+def main(quick: bool, file: Path | None, threads: int | None, device_name: str, seed: int) -> None:
     """Measure a training step against SpikingJelly's stock LIF loop."""
     if threads is not None:
         torch.set_num_threads(threads)
-    table = Table(title=f"Training step, batch {BATCH}, {torch.get_num_threads()} threads: medians")
+    device = torch.device(device_name)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    backend = pick(device)
+    table = Table(title=f"Training step, batch {BATCH}, {where}, neurons of {backend.name}: medians")
     for column in ("network", "T", "stock ms", "ours ms", "speed-up", "spikes differ", "gradients", "lowest rate"):
         table.add_column(column, justify="right")
     shares = Table(title="Share of time per part")
@@ -268,7 +281,9 @@ def main(quick: bool, file: Path | None, threads: int | None, seed: int) -> None
     for name, config in CONFIGS.items():
         for steps in (40, 100) if quick else (40, 100, 500):
             model, *batch = network(config, steps, seed)
-            differing, gradients, rate, neurons = layer_by_layer(model, (batch[0], batch[1], batch[2]))
+            model, batch = model.to(device), [part.to(device) for part in batch]
+            install(model, backend)
+            differing, gradients, rate, neurons = layer_by_layer(model, (batch[0], batch[1], batch[2]), backend.window)
             whole = whole_network(model, (batch[0][:40], batch[1].clamp(max=40), batch[2]))
             ours, plain = Step(model, *batch), Step(stock(model), *batch)
             ours(), plain(), ours(), plain()
@@ -285,7 +300,7 @@ def main(quick: bool, file: Path | None, threads: int | None, seed: int) -> None
                 "gradient_difference": gradients,
                 "lowest_rate": rate,
                 "float64_network": {"differing_spikes": whole[0], "gradient_difference": whole[1]},
-                "shares": {"stock": plain.shares(neurons), "ours": ours.shares()},
+                "shares": {} if batch[0].is_cuda else {"stock": plain.shares(neurons), "ours": ours.shares()},
             }
             result["rows"].append(row)
             if (name, steps) in KEYS:
@@ -296,12 +311,21 @@ def main(quick: bool, file: Path | None, threads: int | None, seed: int) -> None
             for who, parts in row["shares"].items():
                 shares.add_row(name, str(steps), who, *(f"{share:.0%}" for share in parts.values()))
     console = Console(width=130)
-    console.print(table, "differences: per neuron layer in float32 / whole network in float64, 40 steps", shares)
+    console.print(table, "differences: per neuron layer in float32 / whole network in float64, 40 steps")
+    if device.type == "cpu":
+        console.print(shares)
     if file is not None:
         from spikescr.provenance import versions
 
         load = os.getloadavg()[0]
-        result |= {"threads": torch.get_num_threads(), "cores": os.cpu_count(), "load": load, "seed": seed}
+        result |= {
+            "device": where,
+            "neurons": backend.name,
+            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
+            "load": load,
+            "seed": seed,
+        }
         result["versions"] = versions("spikescr", "torch", "spikingjelly", "numba")
         write_text(file, json.dumps(result, indent=1) + "\n")
 
