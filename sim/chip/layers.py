@@ -8,10 +8,7 @@ chip can delay a spike; all relays of the clock are one layer. Inputs, outputs a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-import numpy as np
 
 from spikescr.sim.account import layer_of
 from spikescr.sim.program import (
@@ -133,18 +130,14 @@ class Signals:
 
     def emitters(self, port: Port) -> tuple[Emitter, ...]:
         """The operations whose spikes a port gets."""
-        return tuple(e for source in port.sources for e in self._through(source, None))
-
-    def _through(self, name: str, index: IntArray | None) -> Iterable[Emitter]:
-        operation = self._operations[name]
-        if not isinstance(operation, Select):
-            yield Emitter(name, index)
-            return
-        inner = operation.index
-        if index is not None:
-            inner = np.where(index < 0, -1, inner[np.maximum(index, 0)])
-        for source in operation.x.sources:
-            yield from self._through(source, inner)
+        found = []
+        for name in port.sources:
+            operation = self._operations[name]
+            if isinstance(operation, Select):  # which reads what sends, never another Select: lowering joins wires so
+                found += [Emitter(source, operation.index) for source in operation.x.sources]
+            else:
+                found.append(Emitter(name))
+        return tuple(found)
 
     def port_bits(self, port: Port) -> int | None:
         """Bits of an entry of a port, None where it carries sums of weights."""

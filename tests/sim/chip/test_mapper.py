@@ -21,6 +21,7 @@ from spikescr.sim.chip.limits import Chip, Limit, chip_named
 from spikescr.sim.chip.mapper import Placed, Placement, place
 from spikescr.sim.chip.rules import Violation, check, fits
 from spikescr.sim.lower import lower
+from spikescr.sim.program import Neuron, Port, Program, Select, Signal, Source, Synapse, Tap
 
 DT = 0.01
 GRAPH = {"spikescr.dt": DT, "spikescr.steps": 8}
@@ -85,6 +86,8 @@ def test_a_core_that_is_full_is_followed_by_another_and_costs_the_senders_axons(
     assert [(c.start, c.stop) for c in second.cores] == [(0, 3), (3, 6), (6, 7)]
     assert [c.output_axons for c in first.cores] == [9, 9, 9, 3]  # neurons x 3 cores of the second
     assert [c.input_axons for c in second.cores] == [10, 10, 10]
+    # 10 x 4 weights, sums and membranes, 4 cores that hear 4 inputs, 30 output axons, a set of parameters on each core
+    assert first.memory == 10 * 4 + 10 * 6 + 4 * 4 * AXON + 30 * AXON + 4 * PARAMETERS
     assert second.memory == 7 * 10 + 7 * 6 + 3 * 10 * AXON + 3 * PARAMETERS
 
 
@@ -109,6 +112,7 @@ def test_taps_are_delays_of_synapses_and_a_sum_for_each_step() -> None:
     # 31 synapses: 8 bits, 5 of delay (0 to 30), 2 to say which of 3 neurons; the gate: a connection from the clock of
     # 8 bits. Membrane, 31 sums of 24 bits, a bit of the gate.
     bits = 31 * (8 + 5 + 2) + 8 + 24 + 31 * 24 + 1
+    assert conv.demand.state_bits.tolist() == [24 + 31 * 24 + 1] * 3
     # 3 inputs and the clock
     assert conv.memory == -(-(3 * bits) // 8) + 4 * AXON + PARAMETERS
 
@@ -292,3 +296,23 @@ def test_any_network_is_placed_whole_and_within_limits_or_a_rule_tells(
         if name not in hosts
     )
     assert entering == sum(core.output_axons for found in placement.layers for core in found.cores)
+
+
+def test_routing_is_looked_through() -> None:
+    one, spikes, values = np.ones(3), Signal.SPIKES, Signal.VALUES
+
+    def neuron(name: str, source: str) -> Neuron:
+        given = {"decay": one, "gain": one, "drive": 0 * one, "threshold": one, "v_reset": 0 * one}
+        return Neuron(name=name, width=3, signal=spikes, x=Port((source,), 3, spikes), **given)
+
+    operations = (
+        Source(name="input", width=3, signal=spikes),
+        neuron("a", "input"),
+        Select(name="wire", width=3, signal=spikes, x=Port(("a",), 3, spikes), index=np.array([2, -1, 2])),
+        Synapse(name="w", width=3, signal=values, x=Port(("wire",), 3, spikes), taps=(Tap(0, np.eye(3)),)),
+        neuron("b", "w"),
+    )
+    placement = place(Program(operations, 1, 1.0, 1), "loihi2", smaller(neurons=1), {})
+    # channels 0 and 2 of the routed signal are neuron 2 of a, channel 1 is nobody's: two of three cores of b hear it
+    assert layer(placement, "a").reached.tolist() == [0, 0, 2]
+    assert [core.input_axons for core in layer(placement, "b").cores] == [1, 0, 1]

@@ -48,6 +48,15 @@ def test_messages_are_rates_times_cores_that_hear() -> None:
     assert {n: between_cores(found, bound) for n, found in layers.items()} == {"a": 6, "late": 6, "relay": 12, "b": 0}
 
 
+def test_a_chain_of_relays_on_one_core_sends_to_others_from_its_end() -> None:
+    program = lower(two_layers())
+    chip = chip_named("loihi2").model_copy(update={"delay": Limit(value=1, unit="steps", assumed="test")})
+    (late,) = (layer for layer in place(program, "loihi2", chip, {}).layers if layer.name == "late")
+    # 2 steps: two relays for each of 6 channels; the first sends to the second, on the same core
+    assert (late.demand.neurons, late.reached.sum()) == (12, 12)
+    assert between_cores(late, channel_rates(program, {"a.lif": 1.5, "relay": 0.6, "b.lif": 0.1})) == pytest.approx(1.5)
+
+
 def test_estimate_is_counts_times_published_figures() -> None:
     program = lower(two_layers())
     placement = place(program, "loihi2", chip_named("loihi2"), {})  # a core for each layer
