@@ -313,6 +313,6 @@ def test_routing_is_looked_through() -> None:
         neuron("b", "w"),
     )
     placement = place(Program(operations, 1, 1.0, 1), "loihi2", smaller(neurons=1), {})
-    # channels 0 and 2 of the routed signal are neuron 2 of a, channel 1 nobody's: two of b's three cores hear it
+    # channels 0 and 2 of the routed signal are neuron 2 of a, channel 1 is nobody's: two of three cores of b hear it
     assert layer(placement, "a").reached.tolist() == [0, 0, 2]
     assert [core.input_axons for core in layer(placement, "b").cores] == [1, 0, 1]
