@@ -15,7 +15,6 @@ import numpy as np
 
 from spikescr.errors import GraphError
 from spikescr.export import dialect
-from spikescr.sim.chip.bits import BITS
 from spikescr.sim.flat_graph import SPIKING, FlatGraph, Flow, op_of, shape, width
 from spikescr.sim.lower import lower
 from spikescr.sim.standard import FOREIGN_DT, has_clock
@@ -157,7 +156,7 @@ def inspect(graph: nir.NIRGraph) -> GraphReport:
 def _node(name: str, node: nir.NIRNode, flow: Flow, dt: float | None) -> NodeReport:
     op = op_of(node)
     outputs = width(node.output_type)
-    latency, bits = (node.metadata.get(key) for key in (dialect.LATENCY, BITS))
+    latency, bits = (node.metadata.get(key) for key in (dialect.LATENCY, dialect.BITS))
     synapses = 0 if op == dialect.WIRE or flow.kind == "clock" else _connections(node, zeros=False)
     return NodeReport(
         name=name,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import nir
 
 from spikescr.errors import GraphError
+from spikescr.export.dialect import BITS
 from spikescr.sim.chip.layers import groups
 from spikescr.sim.flat_graph import FlatGraph
 from spikescr.sim.program import Program
-
-BITS = "spikescr.bits"  # metadata of a node: bits of its weights
 
 
 def layer_bits(graph: nir.NIRGraph, program: Program) -> dict[str, int]:

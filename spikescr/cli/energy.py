@@ -13,7 +13,7 @@ from rich.table import Table
 
 from spikescr.cli.text import percent, si, wide_console
 from spikescr.errors import UsageError
-from spikescr.runs import DEFAULT_RUN, RunFolder
+from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 DEFAULT_COST = "horowitz2014-45nm-fp32"
 INTEGER_COSTS = ("horowitz2014-45nm-int8", "horowitz2014-45nm-int32")
-INTEGERS = "loihi2"  # precision of a simulation in fixed point
 
 EPILOG = """\b
 Example: one run by all conventions; why SpikingJelly's figure is another; two runs compared.
@@ -174,7 +173,7 @@ def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool
     updates = [row["name"] for row in found["constants"].values() if row["neuron_pj"]]
     if updates:
         console.print(f"{', '.join(updates)}: membrane updates included here, in no other table")
-    if found["about"].get("precision") == INTEGERS:
+    if found["about"].get("precision") == LOIHI2:
         eight, wide = (si(found["constants"][name]["executed_j"], "J") for name in INTEGER_COSTS)
         floating = si(found["constants"][DEFAULT_COST]["executed_j"], "J")
         console.print(

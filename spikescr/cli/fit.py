@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from spikescr.sim.chip.traffic import Activity, Estimate
     from spikescr.sim.program import Program
 
-INTEGERS = "loihi2"  # folder of a run's network in integers
 COST = "loihi2018"
 
 EPILOG = """\b
@@ -66,7 +65,7 @@ def command(
     chip_named(chip_name)
     run = None if file is not None else RunFolder(folder or DEFAULT_RUN)
     if run is not None:
-        integers = RunFolder(run.path / INTEGERS)
+        integers = run.in_integers
         run = integers if integers.graph.exists() else run
         file = run.require(run.graph)
     assert file is not None

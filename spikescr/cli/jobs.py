@@ -38,9 +38,10 @@ BACKENDS = ("fast", "lava", "both")
 class Job:
     """What all chunks of a run share; it is sent to the workers.
 
-    graph: the NIR file. backend: fast, lava, or both, compared. batch_size: samples at once. precision: of the fast
-    backend. stall_seconds: watchdog of Lava. spikes: folder for the spikes of every chunk, None where not asked for.
-    client: process id of whom workers on this machine serve; None where they are a cluster's.
+    graph: the NIR file. backend: fast, lava, or both, compared. batch_size: samples at once. precision: float64 or
+    float32, of the fast backend, or that of the graph in integers. stall_seconds: watchdog of Lava. spikes: folder
+    for the spikes of every chunk, None where not asked for. client: process id of whom workers on this machine
+    serve; None where they are a cluster's.
     """
 
     graph: Path
@@ -50,6 +51,11 @@ class Job:
     stall_seconds: float
     spikes: Path | None
     client: int | None
+
+    @property
+    def dtype(self) -> str:
+        """Of the fast backend's numbers; integers are exact in float64."""
+        return "float32" if self.precision == "float32" else "float64"
 
 
 class _Engine:
@@ -88,7 +94,7 @@ class _Engine:
         from spikescr.sim.fast.backend import FastBackend
 
         wanted = job.spikes is not None or job.backend == "both"
-        return FastBackend(program, job.batch_size, record_spikes=wanted, dtype=job.precision)
+        return FastBackend(program, job.batch_size, record_spikes=wanted, dtype=job.dtype)
 
     @property
     def build_seconds(self) -> float:

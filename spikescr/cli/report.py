@@ -115,7 +115,8 @@ def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
     deployed = open_deployed(graph)
     items = choose_recordings(deployed, data=audit.about["data"], split="test", limit=None, recording=name)
     features = load(items, deployed.preprocessing)
-    with threadpoolctl.threadpool_limits(1), FastBackend(deployed.program, 1, dtype=audit.about["precision"]) as fast:
+    dtype = "float32" if audit.about["precision"] == "float32" else "float64"
+    with threadpoolctl.threadpool_limits(1), FastBackend(deployed.program, 1, dtype=dtype) as fast:
         (batch,) = run_batches(deployed.program, fast, features.values, features.steps)
         steps = int(features.steps[0])
         spikes = {}

@@ -153,6 +153,8 @@ def command(
         raise UsageError("--record v: membranes are recorded of a GRAPH with --input; of recordings, spikes")
     run = RunFolder(folder).of_precision(precision)
     deployed = open_deployed(run.require(run.graph))
+    if precision == "float32" and deployed.program.fixed:
+        raise UsageError(f"--precision float32: {deployed.path} is in fixed point; leave it out")
     if steps is not None and steps != deployed.steps_per_second:
         raise UsageError(
             f"{deployed.path} was made for {deployed.steps_per_second} steps per second, not {steps}; "
@@ -164,7 +166,7 @@ def command(
         graph=run.graph.resolve(),
         backend=backend,
         batch_size=min(batch_size or _batch_size(backend, deployed.program.steps), len(items)),
-        precision="float32" if precision == "float32" else "float64",
+        precision=LOIHI2 if deployed.program.fixed else precision,
         stall_seconds=stall_seconds,
         spikes=None if spikes is None else spikes.resolve(),
         client=None if scheduler else os.getpid(),
