@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from spikescr.model import Current, Masked, TimeConv
-from spikescr.model.fixed import FixedCurrent, FixedHead, FixedLIF, FixedRotary, GroupScheme
+from spikescr.model.fixed import FixedCurrent, FixedHead, FixedLIF, FixedRotary, GroupScheme, update
 from spikescr.model.layers import SequenceBatchNorm
 
 SCHEME = GroupScheme(channels=(0, 3), bits=4, exponent=2, bias_exponent=1, theta=200)
@@ -49,6 +49,12 @@ def test_neurons_are_the_loop_in_integers(dtype: torch.dtype, data: st.DataObjec
     # A v times 4096 - dv is exact in float32 for shifts alone; the neuron takes float64 for the others.
     assert spikes.flatten().tolist() == expected
     assert neuron.saturated == saturated
+
+
+def test_decay_in_float32_does_not_round_up() -> None:
+    # 5,485,434 * 4095 / 4096 = 5,484,094.77; the product in float32 would make it 5,484,095.
+    membrane, saturated = update(torch.tensor([5_485_434.0]), torch.tensor([0.0]), 1)
+    assert (membrane.item(), saturated.item()) == (5_484_094, 0)
 
 
 def test_gradient_is_that_of_real_membranes() -> None:

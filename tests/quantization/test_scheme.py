@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -24,12 +25,13 @@ from spikescr.quantization.calibrate import calibrate
 from spikescr.quantization.file import QuantizedInfo, load_quantized, save_quantized
 from spikescr.quantization.finetune import best_of, finetune
 from spikescr.quantization.measure import layer_reports, saturations
-from spikescr.quantization.scheme import REGISTER, attention_error, attention_theta, groups, in_integers
+from spikescr.quantization.scheme import REGISTER, Group, attention_error, attention_theta, groups, in_integers
 from spikescr.runs import RunFolder
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lower import lower
 from spikescr.training.batches import Split
 from spikescr.training.config import TrainConfig
+from spikescr.training.evaluate import evaluate
 from spikescr.training.loop import train
 
 WINDOW = 24
@@ -103,6 +105,24 @@ def test_scales_keep_currents_and_biases_within_their_registers(network: tuple[N
             if criterion == "range":  # nothing is clipped, and what is largest is nearly the last level
                 levels = s.weight_levels(group.current.synapse.weight.detach()[chosen])
                 assert 64 <= levels.abs().max() <= 128
+
+
+def test_twice_the_largest_current_that_was_seen_does_not_wrap(network: tuple[Network, Split]) -> None:
+    folded, quiet = copy.deepcopy(network[0]), network[1]
+    split = Split(quiet.values * 30, quiet.steps, quiet.labels)
+    largest: dict[str, float] = {}
+    for group in groups(folded):  # what the layers are given at most, seen from outside
+
+        def keep(_m: object, _i: object, current: Tensor, group: Group = group) -> None:
+            largest[group.name] = float(current[..., slice(*group.channels)].abs().max())
+
+        group.current.register_forward_hook(keep)
+    folded(split.values.transpose(0, 1), split.steps)
+    assert largest["sem"] > 64
+    for criterion in ("range", "error"):
+        scheme = calibrate(folded, split, criterion=criterion, bits={}, default=8)  # type: ignore[arg-type]
+        for name, layer in scheme.layers.items():
+            assert 2 * largest[name] * layer.theta <= REGISTER, name
 
 
 def test_least_error_is_less_than_that_of_the_range_where_bits_are_few(network: tuple[Network, Split]) -> None:
@@ -205,8 +225,14 @@ def test_finetuning_lowers_the_loss_of_few_bits_and_keeps_the_best(trained: RunF
 
     def tuned() -> tuple[dict[str, Tensor], list[object]]:
         model = in_integers(folded, scheme, WINDOW)
-        found = finetune(model, split, valid, config, epochs=4, lr=2e-3)
+        found = finetune(model, split, valid, config, epochs=4, lr=lr)
+        assert evaluate(model, valid, config.batch_size) == best_of(found).valid
         return model.state_dict(), list(found)
+
+    lr = 1e3  # which ruins the network at once: what is kept is what came
+    _, found = tuned()
+    assert best_of(found).epoch == 0  # type: ignore[arg-type]
+    lr = 2e-3
 
     (weights, found), (again, _) = tuned(), tuned()
     assert [f.epoch for f in found] == [0, 1, 2, 3, 4]  # type: ignore[attr-defined]
