@@ -147,6 +147,8 @@ class Execution:
         console.print(self._cause_table(samples))
         apart = (f"{si(self.account.total(kind) / samples)} {what}" for kind, what in _APART.items())
         console.print(f"apart, in neither figure: {', '.join(apart)}")
+        if self.deployed.program.fixed:
+            console.print(self._saturation())
         if per_step:
             console.print(self._step_table(samples))
         events, _ = self.account.energy(self.cost)
@@ -160,6 +162,14 @@ class Execution:
                 f"{self.compared[1]:,} counts differ"
             )
         console.print(f"wrote {run.simulation}/counts.csv, predictions.csv, summary.json, audit.npz")
+
+    def _saturation(self) -> str:
+        names = [operation.name for operation in self.deployed.program.operations]
+        found = {name: self.account.total("saturated", row) for row, name in enumerate(names)}
+        told = ", ".join(f"{name} {count:,}" for name, count in found.items() if count)
+        return f"saturated, in fixed point: {sum(found.values()):,} inputs, currents and membranes" + (
+            f" ({told})" if told else ""
+        )
 
     def _layer_table(self, samples: int) -> Table:
         from spikescr.sim.results import layers, totals

@@ -231,6 +231,8 @@ def _show(console: Console, request: Request, run: GraphRun, compared: dict[str,
         f"{si(joules / samples, 'J')} per sample executed; apart: {si(totals['bias'] / samples)} bias additions, "
         f"{si(totals['neuron'] / samples)} membrane updates"
     )
+    if run.program.fixed:
+        console.print(f"saturated, in fixed point: {totals['saturated']:,} inputs, currents and membranes")
     if request.backend == "both":
         told = (f"{compared['differing'][k]:,} of {compared['compared'][k]:,} {k}" for k in ("spikes", "counts"))
         console.print(f"fast and Lava: {' and '.join(told)} differ")

@@ -9,8 +9,13 @@ import sys
 from pathlib import Path
 
 import nir
+import numpy as np
 import pytest
+from fixed.agreement import executed
+from fixed.cases import draw, graph_of
 from helpers import write_tones
+
+from spikescr.sim.fast.backend import FastBackend
 
 pytestmark = pytest.mark.lava
 TRAIN = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=3"]
@@ -56,6 +61,19 @@ def test_integers_agree_in_pytorch_lava_and_the_compiled_backend(workplace: Path
     assert verification["spikes"] > 100
     summary = json.loads((made / "simulation/summary.json").read_text())
     assert summary["differing"] == {"spikes": 0, "counts": 0} or summary["differing"] == [0, 0]
+
+
+def test_what_saturates_is_told(copied: Path) -> None:
+    path = copied / "runs/latest/loihi2/model.nir"
+    graph = nir.read(path)
+    graph.nodes["input"].metadata["spikescr.scale"] /= 20  # messages end at 127: most inputs are beyond
+    nir.write(path, graph)
+    run = spikescr("simulate", "--precision", "loihi2", cwd=copied)
+    assert run.returncode == 0, run.stderr
+    (line,) = (line for line in run.stdout.splitlines() if line.startswith("saturated, in fixed point: "))
+    counts = json.loads((copied / "runs/latest/loihi2/simulation/summary.json").read_text())["totals"]["saturated"]
+    assert counts > 1000
+    assert line.startswith(f"saturated, in fixed point: {counts:,} inputs, currents and membranes (input ")
 
 
 def test_graph_is_read_by_nir_alone_and_says_what_it_is(workplace: Path) -> None:
@@ -125,3 +143,18 @@ def test_what_cannot_be_done_is_one_line(workplace: Path, arguments: list[str], 
     assert run.returncode == status, run.stderr
     assert message in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_a_graph_in_fixed_point_of_any_origin_runs_on_a_file(tmp_path: Path) -> None:
+    case = draw("graded", 0)
+    nir.write(tmp_path / "layer.nir", graph_of(case))
+    np.save(tmp_path / "x.npy", case.inputs["x"])
+    run = spikescr("simulate", "layer.nir", "--input", "x.npy", "--out", "out", "--backend", "both", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "0 of" in run.stdout
+    saturated = executed(case, FastBackend).counts.total("saturated")
+    assert saturated
+    assert f"saturated, in fixed point: {saturated:,} inputs, currents and membranes" in run.stdout
+    run = spikescr("simulate", "layer.nir", "--input", "x.npy", "--precision", "loihi2", cwd=tmp_path)
+    assert run.returncode == 2
+    assert "layer.nir says itself whether it is in fixed point" in run.stderr
