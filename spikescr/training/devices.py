@@ -32,6 +32,8 @@ class Devices:
         handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=handlers)
         self.device: torch.device = self.accelerator.device
+        # torch lets convolutions on CUDA, and nothing else, round what they multiply to 11 significant bits (TF32).
+        torch.backends.cudnn.allow_tf32 = False
         self.rank: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
         if self.processes == 1 and _started_alone():
