@@ -1,14 +1,16 @@
 """One training step, side by side: ours against the same network with SpikingJelly's stock LIF loop.
 
-    python benchmarks/training.py [--quick] [--device cuda] [--json FILE]
+    python benchmarks/training.py [--device cpu|cuda] [--quick] [--json FILE]
 
 Both are built from the same weights, get the same batch of full-length recordings and take turns in one process, so
 that a drift of the machine's speed touches both; medians, and the median of the ratios of pairs. The stock network is
 plain PyTorch around `LIFNode(step_mode="m")` and its loop over steps. Spikes and gradients are compared in every neuron
 layer: in the whole network in float64; in float32 layer by layer, on the currents of the stock network, for products
 that sum in another order differ in the last bit. Shares of time are the profiler's, of one step; those of the stock
-neurons, which are made of common operations, are measured on their own. Ours normalise and drop out on the way. On CUDA
-ours are the neurons that training would choose there; times include the device's, shares are not taken.
+neurons, which are made of common operations, are measured on their own. Ours normalise and drop out on the way.
+
+On CUDA there are two more: the stock network with the kernels that SpikingJelly has there, and ours with our loop in
+place of the kernels that a training would choose. Shares are of the time of a step; idle: no kernel runs.
 """
 
 from __future__ import annotations
@@ -27,15 +29,16 @@ from rich.table import Table
 from spikingjelly.activation_based import functional as sj
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 from spikescr.files import write_text
 from spikescr.model import Current, ModelConfig, SequenceBatchNorm, SpikeSCR, readout
-from spikescr.model.backends import install, pick
+from spikescr.model.backends import Backend, install, pick
 from spikescr.model.layers import Spiking
-from spikescr.model.neuron import Window
 from spikescr.model.rotary import Rotary
+from spikescr.training.devices import Devices
 
 BATCH = 64
 CONFIGS = {
@@ -44,7 +47,7 @@ CONFIGS = {
 }
 KEYS = {("1L-8-128", 100): "step_speedup_T100", ("1L-16-256", 100): "step_speedup_T100_wide"}
 PARTS = {
-    "neurons": ("Fire",),
+    "neurons": ("Fire", "sj_lif"),
     "matrix products": ("mm", "linear", "Product", "convolution", "Depthwise"),
     "normalisation": ("batch_norm", "Normalise"),
 }
@@ -58,8 +61,15 @@ class StockNorm(SequenceBatchNorm):
         return nn.BatchNorm1d.forward(self, x.flatten(0, 1)).view_as(x)
 
 
-def stock_neuron() -> neuron.LIFNode:
-    """SpikingJelly's neuron as the paper has it."""
+def stock_neuron(device: torch.device, loop: bool = True) -> neuron.LIFNode:
+    """SpikingJelly's neuron as the paper has it; loop: through the steps in PyTorch where there are kernels too."""
+    atan = surrogate.ATan(alpha=5.0)
+
+    def unknown(u: Tensor) -> Tensor:
+        """The same function; for one that it does not know, SpikingJelly has no kernels."""
+        spikes: Tensor = atan(u)
+        return spikes
+
     return neuron.LIFNode(
         tau=2.0,
         decay_input=False,
@@ -67,16 +77,16 @@ def stock_neuron() -> neuron.LIFNode:
         v_reset=0.0,
         detach_reset=True,
         step_mode="m",
-        surrogate_function=surrogate.ATan(alpha=5.0),
+        surrogate_function=unknown if loop and device.type == "cuda" else atan,
     )
 
 
 class StockSpiking(nn.Module):
     """SpikingJelly's neuron, and dropout with one mask for all steps."""
 
-    def __init__(self, ours: Spiking) -> None:
+    def __init__(self, ours: Spiking, lif: neuron.LIFNode) -> None:
         super().__init__()
-        self.lif = stock_neuron()
+        self.lif = lif
         self.dropout = ours.dropout
         self.current = getattr(ours, "current", None)
 
@@ -106,23 +116,30 @@ class StockRotary(Rotary):
         return rearrange(turned, "t b h i p -> t b (h i p)")
 
 
-def stock(model: SpikeSCR) -> SpikeSCR:
+def stock(model: SpikeSCR, loop: bool = True) -> SpikeSCR:
     """A copy of the network in plain PyTorch around stock neurons."""
-    copy = SpikeSCR(model.config)
+    copy, device = SpikeSCR(model.config), device_of(model)
     for module in list(copy.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, Spiking):
-                setattr(module, name, StockSpiking(child))
+                setattr(module, name, StockSpiking(child, stock_neuron(device, loop)))
             elif isinstance(child, Rotary):
                 setattr(module, name, StockRotary(child.head_width))
     for module in copy.modules():
         if isinstance(module, Current):
             module.norm = StockNorm(module.norm.num_features)
     copy.load_state_dict(model.state_dict())
-    return copy.to(next(model.parameters()).device)
+    return copy.to(device)
 
 
-def network(config: ModelConfig, steps: int, seed: int) -> tuple[SpikeSCR, Tensor, Tensor, Tensor]:
+def device_of(model: SpikeSCR) -> torch.device:
+    """Where it is."""
+    return next(model.parameters()).device
+
+
+def network(
+    config: ModelConfig, steps: int, seed: int, backend: Backend, device: torch.device
+) -> tuple[SpikeSCR, Tensor, Tensor, Tensor]:
     """A network whose layers fire as trained ones do, and a batch: x (T, B, C), valid steps (B,), labels (B,)."""
     torch.manual_seed(seed)
     model = SpikeSCR(config).train()
@@ -131,7 +148,10 @@ def network(config: ModelConfig, steps: int, seed: int) -> tuple[SpikeSCR, Tenso
             nn.init.uniform_(norm.weight, 0.6, 1.4)
             nn.init.uniform_(norm.bias, 0.0, 0.6)
     x = torch.randn(steps, BATCH, config.inputs)
-    return model, x, torch.full((BATCH,), steps), torch.randint(0, config.classes, (BATCH,))
+    batch = x, torch.full((BATCH,), steps), torch.randint(0, config.classes, (BATCH,))
+    install(model.to(device), backend)
+    x, valid, labels = (tensor.to(device) for tensor in batch)
+    return model, x, valid, labels
 
 
 def loss_of(model: SpikeSCR, x: Tensor, valid: Tensor, labels: Tensor) -> Tensor:
@@ -139,11 +159,19 @@ def loss_of(model: SpikeSCR, x: Tensor, valid: Tensor, labels: Tensor) -> Tensor
     return functional.cross_entropy(readout(model(x, valid), valid), labels)
 
 
+def our_loop(model: SpikeSCR) -> SpikeSCR:
+    """A copy of our network whose neurons go step by step."""
+    copy = SpikeSCR(model.config).train()
+    copy.load_state_dict(model.state_dict())
+    return copy.to(device_of(model))
+
+
 class Step:
     """A training step of one network."""
 
     def __init__(self, model: SpikeSCR, x: Tensor, valid: Tensor, labels: Tensor) -> None:
         self.model = model
+        self.device = x.device
         self.batch = x, valid, labels
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, foreach=True)
 
@@ -155,27 +183,53 @@ class Step:
         self.optimizer.step()
 
     def seconds(self) -> float:
-        """How long it takes, on the device too."""
-        begin = time.perf_counter()
+        """How long it takes."""
+        begin = now(self.device)
         self()
-        if self.batch[0].is_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - begin
+        return now(self.device) - begin
 
     def shares(self, neurons: float | None = None) -> dict[str, float]:
         """Share of time per part; `neurons`: seconds of theirs, where the profiler cannot tell."""
+        times = dict.fromkeys([*PARTS, "attention", "other"], 0.0)
+        if self.device.type == "cuda":
+            return self._device_shares(times)
         with profile(activities=[ProfilerActivity.CPU]) as found:
             self()
-        times = dict.fromkeys([*PARTS, "attention", "other"], 0.0)
         for event in found.key_averages():
-            part = next((p for p, names in PARTS.items() if any(n in event.key for n in names)), "other")
-            part = "attention" if "bmm" in event.key else part
-            times[part] += event.self_cpu_time_total
+            times[part_of(event.key) or "other"] += event.self_cpu_time_total
         if neurons is not None:
             times["neurons"] += 1e6 * neurons
             times["other"] -= 1e6 * neurons
         total = sum(times.values())
         return {part: spent / total for part, spent in times.items()}
+
+    def _device_shares(self, times: dict[str, float]) -> dict[str, float]:
+        """The same of kernels, by the operation that started each or one around it, over the time of a step."""
+        total = 1e6 * min(self.seconds() for _ in range(3))
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+            self.seconds()
+        for event in found.events():
+            if event.device_type == DeviceType.CPU and event.self_device_time_total:
+                around = event
+                while around is not None and part_of(around.name) is None:
+                    around = around.cpu_parent
+                times["other" if around is None else part_of(around.name) or "other"] += event.self_device_time_total
+        times["idle"] = max(0.0, total - sum(times.values()))
+        return {part: spent / total for part, spent in times.items()}
+
+
+def part_of(operation: str) -> str | None:
+    """The part of a training step that an operation belongs to, None where its name does not tell."""
+    if "bmm" in operation:
+        return "attention"
+    return next((part for part, names in PARTS.items() if any(name in operation for name in names)), None)
+
+
+def now(device: torch.device) -> float:
+    """Seconds, once all that a device was given is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -184,7 +238,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def layer_by_layer(
-    model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor], window: Window
+    model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor], backend: Backend
 ) -> tuple[int, float, float, float]:
     """Our neurons on the currents and upstream gradients of the stock network's, in float32.
 
@@ -212,9 +266,9 @@ def layer_by_layer(
     for current, spikes in kept.values():
         seconds += min(neuron_seconds(current, spikes) for _ in range(2))
         x = current.detach().clone().requires_grad_()
-        ours = Spiking(0.0)
-        ours.lif.window = window
-        found = ours(x)
+        spiking = Spiking(0.0)
+        install(spiking, backend)
+        found = spiking(x)
         found.backward(spikes.grad)
         assert x.grad is not None
         assert current.grad is not None
@@ -226,10 +280,10 @@ def layer_by_layer(
 
 def neuron_seconds(current: Tensor, spikes: Tensor) -> float:
     """How long a stock neuron takes for a window, forward and backward."""
-    lif, x = stock_neuron(), current.detach().clone().requires_grad_()
-    begin = time.perf_counter()
+    lif, x = stock_neuron(current.device), current.detach().clone().requires_grad_()
+    begin = now(current.device)
     lif(x).backward(spikes.grad)
-    return time.perf_counter() - begin
+    return now(current.device) - begin
 
 
 def whole_network(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[int, float]:
@@ -238,7 +292,7 @@ def whole_network(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tupl
     found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     for network in (SpikeSCR(model.config), stock(model)):
         network.load_state_dict(model.state_dict())
-        network.double().train().to(x.device)
+        network.to(x.device).double().train()
         sj.reset_net(network)
         spikes: dict[str, Tensor] = {}
         for name, module in network.named_modules():
@@ -259,73 +313,74 @@ def whole_network(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tupl
 
 
 @click.command()
+@click.option("--device", "kind", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--quick", is_flag=True, help="Fewer rounds, no T = 500.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to this file.")
 @click.option("--threads", type=int, help="Of torch. Default: as torch chooses.")
-@click.option("--device", "device_name", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def main(quick: bool, file: Path | None, threads: int | None, device_name: str, seed: int) -> None:
+def main(kind: str, quick: bool, file: Path | None, threads: int | None, seed: int) -> None:
     """Measure a training step against SpikingJelly's stock LIF loop."""
     if threads is not None:
         torch.set_num_threads(threads)
-    device = torch.device(device_name)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    cuda = kind == "cuda"
+    device = Devices().device if cuda else torch.device("cpu")
     backend = pick(device)
+    where = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
     table = Table(title=f"Training step, batch {BATCH}, {where}, neurons of {backend.name}: medians")
-    for column in ("network", "T", "stock ms", "ours ms", "speed-up", "spikes differ", "gradients", "lowest rate"):
+    others = ("stock kernels ms", "our loop ms") if cuda else ()
+    for column in ("network", "T", "stock ms", *others, "ours ms", "speed-up", "spikes differ", "gradients", "rate"):
         table.add_column(column, justify="right")
     shares = Table(title="Share of time per part")
-    for column in ("network", "T", "", *PARTS, "attention", "other"):
+    for column in ("network", "T", "", *PARTS, "attention", "other", *(("idle",) if cuda else ())):
         shares.add_column(column, justify="right")
     result: dict[str, Any] = {"rows": []}
     for name, config in CONFIGS.items():
         for steps in (40, 100) if quick else (40, 100, 500):
-            model, *batch = network(config, steps, seed)
-            model, batch = model.to(device), [part.to(device) for part in batch]
-            install(model, backend)
-            differing, gradients, rate, neurons = layer_by_layer(model, (batch[0], batch[1], batch[2]), backend.window)
+            model, *batch = network(config, steps, seed, backend, device)
+            differing, gradients, rate, neurons = layer_by_layer(model, (batch[0], batch[1], batch[2]), backend)
             whole = whole_network(model, (batch[0][:40], batch[1].clamp(max=40), batch[2]))
-            ours, plain = Step(model, *batch), Step(stock(model), *batch)
-            ours(), plain(), ours(), plain()
-            rounds = 3 if quick else 5 if steps == 500 else 15
-            pairs = [(plain.seconds(), ours.seconds()) for _ in range(rounds)]
-            speedup = statistics.median(a / b for a, b in pairs)
+            contenders = {"stock": stock(model), "ours": model}
+            if cuda:
+                contenders |= {"stock kernels": stock(model, loop=False), "our loop": our_loop(model)}
+            taken = {who: Step(contender, *batch) for who, contender in contenders.items()}
+            for step in [*taken.values()] * 2:
+                step()
+            count = 3 if quick else 5 if steps == 500 or cuda else 15
+            rounds = [{who: step.seconds() for who, step in taken.items()} for _ in range(count)]
+            medians = {who: statistics.median(round_[who] for round_ in rounds) for who in taken}
+            speedup = statistics.median(round_["stock"] / round_["ours"] for round_ in rounds)
+            shown = "stock kernels" if cuda else "stock"
             row = {
                 "network": name,
                 "steps": steps,
-                "stock_s": statistics.median(a for a, _ in pairs),
-                "ours_s": statistics.median(b for _, b in pairs),
+                "stock_s": medians["stock"],
+                "ours_s": medians["ours"],
                 "speedup": speedup,
                 "differing_spikes": differing,
                 "gradient_difference": gradients,
                 "lowest_rate": rate,
                 "float64_network": {"differing_spikes": whole[0], "gradient_difference": whole[1]},
-                "shares": {} if batch[0].is_cuda else {"stock": plain.shares(neurons), "ours": ours.shares()},
+                "shares": {shown: taken[shown].shares(neurons), "ours": taken["ours"].shares()},
             }
+            if cuda:
+                row |= {"stock_kernels_s": medians["stock kernels"], "our_loop_s": medians["our loop"]}
             result["rows"].append(row)
             if (name, steps) in KEYS:
                 result[KEYS[name, steps]] = speedup
-            milliseconds = [f"{1e3 * row[key]:.0f}" for key in ("stock_s", "ours_s")]
+            order = ("stock", "stock kernels", "our loop", "ours") if cuda else ("stock", "ours")
+            milliseconds = [f"{1e3 * medians[who]:.{1 if cuda else 0}f}" for who in order]
             differences = f"{differing} / {whole[0]}", f"{gradients:.1e} / {whole[1]:.1e}"
             table.add_row(name, str(steps), *milliseconds, f"{speedup:.2f}", *differences, f"{rate:.1%}")
             for who, parts in row["shares"].items():
                 shares.add_row(name, str(steps), who, *(f"{share:.0%}" for share in parts.values()))
     console = Console(width=130)
-    console.print(table, "differences: per neuron layer in float32 / whole network in float64, 40 steps")
-    if device.type == "cpu":
-        console.print(shares)
+    console.print(table, "differences: per neuron layer in float32 / whole network in float64, 40 steps", shares)
     if file is not None:
         from spikescr.provenance import versions
 
         load = os.getloadavg()[0]
-        result |= {
-            "device": where,
-            "neurons": backend.name,
-            "threads": torch.get_num_threads(),
-            "cores": os.cpu_count(),
-            "load": load,
-            "seed": seed,
-        }
+        result |= {"threads": torch.get_num_threads(), "cores": os.cpu_count(), "load": load, "seed": seed}
+        result |= {"device": where if cuda else "cpu", "neurons": backend.name}
         result["versions"] = versions("spikescr", "torch", "spikingjelly", "numba")
         write_text(file, json.dumps(result, indent=1) + "\n")
 
