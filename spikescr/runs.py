@@ -168,9 +168,14 @@ class RunFolder(_Folder):
         return self.path / "report.md"
 
     @property
+    def is_in_integers(self) -> bool:
+        """Whether it is another run folder's, for its network in integers."""
+        return self.path.name == LOIHI2
+
+    @property
     def in_integers(self) -> RunFolder:
         """The run folder of its network in integers; itself where it is that."""
-        return self if self.path.name == LOIHI2 else RunFolder(self.path / LOIHI2)
+        return self if self.is_in_integers else RunFolder(self.path / LOIHI2)
 
     def of_precision(self, precision: str) -> RunFolder:
         """The run folder that holds the network of a precision."""
@@ -183,7 +188,7 @@ class RunFolder(_Folder):
 
     def make_command(self, path: Path) -> str:
         """The command that makes one of this folder's files, or what lies in its folder of simulations."""
-        if self.path.name == LOIHI2 and path in (self.checkpoint, self.graph, self.quantization):
+        if self.is_in_integers and path in (self.checkpoint, self.graph, self.quantization):
             parent = self.path.parent
             return "spikescr quantize" + ("" if parent == DEFAULT_RUN else f" --run {parent}")
         commands = {

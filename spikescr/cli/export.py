@@ -52,12 +52,12 @@ def command(target: str, folder: Path | None, graph_path: Path | None, out_path:
 
 def _to_nir(run: RunFolder) -> None:
     from spikescr.export import dialect
-    from spikescr.export.deploy import deploy, write_graph
+    from spikescr.export.deploy import deploy, deploy_quantized, write_graph
     from spikescr.files import sha256
 
     run.require(run.checkpoint)
     with run.locked():
-        graph = deploy(run.checkpoint)
+        graph = (deploy_quantized if run.is_in_integers else deploy)(run.checkpoint)
         before = sha256(run.graph) if run.graph.exists() else None
         write_graph(run.graph, graph)
         if sha256(run.graph) != before:

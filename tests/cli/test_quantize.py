@@ -89,6 +89,15 @@ def copied(workplace: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(workplace, tmp_path / "copy"))
 
 
+def test_export_writes_its_graph_again(copied: Path) -> None:
+    path = copied / "runs/latest/loihi2/model.nir"
+    before = path.read_bytes()
+    path.unlink()
+    run = spikescr("export", "--to", "nir", "--run", "runs/latest/loihi2", cwd=copied)
+    assert run.returncode == 0, run.stderr
+    assert path.read_bytes() == before
+
+
 def test_verify_finds_a_bias_that_was_changed_and_shows_integer_membranes(copied: Path) -> None:
     path = copied / "runs/latest/loihi2/model.nir"
     graph = nir.read(path)
