@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+# Before torch, see there.
+import spikescr  # noqa: F401  # isort: skip
 import click
 import torch
 from rich.console import Console
@@ -39,6 +41,7 @@ from spikescr.model.backends import Backend, install, pick
 from spikescr.model.layers import Spiking
 from spikescr.model.rotary import Rotary
 from spikescr.training.devices import Devices
+from spikescr.training.memory import keep_freed_memory
 
 BATCH = 64
 CONFIGS = {
@@ -324,6 +327,8 @@ def main(kind: str, quick: bool, file: Path | None, threads: int | None, seed: i
         torch.set_num_threads(threads)
     cuda = kind == "cuda"
     device = Devices().device if cuda else torch.device("cpu")
+    if not cuda:
+        keep_freed_memory()  # as a training does; the stock network gains, too
     backend = pick(device)
     where = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
     table = Table(title=f"Training step, batch {BATCH}, {where}, neurons of {backend.name}: medians")

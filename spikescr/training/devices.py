@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spikescr.errors import UsageError
 from spikescr.model.layers import SequenceBatchNorm, SequenceDropout
+from spikescr.training.memory import keep_freed_memory
 
 
 class Devices:
@@ -32,6 +33,8 @@ class Devices:
         handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=handlers)
         self.device: torch.device = self.accelerator.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         # torch lets convolutions on CUDA, and nothing else, round what they multiply to 11 significant bits (TF32).
         torch.backends.cudnn.allow_tf32 = False
         self.rank: int = self.accelerator.process_index
