@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from spikescr.model import kernels
+from spikescr.model import events, kernels
 from spikescr.model.neuron import ALPHA
 from spikescr.model.statistics import Statistics
 
@@ -37,6 +37,8 @@ def _matrix_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class Product(torch.autograd.Function):
     """X W^T + b for x (T, B, in), W (out, in); in bfloat16 if asked for, forward and backward, results as x is.
 
+    Where x is mostly 0, as spikes are, only its events are multiplied (`events`); not in bfloat16.
+
     The gradient of b is zero: a batch normalisation follows, which takes away what b adds (rounding would leave some
     noise, which Adam would scale up to whole steps).
     """
@@ -50,7 +52,9 @@ class Product(torch.autograd.Function):
             bias = None if bias is None else bias.bfloat16()
         ctx.save_for_backward(flat, weight)
         ctx.has_bias = bias is not None
-        return _matrix_product(flat, weight, bias).to(x.dtype).view(*x.shape[:-1], -1)
+        ctx.few = not bf16 and events.few(flat)
+        product = events.product if ctx.few else _matrix_product
+        return product(flat, weight, bias).to(x.dtype).view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
@@ -60,7 +64,8 @@ class Product(torch.autograd.Function):
         up, dx = upstream.reshape(-1, upstream.shape[-1]).to(x.dtype), None
         if ctx.needs_input_grad[0]:
             dx = _matrix_product(up, weight.T, None).to(upstream.dtype).view(*upstream.shape[:-1], -1)
-        dw, db = (up.T @ x).to(upstream.dtype), upstream.new_zeros(upstream.shape[-1])
+        dw = events.weight_gradient(x, up) if ctx.few else (up.T @ x).to(upstream.dtype)
+        db = upstream.new_zeros(upstream.shape[-1])
         return dx, dw, db if ctx.has_bias else None, None
 
 

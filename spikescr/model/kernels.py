@@ -1,7 +1,8 @@
 """Loops over whole windows on the CPU, compiled; each says in one line what it computes, `fused` and `neuron` say why.
 
 Arrays are (T, B, N), C-contiguous, float32 or float64; every kernel works on the samples lo to hi of a batch, so that
-threads share a batch and results do not depend on their number. Sums over samples are taken per chunk, in float64.
+threads share a batch and results do not depend on their number. Sums over samples are taken per chunk, in float64 but
+for those over a few steps of it.
 What is None is left out, when compiling.
 """
 
@@ -25,33 +26,38 @@ from torch import Tensor
 
 CHUNKS = 16
 """Shares of a batch that threads take one after the other; fixed, so that sums do not depend on the threads."""
+FLUSH = 16
+"""Steps that are summed as values are, before their sums go to those in float64."""
 compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
-def run(kernel: Callable[..., Any], samples: int, *arguments: Any, sums: tuple[int, ...] = ()) -> Any:
+def run(
+    kernel: Callable[..., Any], samples: int, *arguments: Any, sums: tuple[int, ...] = (), chunks: int = CHUNKS
+) -> Any:
     """Runs a kernel on all chunks of a batch, on as many threads as torch uses.
 
     Args:
         kernel: called with lo, hi, the arguments, and with `sums` an array of that shape for what the chunk sums up.
-        samples: B.
+        samples: B, or of what else a kernel takes a range.
         arguments: tensors become arrays that share their memory.
         sums: shape of what is summed over samples.
+        chunks: how many; of what has no sums, for those depend on it.
 
     Returns:
         The sum over chunks, float64; None without `sums`.
     """
     arrays = [a.detach().numpy() if isinstance(a, Tensor) else a for a in arguments]
-    bounds = [round(samples * i / CHUNKS) for i in range(CHUNKS + 1)]
-    chunks = [(lo, hi) for lo, hi in itertools.pairwise(bounds) if lo < hi]
-    parts = np.zeros((len(chunks), *sums)) if sums else None
-    todo = iter(range(len(chunks)))  # shared: next() is atomic
+    bounds = [round(samples * i / chunks) for i in range(chunks + 1)]
+    ranges = [(lo, hi) for lo, hi in itertools.pairwise(bounds) if lo < hi]
+    parts = np.zeros((len(ranges), *sums)) if sums else None
+    todo = iter(range(len(ranges)))  # shared: next() is atomic
 
     def work() -> None:
         for i in todo:
-            kernel(*chunks[i], *arrays, *(() if parts is None else (parts[i],)))
+            kernel(*ranges[i], *arrays, *(() if parts is None else (parts[i],)))
 
     threads = torch.get_num_threads()
-    helpers = [_pool(threads).submit(work) for _ in range(min(threads, len(chunks)) - 1)]
+    helpers = [_pool(threads).submit(work) for _ in range(min(threads, len(ranges)) - 1)]
     work()
     for helper in helpers:
         helper.result()
@@ -64,6 +70,15 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)  # a pool's threads stay with the parent
+
+
+@compiled
+def _flush(first, second, sums):
+    """Adds what a few steps gave (N,) to sums (2, N), float64, and begins again."""
+    for n in range(len(first)):
+        sums[0, n] += first[n]
+        sums[1, n] += second[n]
+        first[n] = second[n] = 0
 
 
 @compiled
@@ -108,6 +123,7 @@ def fire_backward(  # noqa: PLR0912 (what is None costs no branch)
     top, sharp = x.dtype.type(alpha / 2), x.dtype.type(math.pi / 2 * alpha)
     T, N = x.shape[0], x.shape[2]
     carry, own, kept = np.empty((hi - lo, N), x.dtype), np.empty(N, x.dtype), np.empty(N, x.dtype)
+    first, second = np.zeros(N, x.dtype), np.zeros(N, x.dtype)
     for b in range(lo, hi):
         for n in range(N):
             carry[b - lo, n] = v[b, n]
@@ -161,25 +177,29 @@ def fire_backward(  # noqa: PLR0912 (what is None costs no branch)
                 for n in range(N):
                     to[n] = later[n]
             if scale is not None:
-                first, second = sums[0], sums[1]
                 for n in range(N):
                     first[n] += to[n]
                 for n in range(N):
                     second[n] += to[n] * ((xs[n] - mean[n]) * rate[n])
+        if scale is not None and t % FLUSH == 0:
+            _flush(first, second, sums)
 
 
 @compiled
 def moments(lo, hi, x, centre, lengths, sums):
-    """sums (2, N): of x - centre and of its square, over valid steps; float64."""
+    """sums (2, N): of x - centre and of its square, over valid steps; centre (N,) as x is."""
+    first, second = np.zeros(x.shape[2], x.dtype), np.zeros(x.shape[2], x.dtype)
     for t in range(x.shape[0]):
         for b in range(lo, hi):
             if t >= lengths[b]:
                 continue
             xs = x[t, b]
             for n in range(x.shape[2]):
-                d = np.float64(xs[n]) - centre[n]
-                sums[0, n] += d
-                sums[1, n] += d * d
+                d = xs[n] - centre[n]
+                first[n] += d
+                second[n] += d * d
+        if t % FLUSH == FLUSH - 1 or t == x.shape[0] - 1:
+            _flush(first, second, sums)
 
 
 @compiled
