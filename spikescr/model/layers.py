@@ -18,6 +18,13 @@ from spikescr.model import fused
 from spikescr.model.neuron import LIF
 from spikescr.model.statistics import Normalise, Statistics
 
+EVERY = slice(None)
+
+
+def _of(parameter: Tensor, channels: slice) -> Tensor:
+    """Some channels of a parameter; itself where it is all of them, for a slice costs a copy going backward."""
+    return parameter if channels == EVERY else parameter[channels]
+
 
 def valid_mask(steps: Tensor, window: int, dtype: torch.dtype) -> Tensor:
     """1 on the valid steps of each sample, else 0.
@@ -61,7 +68,7 @@ class SequenceBatchNorm(nn.BatchNorm1d):
 
     over_processes = False
 
-    def take_statistics(self, x: Tensor, steps: Tensor, channels: slice = slice(None)) -> Statistics:
+    def take_statistics(self, x: Tensor, steps: Tensor, channels: slice = EVERY) -> Statistics:
         """Statistics of x (T, B, n), of some channels, over valid steps (B,); moves the running ones towards them."""
         assert self.running_mean is not None
         assert self.running_var is not None
@@ -127,23 +134,21 @@ class Current(nn.Module):
             product: Tensor = self.synapse(x)
         return product.to(x.dtype)
 
-    def product(self, x: Tensor, channels: slice) -> Tensor:
+    def product(self, x: Tensor, channels: slice = EVERY) -> Tensor:
         """W x of some output channels, (T, B, n); for a batch normalisation to follow, on a CPU."""
-        synapse, bias = self.synapse, self.synapse.bias
-        bias = None if bias is None else bias[channels]
+        synapse, weight = self.synapse, _of(self.synapse.weight, channels)
+        bias = None if synapse.bias is None else _of(synapse.bias, channels)
         if type(synapse) is nn.Linear:
-            product: Tensor = fused.Product.apply(x, synapse.weight[channels], bias, self.bf16)
+            product: Tensor = fused.Product.apply(x, weight, bias, self.bf16)
         elif type(synapse) is TimeConv and synapse.groups == 1:
             side = synapse.kernel_size[0] // 2
             padded = functional.pad(x, (0, 0, 0, 0, side, side))
             taps = torch.cat([padded[k : k + len(x)] for k in range(synapse.kernel_size[0])], dim=-1)
-            product = fused.Product.apply(
-                taps, rearrange(synapse.weight[channels], "n c k -> n (k c)"), bias, self.bf16
-            )
+            product = fused.Product.apply(taps, rearrange(weight, "n c k -> n (k c)"), bias, self.bf16)
         elif (
             type(synapse) is TimeConv and synapse.groups == synapse.in_channels == synapse.out_channels and bias is None
         ):
-            product = fused.Depthwise.apply(x[..., channels], synapse.weight[channels])
+            product = fused.Depthwise.apply(x[..., channels], weight)
         else:
             product = self._through_synapse(x)[..., channels]
         return product
@@ -197,14 +202,14 @@ class Spiking(nn.Module):
         return self.training and plain and fused.usable(x)
 
     def of(
-        self, current: Current, x: Tensor, valid: Tensor, channels: slice = slice(None), gate: Tensor | None = None
+        self, current: Current, x: Tensor, valid: Tensor, channels: slice = EVERY, gate: Tensor | None = None
     ) -> Tensor:
         """SN(BN(W x) gate) of some channels of W, fused: (T, B, n) for x (T, B, in) and a gate (T, B, n)."""
         norm, steps = current.norm, valid_steps(valid)
         assert isinstance(norm, SequenceBatchNorm)
         y = current.product(x, channels)
         statistics = norm.take_statistics(y, steps, channels)
-        return self._fire(y, norm.weight[channels], norm.bias[channels], gate, steps, statistics)
+        return self._fire(y, _of(norm.weight, channels), _of(norm.bias, channels), gate, steps, statistics)
 
     def _fire(self, y: Tensor, *arguments: Any) -> Tensor:
         gamma, beta, gate, steps, statistics = arguments

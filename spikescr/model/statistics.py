@@ -29,23 +29,23 @@ class Statistics:
         Sums are taken in float64 of the distance from `centre` (N,), which must be the same in all processes and
         better be near the mean; one sum over processes is all that they exchange.
         """
-        centre = centre.double()
+        centre = centre.to(x.dtype)
         if x.device.type == "cpu":
-            arguments = (x.detach().contiguous(), centre, lengths)
-            sums = torch.from_numpy(kernels.run(kernels.moments, x.shape[1], *arguments, sums=(2, x.shape[2])))
+            sums: Any = kernels.run(kernels.moments, x.shape[1], x.contiguous(), centre, lengths, sums=(2, x.shape[2]))
         else:
             valid = torch.arange(len(x), device=x.device)[:, None, None] < lengths[:, None]
-            distance = torch.where(valid, x.detach() - centre.to(x.dtype), 0.0)
+            distance = torch.where(valid, x.detach() - centre, 0.0)
             sums = torch.stack([part.sum((0, 1), dtype=torch.float64) for part in (distance, distance.square())])
-            centre = centre.to(x.dtype).double()
-        exchanged = torch.cat((sums.flatten(), lengths.sum()[None].double()))
+        count = lengths.sum()
         if over_processes:
+            exchanged = torch.cat((torch.as_tensor(sums).flatten(), count[None].double()))
             distributed.all_reduce(exchanged)
-        count = float(exchanged[-1])
-        first, second = exchanged[:-1].view(2, -1) / count
+            sums, count = exchanged[:-1].view(2, -1), exchanged[-1]
+        total = float(count)
+        first, second = torch.as_tensor(sums) / total
         variance = (second - first.square()).clamp_(min=0.0)
-        mean, rate = centre + first, torch.rsqrt(variance + eps)
-        return Statistics(count, mean.to(x.dtype), variance, rate.to(x.dtype), over_processes)
+        mean, rate = centre.double() + first, torch.rsqrt(variance + eps)
+        return Statistics(total, mean.to(x.dtype), variance, rate.to(x.dtype), over_processes)
 
     def affine(self, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
         """a, b with which a x + b is the normalised x."""
