@@ -144,6 +144,7 @@ def network(
     config: ModelConfig, steps: int, seed: int, backend: Backend, device: torch.device
 ) -> tuple[SpikeSCR, Tensor, Tensor, Tensor]:
     """A network whose layers fire as trained ones do, and a batch: x (T, B, C), valid steps (B,), labels (B,)."""
+    SpikeSCR.multiple = 1  # the stock network does not know padded steps from others
     torch.manual_seed(seed)
     model = SpikeSCR(config).train()
     for norm in model.modules():

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from spikingjelly import configure
 from spikingjelly.activation_based import functional, surrogate
 from torch import Tensor
 
@@ -34,9 +35,14 @@ OWN = Backend("spikescr", own_window)
 
 
 def spikingjelly_window(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Spikes and last membrane by SpikingJelly, whose kernels follow from the device; arguments as in `Window`."""
+    """Spikes and last membrane by SpikingJelly, whose kernels follow from the device; arguments as in `Window`.
+
+    Arrays are contiguous both ways: kernels are compiled anew for every other layout, too.
+    """
     atan = surrogate.ATan(alpha=ALPHA)
-    spikes, v, _ = functional.lif_multi_step(x, v, TAU, False, THRESHOLD, 0.0, atan, True)
+    spikes, v, _ = functional.lif_multi_step(x.contiguous(), v, TAU, False, THRESHOLD, 0.0, atan, True)
+    if spikes.requires_grad:
+        spikes.register_hook(lambda gradient: gradient.contiguous())
     return spikes, v.detach()
 
 
@@ -96,6 +102,8 @@ def _known(device: torch.device) -> list[Backend]:
     """What may be faster than ours on a device."""
     if device.type != "cuda":
         return []
+    # Loops of up to 64 steps would be unrolled whole: of 50 steps, Triton compiles for half a minute.
+    configure.triton_neuron_kernel_static_range_max_T = 1
     try:
         about = functional.neuron_implementation("lif", device)
     except (RuntimeError, ValueError) as error:

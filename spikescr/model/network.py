@@ -24,6 +24,8 @@ class Network(nn.Module):
     """
 
     head: nn.Linear
+    multiple = 16
+    """Windows on CUDA are padded to a multiple of so many steps: kernels are compiled for every length anew."""
 
     def __init__(self, config: AnyModelConfig) -> None:
         super().__init__()
@@ -40,9 +42,12 @@ class Network(nn.Module):
             Logits (T, B, K), zero on padded steps.
         """
         functional.reset_net(self)
-        valid = valid_mask(steps, x.shape[0], x.dtype)
+        window, added = len(x), -len(x) % self.multiple if x.is_cuda else 0
+        if added:
+            x = torch.cat((x, x.new_zeros(added, *x.shape[1:])))
+        valid = valid_mask(steps, len(x), x.dtype)
         logits: Tensor = self.head(self.hidden(x * valid, valid))
-        return logits
+        return logits[:window]
 
     def hidden(self, x: Tensor, valid: Tensor) -> Tensor:
         """What the head gets (T, B, N), zero on padded steps, for input x (T, B, C), zero there too."""
