@@ -1,7 +1,8 @@
 """Fixed point as Loihi 2 computes: what integers a graph may hold, and how hosts talk to it.
 
 The arithmetic is that of Lava's bit-accurate models (lava-nc 0.10.0, `PyLifModelBitAcc` and `PyDenseModelBitAcc`). All
-numbers are integers in float64, which is exact below 2^53: `check_weights` keeps what a synapse sums up far below.
+numbers are integers in float64, which is exact below 2^53: `check_weights` keeps what a synapse sums up below. Lava
+sums in int32; sums wrap alike wherever that happens, so it is enough to wrap the current.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from spikescr.errors import GraphError
 from spikescr.export import dialect
-from spikescr.sim.program import WRAP, FixedNeuron, FloatArray, IntArray, Port, Program, Sink, Source
+from spikescr.sim.program import INT32, WRAP, FixedNeuron, FloatArray, IntArray, Port, Program, Sink, Source
 from spikescr.sim.recording import KINDS, Recording
 
 UNITY = 4096
@@ -23,7 +24,7 @@ SHIFT = 64
 MESSAGE = 127
 TOLERANCE = 1e-6
 """Of registers that fields in floating point state again."""
-MOST_EVENTS = 2**20
+MOST_EVENTS = 2**13
 """Events of one channel in one step that sums are safe for."""
 
 
@@ -64,7 +65,7 @@ def check_weights(name: str, metadata: Mapping[str, Any], weight: FloatArray) ->
             f"must be a multiple of {step} from {low} to {high}"
         )
     reach = np.abs(np.atleast_2d(weight)).sum(axis=-1).max(initial=0.0)
-    if reach * MOST_EVENTS * MESSAGE >= 2**53:
+    if reach * MOST_EVENTS * MESSAGE * SHIFT >= 2**53:
         raise GraphError(f"{name}: its weights add up to {reach:g}, beyond what is summed up exactly")
 
 
@@ -104,7 +105,7 @@ def fixed_neuron(node: nir.NIRNode, dt: float, x: Port, common: dict[str, Any]) 
     name, width, metadata = common["name"], common["width"], node.metadata
     if not isinstance(node, (nir.LIF, nir.CubaLIF)):
         raise GraphError(f"{name} ({type(node).__name__}): in fixed point there are LIF and CubaLIF neurons alone")
-    dv = _integer(name, metadata, dialect.DV, 0, UNITY)
+    dv = _integer(name, metadata, dialect.DV, 0, UNITY - 1)
     vth = _integer(name, metadata, dialect.VTH, 0, 2**17 - 1)
     du = _integer(name, metadata, dialect.DU, 0, UNITY - 1) if isinstance(node, nir.CubaLIF) else UNITY - 1
     mantissa = _integer(name, metadata, dialect.BIAS_MANT, -4096, 4095, default=0)
@@ -139,7 +140,8 @@ def decayed(state: FloatArray, decay: FloatArray) -> FloatArray:
 
 
 def wrapped(current: FloatArray) -> FloatArray:
-    """A current in 24 bits, as Lava wraps it."""
+    """A current as Lava wraps it: into its int32, then once by 2^24, which is 24 bits unless it was beyond 3 * 2^23."""
+    current = current - 2 * INT32 * np.floor((current + INT32) / (2 * INT32))
     return np.where(current > WRAP, current - 2 * WRAP, np.where(current <= -WRAP, current + 2 * WRAP, current))
 
 

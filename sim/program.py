@@ -28,6 +28,8 @@ AnyOperation = TypeVar("AnyOperation", bound="Operation")
 
 WRAP = 2**23
 """In fixed point currents wrap around beyond it and membranes end one below it."""
+INT32 = 2**31
+"""Before that, currents wrap around from here on, for Lava has them in int32."""
 
 
 class Signal(Enum):

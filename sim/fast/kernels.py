@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 
 from spikescr.sim.fast.vectors import put_eight
-from spikescr.sim.program import WRAP
+from spikescr.sim.program import INT32, WRAP
 
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -123,12 +123,14 @@ def update_fixed(v, u, current, bias, ticks, lif, flags):
     for j in range(len(v)):
         k = j if lif.shape[1] > 1 else 0
         c = np.trunc(u[j] * lif[5, k]) + lif[1, k] * (current[j] + ticks * bias[j])
-        if c > WRAP:
-            c -= 2 * WRAP
+        if c > WRAP or c <= -WRAP:
             saturated += 1
-        elif c <= -WRAP:
-            c += 2 * WRAP
-            saturated += 1
+            if c >= INT32 or c < -INT32:
+                c -= 2 * INT32 * np.floor((c + INT32) / (2 * INT32))
+            if c > WRAP:
+                c -= 2 * WRAP
+            elif c <= -WRAP:
+                c += 2 * WRAP
         u[j] = c
         h = np.trunc(v[j] * lif[0, k]) + c + lif[2, k]
         if h >= WRAP or h <= -WRAP:

@@ -31,6 +31,8 @@ SHIFT = 64
 """Six bits, by which thresholds and what synapses put out are shifted."""
 WRAP = 2**23
 """Currents beyond it wrap around; membranes end one below it."""
+INT32 = 2**31
+"""Before that, currents wrap around from here on, for Lava has them in int32."""
 MESSAGE = 127
 """Largest entry of an input in 8 bits, and of a rotary table."""
 ROTARY_EXPONENT = 5
@@ -172,8 +174,9 @@ class FixedRotary(Rotary):
 class FixedLIF(LIF):
     """u = wrap(64 a); v = trunc(v (4096 - dv) / 4096) + u, within 24 bits; spike where v > 64 (theta - 1), then v = 0.
 
-    Currents a (T, B, N) in units of 1 / theta. `saturated`: currents that wrapped and membranes that were cut since it
-    was set to 0. The gradient is that of `LIF` for v / (64 theta).
+    A current is wrapped into 32 bits, then once by 2^24. Currents a (T, B, N) in units of 1 / theta. `saturated`:
+    currents that wrapped and membranes that were cut since it was set to 0. The gradient is that of `LIF` for
+    v / (64 theta).
     """
 
     def __init__(self, theta: int, decay: float) -> None:
@@ -207,7 +210,8 @@ class FixedLIF(LIF):
 def update(v: Tensor, current: Tensor, dv: int) -> tuple[Tensor, Tensor]:
     """One step of membranes: the new ones before the reset, and how many currents wrapped or membranes were cut."""
     u = current * SHIFT
-    wrapped = torch.where(u > WRAP, u - 2 * WRAP, torch.where(u <= -WRAP, u + 2 * WRAP, u))
+    narrow = u - 2 * INT32 * ((u + INT32) / (2 * INT32)).floor()
+    wrapped = torch.where(narrow > WRAP, narrow - 2 * WRAP, torch.where(narrow <= -WRAP, narrow + 2 * WRAP, narrow))
     kept = UNITY - dv
     # A product beyond 2^24 is not exact in float32 unless it is a shift.
     exact = v if math.log2(kept or 1).is_integer() else v.double()

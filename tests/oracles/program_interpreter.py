@@ -182,7 +182,8 @@ def fixed_neuron(s: _Sample, o: FixedNeuron, n: int) -> tuple[np.ndarray, dict]:
     for i, x in enumerate(s.x(o.x, n)):
         assert x == int(x)
         current = left(u_before[i], round(4096 * o.current_decay[i])) + (int(x) << 6)
-        wrapped = current - 2**24 if current > 2**23 else current + 2**24 if current <= -(2**23) else current
+        narrow = (current + 2**31) % 2**32 - 2**31  # an int32 of Lava's
+        wrapped = narrow - 2**24 if narrow > 2**23 else narrow + 2**24 if narrow <= -(2**23) else narrow
         membrane = left(v_before[i], round(4096 * o.decay[i])) + wrapped + int(o.drive[i])
         cut = min(max(membrane, 1 - 2**23), 2**23 - 1)
         saturated += (wrapped != current) + (cut != membrane)

@@ -17,6 +17,7 @@ from oracles.program_interpreter import InterpreterBackend
 from spikescr.errors import BackendError, GraphError
 from spikescr.export import dialect
 from spikescr.sim.fast.backend import FastBackend
+from spikescr.sim.fixed import check_weights
 from spikescr.sim.lower import lower
 from spikescr.sim.program import FixedNeuron
 
@@ -116,6 +117,48 @@ def test_our_models_are_lavas_own_in_fixed_point(kind: str) -> None:
     assert saturated or kind in ("depthwise", "recurrent")  # these draws do not overflow
 
 
+def overflowing(seed: int, inputs: int = 40) -> Case:
+    """Messages and weights whose sums, times 64, leave 32 bits."""
+    rng = np.random.default_rng(seed)
+    kind = ("dense", "synaptic current")[seed % 2]
+    mode = ("mixed", "excitatory", "inhibitory")[seed % 3]
+    levels = rng.integers(200, 256, (5, inputs))
+    mantissa = {"mixed": levels // 2 * 2 * rng.choice([-1, 1], (5, 1)), "excitatory": levels, "inhibitory": -levels}
+    x = rng.integers(0, 128, (30, 2, inputs)) * (rng.random((30, 2, 1)) < 0.7) * (rng.random((30, 2, inputs)) < 0.8)
+    registers = {"dv": int(rng.choice([0, 1, 500, 4095])), "vth": int(rng.integers(0, 2**17))}
+    if kind == "synaptic current":
+        registers["du"] = int(rng.choice([0, 700, 2047, 4094]))
+    mantissa["mixed"][0, :2] = 2, -2  # of both signs
+    return Case(kind, (Path(mantissa[mode], 7, 8, mode, "x"),), registers, {"x": x.astype(float)})
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("seed", range(6))
+def test_currents_beyond_32_bits_wrap_as_lavas_do(seed: int) -> None:
+    from fixed import stock
+
+    from spikescr.sim.lava.backend import LavaBackend
+
+    case = overflowing(seed)
+    reach = 64 * np.abs(case.inputs["x"] @ (case.paths[0].mantissa.T * 2.0**7))
+    assert (reach >= 2**31).mean() > 0.1
+    spikes, kept = stock.run(case, 1)
+    for backend in (FastBackend, LavaBackend, InterpreterBackend):
+        recording = executed(case, backend)
+        ours, membrane = after_reset(recording, case)
+        np.testing.assert_array_equal(ours[:, 1], spikes)
+        np.testing.assert_array_equal(membrane[:, 1], kept)
+    identical(case, FastBackend, InterpreterBackend)
+    identical(case, FastBackend, LavaBackend)
+
+
+def test_weights_beyond_what_is_summed_exactly_are_refused() -> None:
+    metadata = {dialect.BITS: 8, dialect.EXPONENT: 7, dialect.SIGN_MODE: "excitatory"}
+    check_weights("wide", metadata, np.full((2, 4000), 255 * 128.0))
+    with pytest.raises(GraphError, match=r"^wide: its weights add up to"):
+        check_weights("wide", metadata, np.full((2, 5000), 255 * 128.0))
+
+
 def changed(change: Callable[[nir.NIRGraph], object], kind: str = "dense") -> nir.NIRGraph:
     graph = graph_of(draw(kind, 1))
     change(graph)
@@ -157,6 +200,7 @@ REFUSED = {
     "threshold": (put("layer", dialect.VTH, 2**17), r"^layer: metadata spikescr.vth must be .* from 0 to 131071"),
     "other threshold": (put("layer", dialect.VTH, 77), r"^layer: v_threshold is not 64 times the register"),
     "no decay": (without_decay, r"^layer: metadata spikescr.dv must be .* not there$"),
+    "decay of 13 bits": (put("layer", dialect.DV, 4096), "must be an integer from 0 to 4095, is 4096$"),
     "decay": (put("layer", dialect.DV, 77), r"^layer: its time constant and r do not say what the register"),
     "precision": (say(dialect.PRECISION, "loihi3"), r"^metadata spikescr.precision is 'loihi3'"),
     "format": (say(dialect.GRAPH_FORMAT, 1), r"^metadata spikescr.format is 1, .* reads 2"),
