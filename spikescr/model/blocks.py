@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from spikescr.model.config import ModelConfig
-from spikescr.model.layers import Current, Spiking, SpikingLayer, TimeConv
+from spikescr.model.layers import Current, Spiking, SpikingLayer, TimeConv, fire_together, layers_together
 from spikescr.model.rotary import Rotary
 
 
@@ -39,14 +39,24 @@ class SpikingSelfAttention(nn.Module):
         def by_head(spikes: Tensor) -> Tensor:
             return rearrange(spikes, "t b (h d) -> b h t d", h=self.heads)
 
-        q, k, v = self.q(x, valid), self.k(x, valid), self.v(x, valid)
-        if self.rotary is not None:
-            q, k = self.q_rotated(self.rotary(q, self.heads)), self.k_rotated(self.rotary(k, self.heads))
-        q, k, v = by_head(q), by_head(k), by_head(v)
+        q, k, v = map(by_head, self._queries_keys_values(x, valid))
         attended = self.scale * (q @ (k.transpose(-1, -2) @ v))
         spikes: Tensor = self.attention(rearrange(attended, "b h t d -> t b (h d)"))
         out: Tensor = self.out(spikes, valid)
         return out
+
+    def _queries_keys_values(self, x: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+        """Spikes Q, K, V (T, B, N) for sums of spikes x (T, B, N)."""
+        layers = (self.q, self.k, self.v)
+        together = all(layer.is_fused(x, layer.current.norm) for layer in layers)
+        if together and self.rotary is not None and self.q_rotated.is_fused(x) and self.k_rotated.is_fused(x):
+            turned, v = self.rotary.of_first(layers_together(layers, x, valid), 2 * self.heads)
+            rotated = fire_together((self.q_rotated, self.k_rotated), turned)
+            return *rotated.unflatten(-1, (2, -1)).unbind(-2), v
+        q, k, v = (layer(x, valid) for layer in layers)
+        if self.rotary is not None:
+            q, k = self.q_rotated(self.rotary(q, self.heads)), self.k_rotated(self.rotary(k, self.heads))
+        return q, k, v
 
 
 class MLP(nn.Module):

@@ -148,23 +148,22 @@ class Fire(torch.autograd.Function):
 
 
 class Rotation(torch.autograd.Function):
-    """Pairs of x (T, B, N) turned by their step: cosines and sines (T, N / 2)."""
+    """The first pairs of x (T, B, N) turned by their step, and the rest as it is: cosines and sines (T, pairs)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """The turned pairs."""
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """The turned pairs (T, B, 2 pairs), the rest (T, B, N - 2 pairs)."""
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
+        turned = x.new_empty(*x.shape[:-1], 2 * cos.shape[1])
+        kernels.run(kernels.turn, x.shape[1], x.contiguous(), cos, sin, turned)
+        return turned, x[..., turned.shape[-1] :]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, upstream: Tensor, rest: Tensor) -> tuple[Tensor, None, None]:
         """Gradients turned back."""
         cos, sin = ctx.saved_tensors
-        return _turned(upstream, cos, -sin), None, None
-
-
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    kernels.run(kernels.turn, x.shape[1], x.contiguous(), cos, sin, out)
-    return out
+        dx = upstream.new_empty(*upstream.shape[:-1], upstream.shape[-1] + rest.shape[-1])
+        kernels.run(kernels.turn, dx.shape[1], upstream.contiguous(), cos, -sin, dx)
+        dx[..., upstream.shape[-1] :] = rest
+        return dx, None, None

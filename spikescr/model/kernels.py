@@ -218,11 +218,11 @@ def affine(lo, hi, gradient, x, a, b, c, lengths):
 
 @compiled
 def turn(lo, hi, x, cos, sin, out):
-    """Pairs of x turned by their step: cos, sin (T, N / 2)."""
+    """The first pairs of x turned by their step, to the first of out: cos, sin (T, pairs)."""
     for t in range(x.shape[0]):
         for b in range(lo, hi):
             xs, to, cs, ss = x[t, b], out[t, b], cos[t], sin[t]
-            for i in range(x.shape[2] // 2):
+            for i in range(len(cs)):
                 even, odd = xs[2 * i], xs[2 * i + 1]
                 to[2 * i] = even * cs[i] - odd * ss[i]
                 to[2 * i + 1] = even * ss[i] + odd * cs[i]

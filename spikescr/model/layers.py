@@ -7,6 +7,7 @@ with the padding).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -71,18 +72,22 @@ class SequenceBatchNorm(nn.BatchNorm1d):
     def take_statistics(self, x: Tensor, steps: Tensor, channels: slice = EVERY) -> Statistics:
         """Statistics of x (T, B, n), of some channels, over valid steps (B,); moves the running ones towards them."""
         assert self.running_mean is not None
+        found = Statistics.of(x, steps, self.running_mean[channels], self.eps, self.over_processes)
+        self.follow(found, EVERY, channels)
+        return found
+
+    def follow(self, found: Statistics, part: slice, channels: slice = EVERY) -> None:
+        """Moves the running statistics of some channels towards a part of what a batch has."""
+        assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
-        running_mean, running_var = self.running_mean[channels], self.running_var[channels]
-        found = Statistics.of(x, steps, running_mean, self.eps, self.over_processes)
-        unbiased = found.variance * (found.count / max(found.count - 1, 1))
+        unbiased = found.variance[part] * (found.count / max(found.count - 1, 1))
         with torch.no_grad():
-            running_mean.lerp_(found.mean.to(running_mean), self.momentum)
-            running_var.lerp_(unbiased.to(running_var), self.momentum)
+            self.running_mean[channels].lerp_(found.mean[part].to(self.running_mean), self.momentum)
+            self.running_var[channels].lerp_(unbiased.to(self.running_var), self.momentum)
             if not channels.start:  # a batch is counted once
                 self.num_batches_tracked += 1
-        return found
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
         """Normalises x (T, B, N) with the statistics of the steps where valid (T, B, 1) is 1."""
@@ -217,6 +222,21 @@ class Spiking(nn.Module):
         return spikes
 
 
+def fire_together(neurons: Sequence[Spiking], current: Tensor) -> Tensor:
+    """SN of neurons of equal width side by side, fused: spikes (T, B, n) for currents (T, B, n)."""
+    steps = torch.full((current.shape[1],), len(current))
+    spikes: Tensor = fused.Fire.apply(current, None, None, None, _masks(neurons, current), steps, None)
+    return spikes
+
+
+def _masks(neurons: Sequence[Spiking], x: Tensor) -> Tensor | None:
+    """Masks of dropout (B, n), drawn one after the other; None where nothing is dropped."""
+    masks = [one.dropout.mask(part) for one, part in zip(neurons, x.chunk(len(neurons), dim=-1), strict=True)]
+    drawn = [mask for mask in masks if mask is not None]
+    assert len(drawn) in {0, len(masks)}
+    return torch.cat(drawn, dim=-1) if drawn else None
+
+
 class SpikingLayer(Spiking):
     """SN(BN(W x))."""
 
@@ -229,3 +249,24 @@ class SpikingLayer(Spiking):
         if self.is_fused(x, self.current.norm):
             return self.of(self.current, x, valid)
         return super().forward(self.current(x, valid))
+
+
+def layers_together(layers: Sequence[SpikingLayer], x: Tensor, valid: Tensor) -> Tensor:
+    """SN(BN(W x)) of linear layers of equal width and input, side by side, fused: (T, B, n) for x (T, B, in)."""
+    steps, currents = valid_steps(valid), [layer.current for layer in layers]
+    norms = [current.norm for current in currents if isinstance(current.norm, SequenceBatchNorm)]
+    means = [norm.running_mean for norm in norms if norm.running_mean is not None]
+    assert len(means) == len(layers)
+    weight, bias, gamma, beta = (
+        torch.cat(parameters)
+        for parameters in zip(
+            *((c.synapse.weight, c.synapse.bias, n.weight, n.bias) for c, n in zip(currents, norms, strict=True)),
+            strict=True,
+        )
+    )
+    y = fused.Product.apply(x, weight, bias, currents[0].bf16)
+    statistics = Statistics.of(y, steps, torch.cat(means), norms[0].eps, norms[0].over_processes)
+    for i, norm in enumerate(norms):
+        norm.follow(statistics, slice(i * norm.num_features, (i + 1) * norm.num_features))
+    spikes: Tensor = fused.Fire.apply(y, gamma, beta, None, _masks(layers, y), steps, statistics)
+    return spikes

@@ -45,10 +45,14 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor, heads: int) -> Tensor:
         """Rotated x, shape (T, B, heads * D)."""
         if fused.usable(x):
-            by_step = (torch.from_numpy(table).to(x).repeat(1, heads) for table in self.tables(len(x)))
-            turned: Tensor = fused.Rotation.apply(x, *by_step)
-            return turned
+            return self.of_first(x, heads)[0]
         cos, sin = (torch.from_numpy(table).to(x)[:, None, None, :] for table in self.tables(len(x)))
         even, odd = rearrange(x, "t b (h i p) -> p t b h i", h=heads, p=2)
         pairs = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
         return rearrange(pairs, "t b h i p -> t b (h i p)")
+
+    def of_first(self, x: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+        """The first heads of x (T, B, N) rotated, shape (T, B, heads * D), and what is left of x; on a CPU."""
+        by_step = (torch.from_numpy(table).to(x).repeat(1, heads) for table in self.tables(len(x)))
+        turned, rest = fused.Rotation.apply(x, *by_step)
+        return turned, rest
