@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+# Before torch, see there.
 import spikescr  # noqa: F401  # isort: skip
 import click
 import h5py

@@ -102,7 +102,7 @@ def _known(device: torch.device) -> list[Backend]:
     """What may be faster than ours on a device."""
     if device.type != "cuda":
         return []
-    # Loops of up to 64 steps would be unrolled whole: of 50 steps, Triton compiles for half a minute.
+    # Loops of up to 64 steps would be unrolled whole, which Triton may compile for tens of seconds.
     configure.triton_neuron_kernel_static_range_max_T = 1
     try:
         about = functional.neuron_implementation("lif", device)

@@ -8,7 +8,6 @@ with the padding).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -196,8 +195,7 @@ class Spiking(nn.Module):
     def forward(self, current: Tensor) -> Tensor:
         """Spikes (T, B, N) for currents (T, B, N)."""
         if self.is_fused(current):
-            steps = torch.full((current.shape[1],), len(current))
-            return self._fire(current, None, None, None, steps, None)
+            return fire_together((self,), current)
         spikes: Tensor = self.dropout(self.lif(current))
         return spikes
 
@@ -214,11 +212,8 @@ class Spiking(nn.Module):
         assert isinstance(norm, SequenceBatchNorm)
         y = current.product(x, channels)
         statistics = norm.take_statistics(y, steps, channels)
-        return self._fire(y, _of(norm.weight, channels), _of(norm.bias, channels), gate, steps, statistics)
-
-    def _fire(self, y: Tensor, *arguments: Any) -> Tensor:
-        gamma, beta, gate, steps, statistics = arguments
-        spikes: Tensor = fused.Fire.apply(y, gamma, beta, gate, self.dropout.mask(y), steps, statistics)
+        gamma, beta, mask = _of(norm.weight, channels), _of(norm.bias, channels), self.dropout.mask(y)
+        spikes: Tensor = fused.Fire.apply(y, gamma, beta, gate, mask, steps, statistics)
         return spikes
 
 

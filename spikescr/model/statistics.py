@@ -31,18 +31,19 @@ class Statistics:
         """
         centre = centre.to(x.dtype)
         if x.device.type == "cpu":
-            sums: Any = kernels.run(kernels.moments, x.shape[1], x.contiguous(), centre, lengths, sums=(2, x.shape[2]))
+            arguments = (x.contiguous(), centre, lengths)
+            sums = torch.from_numpy(kernels.run(kernels.moments, x.shape[1], *arguments, sums=(2, x.shape[2])))
         else:
             valid = torch.arange(len(x), device=x.device)[:, None, None] < lengths[:, None]
             distance = torch.where(valid, x.detach() - centre, 0.0)
             sums = torch.stack([part.sum((0, 1), dtype=torch.float64) for part in (distance, distance.square())])
         count = lengths.sum()
         if over_processes:
-            exchanged = torch.cat((torch.as_tensor(sums).flatten(), count[None].double()))
+            exchanged = torch.cat((sums.flatten(), count[None].double()))
             distributed.all_reduce(exchanged)
             sums, count = exchanged[:-1].view(2, -1), exchanged[-1]
         total = float(count)
-        first, second = torch.as_tensor(sums) / total
+        first, second = sums / total
         variance = (second - first.square()).clamp_(min=0.0)
         mean, rate = centre.double() + first, torch.rsqrt(variance + eps)
         return Statistics(total, mean.to(x.dtype), variance, rate.to(x.dtype), over_processes)

@@ -87,7 +87,8 @@ def test_neurons(
         given = gate if layer == "gated" else None
         if fused.usable(y):
             statistics = norm.take_statistics(y, STEPS)
-            out: Tensor = spiking._fire(y, norm.weight, norm.bias, given, STEPS, statistics)
+            mask = spiking.dropout.mask(y)
+            out: Tensor = fused.Fire.apply(y, norm.weight, norm.bias, given, mask, STEPS, statistics)
         else:
             current = norm(y, valid)
             out = spiking(current if given is None else current * given) * valid
