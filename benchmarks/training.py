@@ -6,11 +6,11 @@ Both are built from the same weights, get the same batch of full-length recordin
 that a drift of the machine's speed touches both; medians, and the median of the ratios of pairs. The stock network is
 plain PyTorch around `LIFNode(step_mode="m")` and its loop over steps. Spikes and gradients are compared in every neuron
 layer: in the whole network in float64; in float32 layer by layer, on the currents of the stock network, for products
-that sum in another order differ in the last bit. Shares of time are the profiler's, of one step; those of the stock
-neurons, which are made of common operations, are measured on their own. Ours normalise and drop out on the way.
+that sum in another order differ in the last bit. Shares are of the time of one step under the profiler, which tells
+the parts but for stock neurons, made of common operations: a clock around them does. Ours normalise and drop out too.
 
 On CUDA there are two more: the stock network with the kernels that SpikingJelly has there, and ours with our loop in
-place of the kernels that a training would choose. Shares are of the time of a step; idle: no kernel runs.
+place of the kernels that a training would choose. Idle: no kernel runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 # Before torch, see there.
 import spikescr  # noqa: F401  # isort: skip
@@ -170,6 +170,40 @@ def our_loop(model: SpikeSCR) -> SpikeSCR:
     return copy.to(device_of(model))
 
 
+class NeuronClock:
+    """Seconds that the stock neurons of a network take in the step inside `with`, forward and backward.
+
+    Autograd goes back in the order of creation, so that nothing else runs between a neuron's last step and its first.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.neurons = [module for module in model.modules() if isinstance(module, neuron.LIFNode)]
+        self.seconds = 0.0
+
+    def _start(self, *_: object) -> None:
+        self.seconds -= time.perf_counter()
+
+    def _stop(self, *_: object) -> None:
+        self.seconds += time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self.hooks = [
+            hook
+            for lif in self.neurons
+            for hook in (
+                lif.register_forward_pre_hook(self._start),
+                lif.register_forward_hook(self._stop),
+                lif.register_full_backward_pre_hook(self._start),
+                lif.register_full_backward_hook(self._stop),
+            )
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+
 class Step:
     """A training step of one network."""
 
@@ -192,19 +226,18 @@ class Step:
         self()
         return now(self.device) - begin
 
-    def shares(self, neurons: float | None = None) -> dict[str, float]:
-        """Share of time per part; `neurons`: seconds of theirs, where the profiler cannot tell."""
+    def shares(self) -> dict[str, float]:
+        """Share of time per part."""
         times = dict.fromkeys([*PARTS, "attention", "other"], 0.0)
         if self.device.type == "cuda":
             return self._device_shares(times)
-        with profile(activities=[ProfilerActivity.CPU]) as found:
-            self()
+        with NeuronClock(self.model) as neurons, profile(activities=[ProfilerActivity.CPU]) as found:
+            total = self.seconds()
         for event in found.key_averages():
-            times[part_of(event.key) or "other"] += event.self_cpu_time_total
-        if neurons is not None:
-            times["neurons"] += 1e6 * neurons
-            times["other"] -= 1e6 * neurons
-        total = sum(times.values())
+            if part := part_of(event.key):
+                times[part] += 1e-6 * event.self_cpu_time_total
+        times["neurons"] += neurons.seconds
+        times["other"] = total - sum(times.values())
         return {part: spent / total for part, spent in times.items()}
 
     def _device_shares(self, times: dict[str, float]) -> dict[str, float]:
@@ -243,12 +276,11 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 def layer_by_layer(
     model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor], backend: Backend
-) -> tuple[int, float, float, float]:
+) -> tuple[int, float, float]:
     """Our neurons on the currents and upstream gradients of the stock network's, in float32.
 
     Returns:
-        Differing spikes; largest relative difference of a layer's gradient; lowest firing rate of a layer; seconds of
-        all stock neurons, forward and backward.
+        Differing spikes; largest relative difference of a layer's gradient; lowest firing rate of a layer.
     """
     plain = stock(model)
     kept: dict[str, tuple[Tensor, Tensor]] = {}
@@ -266,9 +298,8 @@ def layer_by_layer(
             module.register_forward_hook(keep(name))
     torch.manual_seed(0)
     loss_of(plain, *batch).backward()
-    differing, worst, rate, seconds = 0, 0.0, 1.0, 0.0
+    differing, worst, rate = 0, 0.0, 1.0
     for current, spikes in kept.values():
-        seconds += min(neuron_seconds(current, spikes) for _ in range(2))
         x = current.detach().clone().requires_grad_()
         spiking = Spiking(0.0)
         install(spiking, backend)
@@ -279,15 +310,7 @@ def layer_by_layer(
         differing += int((found != spikes).sum())
         rate = min(rate, float(spikes.detach().mean()))
         worst = max(worst, relative(x.grad, current.grad))
-    return differing, worst, rate, seconds
-
-
-def neuron_seconds(current: Tensor, spikes: Tensor) -> float:
-    """How long a stock neuron takes for a window, forward and backward."""
-    lif, x = stock_neuron(current.device), current.detach().clone().requires_grad_()
-    begin = now(current.device)
-    lif(x).backward(spikes.grad)
-    return now(current.device) - begin
+    return differing, worst, rate
 
 
 def whole_network(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[int, float]:
@@ -343,7 +366,7 @@ def main(kind: str, quick: bool, file: Path | None, threads: int | None, seed: i
     for name, config in CONFIGS.items():
         for steps in (40, 100) if quick else (40, 100, 500):
             model, *batch = network(config, steps, seed, backend, device)
-            differing, gradients, rate, neurons = layer_by_layer(model, (batch[0], batch[1], batch[2]), backend)
+            differing, gradients, rate = layer_by_layer(model, (batch[0], batch[1], batch[2]), backend)
             whole = whole_network(model, (batch[0][:40], batch[1].clamp(max=40), batch[2]))
             contenders = {"stock": stock(model), "ours": model}
             if cuda:
@@ -366,7 +389,7 @@ def main(kind: str, quick: bool, file: Path | None, threads: int | None, seed: i
                 "gradient_difference": gradients,
                 "lowest_rate": rate,
                 "float64_network": {"differing_spikes": whole[0], "gradient_difference": whole[1]},
-                "shares": {shown: taken[shown].shares(neurons), "ours": taken["ours"].shares()},
+                "shares": {who: taken[who].shares() for who in (shown, "ours")},
             }
             if cuda:
                 row |= {"stock_kernels_s": medians["stock kernels"], "our_loop_s": medians["our loop"]}
