@@ -7,7 +7,8 @@ that a drift of the machine's speed touches both; medians, and the median of the
 plain PyTorch around `LIFNode(step_mode="m")` and its loop over steps. Spikes and gradients are compared in every neuron
 layer: in the whole network in float64; in float32 layer by layer, on the currents of the stock network, for products
 that sum in another order differ in the last bit. Shares are of the time of one step under the profiler, which tells
-the parts but for stock neurons, made of common operations: a clock around them does. Ours normalise and drop out too.
+the parts but for stock neurons, made of common operations: a clock around them does. Ours fire, normalise and drop out
+in one go; their dropout, and what applies a normalisation going forward, count as neurons.
 
 On CUDA there are two more: the stock network with the kernels that SpikingJelly has there, and ours with our loop in
 place of the kernels that a training would choose. Idle: no kernel runs.
@@ -19,8 +20,10 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import patch
 
 # Before torch, see there.
 import spikescr  # noqa: F401  # isort: skip
@@ -29,17 +32,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from spikingjelly.activation_based import functional as sj
-from spikingjelly.activation_based import neuron, surrogate
+from spikingjelly.activation_based import neuron
+from stock_network import StockSpiking, device_of, stock
 from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from spikescr.files import write_text
-from spikescr.model import Current, ModelConfig, SequenceBatchNorm, SpikeSCR, readout
+from spikescr.model import ModelConfig, SequenceBatchNorm, SpikeSCR, kernels, readout
 from spikescr.model.backends import Backend, install, pick
 from spikescr.model.layers import Spiking
-from spikescr.model.rotary import Rotary
 from spikescr.training.devices import Devices
 from spikescr.training.memory import keep_freed_memory
 
@@ -50,94 +53,10 @@ CONFIGS = {
 }
 KEYS = {("1L-8-128", 100): "step_speedup_T100", ("1L-16-256", 100): "step_speedup_T100_wide"}
 PARTS = {
-    "neurons": ("Fire", "sj_lif"),
-    "matrix products": ("mm", "linear", "Product", "convolution", "Depthwise"),
-    "normalisation": ("batch_norm", "Normalise"),
+    "neurons": ("Fire", "fire_", "sj_lif"),
+    "matrix products": ("mm", "linear", "Product", "_product", "_weight", "convolution", "Depthwise", "depthwise"),
+    "normalisation": ("batch_norm", "Normalise", "moments", "affine"),
 }
-
-
-class StockNorm(SequenceBatchNorm):
-    """PyTorch's batch normalisation; recordings are full-length, so there is nothing to mask."""
-
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Normalises x (T, B, N)."""
-        return nn.BatchNorm1d.forward(self, x.flatten(0, 1)).view_as(x)
-
-
-def stock_neuron(device: torch.device, loop: bool = True) -> neuron.LIFNode:
-    """SpikingJelly's neuron as the paper has it; loop: through the steps in PyTorch where there are kernels too."""
-    atan = surrogate.ATan(alpha=5.0)
-
-    def unknown(u: Tensor) -> Tensor:
-        """The same function; for one that it does not know, SpikingJelly has no kernels."""
-        spikes: Tensor = atan(u)
-        return spikes
-
-    return neuron.LIFNode(
-        tau=2.0,
-        decay_input=False,
-        v_threshold=1.0,
-        v_reset=0.0,
-        detach_reset=True,
-        step_mode="m",
-        surrogate_function=unknown if loop and device.type == "cuda" else atan,
-    )
-
-
-class StockSpiking(nn.Module):
-    """SpikingJelly's neuron, and dropout with one mask for all steps."""
-
-    def __init__(self, ours: Spiking, lif: neuron.LIFNode) -> None:
-        super().__init__()
-        self.lif = lif
-        self.dropout = ours.dropout
-        self.current = getattr(ours, "current", None)
-
-    def is_fused(self, *_: object) -> bool:
-        """Never."""
-        return False
-
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Spikes (T, B, N) for currents, or for what a synapse receives."""
-        spikes: Tensor = self.dropout(self.lif(x if self.current is None else self.current(x, valid)))
-        return spikes
-
-
-class StockRotary(Rotary):
-    """The rotation in plain PyTorch."""
-
-    def forward(self, x: Tensor, heads: int) -> Tensor:
-        """Rotated x (T, B, N)."""
-        from einops import rearrange
-
-        from spikescr.model.rotary import rotary_table
-
-        tables = rotary_table(len(x), self.head_width)
-        cos, sin = (torch.from_numpy(table).to(x)[:, None, None, :] for table in tables)
-        even, odd = rearrange(x, "t b (h i p) -> p t b h i", h=heads, p=2)
-        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-        return rearrange(turned, "t b h i p -> t b (h i p)")
-
-
-def stock(model: SpikeSCR, loop: bool = True) -> SpikeSCR:
-    """A copy of the network in plain PyTorch around stock neurons."""
-    copy, device = SpikeSCR(model.config), device_of(model)
-    for module in list(copy.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, Spiking):
-                setattr(module, name, StockSpiking(child, stock_neuron(device, loop)))
-            elif isinstance(child, Rotary):
-                setattr(module, name, StockRotary(child.head_width))
-    for module in copy.modules():
-        if isinstance(module, Current):
-            module.norm = StockNorm(module.norm.num_features)
-    copy.load_state_dict(model.state_dict())
-    return copy.to(device)
-
-
-def device_of(model: SpikeSCR) -> torch.device:
-    """Where it is."""
-    return next(model.parameters()).device
 
 
 def network(
@@ -231,7 +150,17 @@ class Step:
         times = dict.fromkeys([*PARTS, "attention", "other"], 0.0)
         if self.device.type == "cuda":
             return self._device_shares(times)
-        with NeuronClock(self.model) as neurons, profile(activities=[ProfilerActivity.CPU]) as found:
+        run = kernels.run
+
+        def told(kernel: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+            with record_function(kernel.__name__):
+                return run(kernel, *arguments, **options)
+
+        with (
+            patch.object(kernels, "run", told),
+            NeuronClock(self.model) as neurons,
+            profile(activities=[ProfilerActivity.CPU]) as found,
+        ):
             total = self.seconds()
         for event in found.key_averages():
             if part := part_of(event.key):
@@ -274,9 +203,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-def layer_by_layer(
-    model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor], backend: Backend
-) -> tuple[int, float, float]:
+def layer_by_layer(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor], backend: Backend) -> tuple[int, float, float]:
     """Our neurons on the currents and upstream gradients of the stock network's, in float32.
 
     Returns:
