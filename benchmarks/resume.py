@@ -79,7 +79,7 @@ def main(
         first, seconds = undisturbed(whole, words)
         log = []
         while len(log) < kills:
-            after = chance.uniform(0.5 * first, first + 1.2 * (seconds - first) / kills)
+            after = chance.uniform(0.5 * first, first + (seconds - first) / kills)
             with subprocess.Popen(command(killed, *words, "--resume"), stdout=subprocess.DEVNULL) as process:
                 try:
                     process.wait(after)
