@@ -30,7 +30,7 @@ import threadpoolctl
 import torch
 from rich.console import Console
 from rich.table import Table
-from spikingjelly.activation_based import neuron, surrogate
+from stock_network import stock_neuron
 from torch import nn
 
 from spikescr.export.fold import fold
@@ -96,9 +96,7 @@ def stock(model: SpikeSCR, dtype: torch.dtype) -> SpikeSCR:
     for module in list(copy.modules()):
         for key, child in list(module.named_children()):
             if isinstance(child, LIF):
-                setattr(module, key, neuron.LIFNode(
-                    tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0, detach_reset=True, step_mode="m",
-                    surrogate_function=surrogate.ATan(alpha=5.0)))  # fmt: skip
+                setattr(module, key, stock_neuron(torch.device("cpu")))
     return copy.to(dtype).eval()
 
 

@@ -1,4 +1,4 @@
-"""The same network in plain PyTorch around SpikingJelly's stock neurons, which `training.py` measures against."""
+"""Networks in plain PyTorch around SpikingJelly's stock neurons, which benchmarks measure against."""
 
 from __future__ import annotations
 
