@@ -30,7 +30,7 @@ from spikescr.files import write_text
 from spikescr.model import ModelConfig, SpikeSCR
 from spikescr.provenance import versions
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Attention
 from spikescr.sim.run import run_batches
 

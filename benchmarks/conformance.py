@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 import torch
-from frameworks import recorded
-from frameworks.catalogue import MODULES, cases, missing
-from frameworks.comparison import BACKENDS, Row, compare
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +25,12 @@ from rich.table import Table
 from spikescr.cli.text import si
 from spikescr.files import write_text
 from spikescr.provenance import versions
+
+sys.path.append(str(Path(__file__).parents[1] / "tests/peers"))
+
+from frameworks import recorded
+from frameworks.catalogue import MODULES, cases, missing
+from frameworks.comparison import BACKENDS, Row, compare
 
 STEPS, SAMPLES = 200, 8
 QUICK_STEPS, QUICK_SAMPLES = 40, 2

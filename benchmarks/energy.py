@@ -28,8 +28,8 @@ from spikescr.cli.text import si
 from spikescr.files import write_text
 from spikescr.provenance import versions
 from spikescr.runs import RunFolder
-from spikescr.sim.audit import summary
-from spikescr.sim.energy import HOROWITZ_45NM
+from spikescr.sim.counting import summary
+from spikescr.sim.counting.energy import HOROWITZ_45NM
 
 
 @dataclass(frozen=True)

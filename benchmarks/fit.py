@@ -27,7 +27,7 @@ from spikescr.provenance import versions
 from spikescr.sim.chip.limits import chips
 from spikescr.sim.chip.mapper import place
 from spikescr.sim.chip.rules import check
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 
 NETWORKS = {
     "1L-8-128": ModelConfig(layers=1, heads=8, width=128, mlp_ratio=1, classes=20),

@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from fixed.agreement import Agreement, agreement
-from fixed.cases import KINDS, draw
 from rich.console import Console
 from rich.table import Table
 
 from spikescr.files import write_text
 from spikescr.runs import LOIHI2, RunFolder
+
+sys.path.append(str(Path(__file__).parents[1] / "tests/peers"))
+
+from fixed.agreement import Agreement, agreement
+from fixed.cases import KINDS, draw
 
 WIDTHS = ((8, False), (8, True), (6, False), (6, True), (4, False), (4, True))
 """Bits, and whether fine-tuned."""

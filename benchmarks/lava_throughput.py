@@ -26,7 +26,7 @@ from spikescr.files import write_text
 from spikescr.model import ModelConfig, SpikeSCR
 from spikescr.provenance import versions
 from spikescr.sim.lava.backend import LavaBackend
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron, Program
 from spikescr.sim.run import run_batches
 

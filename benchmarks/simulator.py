@@ -42,7 +42,7 @@ from spikescr.provenance import versions
 from spikescr.sim.compare import compare
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lava.backend import LavaBackend
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron, Program, Synapse
 from spikescr.sim.run import run_batches
 

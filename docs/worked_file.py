@@ -10,8 +10,8 @@ import numpy as np
 from spikescr.export.builder import GraphBuilder
 from spikescr.export.deploy import write_graph
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.graph_file import read_graph
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.graph_file import read_graph
+from spikescr.sim.lowering.lower import lower
 
 build = GraphBuilder(dt=0.025)
 events = build.input("input", 2, "spikes")

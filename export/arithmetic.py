@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikescr.export import dialect
+from spikescr import dialect
 from spikescr.export.builder import FixedMembrane, GraphBuilder, Stream, Weights
 from spikescr.model import LIF, Current, Masked, Network, SpikeSCR
 from spikescr.model.fixed import ROTARY_EXPONENT, FixedCurrent, FixedHead, FixedLIF

@@ -11,8 +11,8 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from spikescr.dialect import CLOCK, DV, LATENCY, OP, ORIGIN, PACKED_OPERATIONS, SIGNAL, VTH, packed_node, wire
 from spikescr.errors import ExportError
-from spikescr.export.dialect import CLOCK, DV, LATENCY, OP, ORIGIN, PACKED_OPERATIONS, SIGNAL, VTH, packed_node, wire
 from spikescr.export.membrane import membrane
 
 FloatArray = NDArray[np.float64]

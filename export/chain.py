@@ -10,8 +10,8 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from spikescr import dialect
 from spikescr.errors import ExportError
-from spikescr.export import dialect
 
 FloatArray = NDArray[np.float64]
 NEURONS = (nir.LIF, nir.IF, nir.CubaLIF)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import nir
 
+from spikescr import dialect
 from spikescr.checkpoint import CheckpointInfo, load_checkpoint
-from spikescr.export import dialect
 from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
 from spikescr.files import replacing, sha256

@@ -7,8 +7,8 @@ from typing import Any
 
 import nir
 
+from spikescr import dialect
 from spikescr.errors import ExportError
-from spikescr.export import dialect
 from spikescr.export.arithmetic import Fixed, Real, array
 from spikescr.export.builder import GraphBuilder, Stream, Weights
 from spikescr.model import Current, Masked, Network, SpikeSCR, SpikingLayer, TimeConv

@@ -13,8 +13,8 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.sim.account import Account
 from spikescr.sim.compare import CrossCheck
+from spikescr.sim.counting.account import Account
 from spikescr.sim.program import FloatArray, IntArray, Neuron, Program
 from spikescr.sim.run import Backend, Batch, run_batches
 

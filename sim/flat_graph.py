@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import nir
 import numpy as np
 
-from spikescr.export import dialect
+from spikescr import dialect
 
 SPIKING = (nir.LIF, nir.IF, nir.CubaLIF, nir.Threshold)
 _PASSING = (nir.Input, nir.Output, nir.Delay, nir.Flatten, nir.SumPool2d)  # put out what they get, or sums of it

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import DataError
-from spikescr.sim.energy import EnergyCost
+from spikescr.sim.counting.energy import EnergyCost
 from spikescr.sim.program import FloatArray, IntArray, Neuron, Program, Signal, Sink, Source
 from spikescr.sim.recording import KINDS, Recording
 from spikescr.sim.run import Backend

@@ -12,10 +12,10 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from spikescr import dialect
 from spikescr.errors import DataError
-from spikescr.export import dialect
+from spikescr.sim.lowering.timing import WHOLE_STEPS
 from spikescr.sim.program import FloatArray
-from spikescr.sim.timing import WHOLE_STEPS
 
 _GRID = 1e-6  # how far apart, relative to each other, two step lengths may be that are the same
 

@@ -10,7 +10,7 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
 from spikescr.export.builder import GraphBuilder
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Program
 
 DT = 0.025

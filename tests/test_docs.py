@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spikescr.export import dialect
+from spikescr import dialect
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "nir.md").read_text()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import nir
 
+from spikescr.dialect import BITS
 from spikescr.errors import GraphError
-from spikescr.export.dialect import BITS
 from spikescr.sim.chip.layers import groups
 from spikescr.sim.flat_graph import FlatGraph
 from spikescr.sim.program import Program

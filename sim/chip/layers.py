@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikescr.sim.account import layer_of
+from spikescr.sim.counting.account import layer_of
 from spikescr.sim.program import (
     Attention,
     ChannelDelay,

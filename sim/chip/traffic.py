@@ -9,7 +9,7 @@ import numpy as np
 
 from spikescr.sim.chip.layers import Signals
 from spikescr.sim.chip.mapper import Placed, Placement
-from spikescr.sim.energy import PICO, EnergyCost
+from spikescr.sim.counting.energy import PICO, EnergyCost
 from spikescr.sim.program import ChannelDelay, DelayLine, Neuron, Program, Synapse
 
 

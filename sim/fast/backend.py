@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from spikescr.errors import BackendError
-from spikescr.sim import fixed
 from spikescr.sim.checks import check_inputs, check_program
 from spikescr.sim.fast.memory import Buffers, Tables
 from spikescr.sim.fast.plan import Plan
 from spikescr.sim.fast.stepwise import Stepwise
 from spikescr.sim.fast.window import Window
+from spikescr.sim.lowering import fixed
 from spikescr.sim.program import FloatArray, Program
 from spikescr.sim.recording import KINDS, Recording
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from spikescr.errors import BackendError
-from spikescr.sim import fixed
 from spikescr.sim.fast.plan import KIND
 from spikescr.sim.fast.steps import Array, Step, Steps, check_finite, events, read, tally
+from spikescr.sim.lowering import fixed
 from spikescr.sim.program import (
     Attention,
     ChannelDelay,

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
-from spikescr.sim import fixed
 from spikescr.sim.checks import check_inputs, check_program
 from spikescr.sim.lava.network import MODELS, Network
 from spikescr.sim.lava.shared import Board
+from spikescr.sim.lowering import fixed
 from spikescr.sim.program import FloatArray, Neuron, Operation, Program, Signal, Sink, Source
 from spikescr.sim.recording import Ledger, Recording
 

@@ -9,10 +9,10 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from spikescr.sim import fixed
 from spikescr.sim import program as ops
 from spikescr.sim.lava import processes
 from spikescr.sim.lava.base import OperationModel, StepInPort
+from spikescr.sim.lowering import fixed
 
 
 @implements(proc=processes.FixedNeuronProcess, protocol=LoihiProtocol)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from spikescr.quantities import percent, si
-from spikescr.sim.audit import summary
-from spikescr.sim.audit.saved import Audit
-from spikescr.sim.energy import Constants, EnergyCost
+from spikescr.sim.counting import summary
+from spikescr.sim.counting.energy import Constants, EnergyCost
+from spikescr.sim.counting.saved import Audit
 from spikescr.sim.report import sections
 from spikescr.sim.report.document import Document, Section
 from spikescr.sim.report.subject import END, START, Example, Provenance, Run

@@ -7,7 +7,7 @@ import hashlib
 import json
 from importlib.resources import files
 
-from spikescr.sim.audit.conventions import CONVENTIONS
+from spikescr.sim.counting.conventions import CONVENTIONS
 from spikescr.sim.report.document import Cell, Document, Figure, Section, Table
 from spikescr.sim.report.subject import END, START
 from spikescr.sim.report.svg import safe, tag

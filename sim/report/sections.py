@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from spikescr.quantities import percent, si
-from spikescr.sim.audit import summary
-from spikescr.sim.audit.saved import Audit
-from spikescr.sim.energy import Constants, EnergyCost
+from spikescr.sim.counting import summary
+from spikescr.sim.counting.energy import Constants, EnergyCost
+from spikescr.sim.counting.saved import Audit
 from spikescr.sim.report import charts
 from spikescr.sim.report.document import (
     Cell,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.sim.audit.saved import Audit
+from spikescr.sim.counting.saved import Audit
 from spikescr.sim.report.raster import Picture
 
 START, END = "paper", "executed"

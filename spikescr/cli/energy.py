@@ -18,8 +18,8 @@ from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spikescr.sim.audit.saved import Audit
-    from spikescr.sim.energy import Constants, EnergyCost
+    from spikescr.sim.counting.energy import Constants, EnergyCost
+    from spikescr.sim.counting.saved import Audit
 
 DEFAULT_COST = "horowitz2014-45nm-fp32"
 INTEGER_COSTS = ("horowitz2014-45nm-int8", "horowitz2014-45nm-int32")
@@ -60,7 +60,7 @@ def command(
 ) -> None:
     """Print what a simulation cost, by every convention of counting, and why they differ."""
     from spikescr.files import write_text
-    from spikescr.sim.audit.conventions import CONVENTIONS
+    from spikescr.sim.counting.conventions import CONVENTIONS
 
     known = read_known(constants, cost)
     for option, name in (("--from", start), ("--to", end)):
@@ -92,7 +92,7 @@ def read_audit(run: RunFolder) -> Audit:
     Raises:
         SpikescrError: there is none, or it is damaged.
     """
-    from spikescr.sim.audit.saved import Audit
+    from spikescr.sim.counting.saved import Audit
 
     return Audit.load(run.require(run.audit))
 
@@ -103,7 +103,7 @@ def read_known(file: Path | None, cost: str) -> Constants:
     Raises:
         UsageError: the file cannot be used or takes a name that is taken, or there are no constants of that name.
     """
-    from spikescr.sim.energy import CONSTANTS, Constants, read_constants
+    from spikescr.sim.counting.energy import CONSTANTS, Constants, read_constants
 
     own = Constants() if file is None else read_constants(file)
     taken = sorted(CONSTANTS.costs.keys() & own.costs.keys() | CONSTANTS.memories.keys() & own.memories.keys())
@@ -117,7 +117,7 @@ def read_known(file: Path | None, cost: str) -> Constants:
 
 def everything(audit: Audit, known: Constants, cost: str, start: str, end: str) -> dict[str, Any]:
     """What `--json` writes of one run; means over the recordings, energies in joules."""
-    from spikescr.sim.audit import summary
+    from spikescr.sim.counting import summary
 
     chosen = known.costs[cost]
     neuron = audit.counts("neuron").sum() / audit.samples
@@ -252,7 +252,7 @@ def _constant_table(found: dict[str, Any]) -> Table:
 def _compare(
     console: Console, runs: tuple[Path, ...], audits: list[Audit], cost: EnergyCost, convention: str
 ) -> dict[str, Any]:
-    from spikescr.sim.audit import summary
+    from spikescr.sim.counting import summary
 
     title = f"Energy per recording by `{convention}`, {cost.name}"
     headings = ("run", "steps/s", "recordings", "accuracy", "energy", "± recordings", "change", "95 % interval")

@@ -64,12 +64,12 @@ def command(
     """Accuracy, confusion and confidence of the trained network on a split."""
     with notices().status("Loading torch and SpikingJelly"):
         from spikescr.checkpoint import load_checkpoint
-        from spikescr.cli.deployed import choose_recordings
         from spikescr.data import load
         from spikescr.data.picture import require_matplotlib
         from spikescr.files import sha256, write_text
         from spikescr.provenance import versions
         from spikescr.training.assess import answer, assess
+        from spikescr.workflows.deployed import choose_recordings
 
     if picture:
         require_matplotlib()

@@ -51,7 +51,7 @@ def command(target: str, folder: Path | None, graph_path: Path | None, out_path:
 
 
 def _to_nir(run: RunFolder) -> None:
-    from spikescr.export import dialect
+    from spikescr import dialect
     from spikescr.export.deploy import deploy, deploy_quantized, write_graph
     from spikescr.files import sha256
 
@@ -81,14 +81,14 @@ def _to_nir(run: RunFolder) -> None:
 def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt: float | None) -> None:
     import json
 
+    from spikescr import dialect
     from spikescr.errors import ExportError, GraphError
-    from spikescr.export import dialect
     from spikescr.export.chain import read_chain
     from spikescr.export.to_netx import quantise, write_netx
     from spikescr.files import sha256
     from spikescr.provenance import versions
-    from spikescr.sim.graph_file import read_graph
-    from spikescr.sim.standard import FOREIGN_DT, step_length
+    from spikescr.sim.lowering.graph_file import read_graph
+    from spikescr.sim.lowering.nodes import FOREIGN_DT, step_length
 
     path = run.require(run.graph) if graph_path is None else graph_path
     out = out_path or path.with_suffix(".net")

@@ -114,8 +114,8 @@ def fit_graph(file: Path, run: RunFolder | None, chip_name: str, bits: int | Non
     from spikescr.sim.chip.mapper import WEIGHT_BITS, place
     from spikescr.sim.chip.rules import check
     from spikescr.sim.chip.traffic import between_cores, channel_rates, estimate
-    from spikescr.sim.energy import CONSTANTS
-    from spikescr.sim.graph_file import read_graph
+    from spikescr.sim.counting.energy import CONSTANTS
+    from spikescr.sim.lowering.graph_file import read_graph
 
     graph = read_graph(file, type_check=False)  # nir refuses grouped convolutions; lowering checks shapes
     try:
@@ -137,8 +137,8 @@ def fit_graph(file: Path, run: RunFolder | None, chip_name: str, bits: int | Non
 
 
 def _lowered(graph: nir.NIRGraph) -> Program:
-    from spikescr.sim.lower import lower
-    from spikescr.sim.standard import FOREIGN_DT, has_clock
+    from spikescr.sim.lowering.lower import lower
+    from spikescr.sim.lowering.nodes import FOREIGN_DT, has_clock
 
     told = any(key in graph.metadata for key in ("spikescr.dt", FOREIGN_DT))
     if not told:
@@ -194,7 +194,7 @@ def layer_rows(fit: Fit) -> list[dict[str, Any]]:
 def as_json(fit: Fit, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What `--json` writes but for the graph's name."""
     from spikescr.sim.chip.limits import sources
-    from spikescr.sim.energy import CONSTANTS
+    from spikescr.sim.counting.energy import CONSTANTS
 
     placement = fit.placement
     return {

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from spikescr.sim.graph_run import GraphRun
-    from spikescr.sim.neurons import Integration
+    from spikescr.sim.lowering.neurons import Integration
     from spikescr.sim.program import FloatArray, Program
 
 RECORDED = ("spikes", "v")
@@ -88,11 +88,11 @@ def simulate(request: Request) -> None:
 
 def _prepare(request: Request) -> tuple[Program, dict[str, FloatArray]]:
     """The Program, and the inputs of all its sources over all its steps."""
-    from spikescr.sim import standard
-    from spikescr.sim.graph_file import read_graph
     from spikescr.sim.graph_run import fit
     from spikescr.sim.inputs import read_inputs
-    from spikescr.sim.lower import lower
+    from spikescr.sim.lowering import nodes as standard
+    from spikescr.sim.lowering.graph_file import read_graph
+    from spikescr.sim.lowering.lower import lower
     from spikescr.sim.program import Signal
 
     graph = read_graph(request.graph, type_check=False)  # nir refuses grouped convolutions; lowering checks shapes
@@ -180,7 +180,7 @@ def _write(request: Request, run: GraphRun, about: dict[str, Any]) -> None:
 def _summary(request: Request, run: GraphRun) -> dict[str, Any]:
     from spikescr.files import sha256
     from spikescr.provenance import versions
-    from spikescr.sim.energy import HOROWITZ_45NM as COST
+    from spikescr.sim.counting.energy import HOROWITZ_45NM as COST
 
     totals = run.totals()
     return {
@@ -206,7 +206,7 @@ def _summary(request: Request, run: GraphRun) -> dict[str, Any]:
 
 
 def _show(console: Console, request: Request, run: GraphRun, compared: dict[str, dict[str, int]]) -> None:
-    from spikescr.sim.energy import HOROWITZ_45NM as COST
+    from spikescr.sim.counting.energy import HOROWITZ_45NM as COST
 
     samples, totals = run.samples, run.totals()
     many = f"mean of {samples} samples" if samples > 1 else "one sample"

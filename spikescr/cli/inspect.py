@@ -19,7 +19,7 @@ from spikescr.runs import DEFAULT_RUN, RunFolder
 if TYPE_CHECKING:
     import nir
 
-    from spikescr.sim.inspection import GraphReport, NodeReport
+    from spikescr.sim.inspection.inspection import GraphReport, NodeReport
 
 TABLE_WIDTH = 170  # narrower output would cut the numbers
 
@@ -44,7 +44,7 @@ def command(
 ) -> None:
     """List the nodes of a NIR file: shapes, parameters, synapses, latency, state, operations per step."""
     from spikescr.files import write_text
-    from spikescr.sim.inspection import inspect
+    from spikescr.sim.inspection.inspection import inspect
 
     if file is not None and folder is not None:
         raise UsageError("give a FILE or --run, not both")
@@ -63,7 +63,7 @@ def command(
         write_text(json_path, json.dumps(_as_json(file, report, problem), indent=1, allow_nan=False) + "\n")
         output().print(f"wrote {json_path}")
     if svg_path is not None:
-        from spikescr.sim.drawing import draw
+        from spikescr.sim.inspection.drawing import draw
 
         write_text(svg_path, draw(report, title=file.name))
         output().print(f"wrote {svg_path}")
@@ -71,7 +71,7 @@ def command(
 
 def _read(path: Path) -> tuple[nir.NIRGraph, str | None]:
     """A graph, and why nir does not infer its shapes where it does not."""
-    from spikescr.sim.graph_file import read_graph
+    from spikescr.sim.lowering.graph_file import read_graph
 
     try:
         return read_graph(path), None
@@ -137,7 +137,7 @@ def _per_step(node: NodeReport) -> str:
 
 
 def _total(name: str, nodes: Iterable[NodeReport]) -> tuple[str, ...]:
-    from spikescr.sim.inspection import total
+    from spikescr.sim.inspection.inspection import total
 
     sums = total(nodes)
     operations = sums.operations
@@ -161,7 +161,7 @@ def _one_line(value: Any, limit: int = 100) -> str:
 
 
 def _as_json(path: Path, report: GraphReport, problem: str | None) -> dict[str, Any]:
-    from spikescr.sim.inspection import total
+    from spikescr.sim.inspection.inspection import total
 
     return {
         "file": str(path),

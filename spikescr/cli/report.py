@@ -18,7 +18,7 @@ from spikescr.runs import DEFAULT_RUN, RunFolder
 if TYPE_CHECKING:
     from spikescr.data import Preprocessing
     from spikescr.data.frontend import Frames
-    from spikescr.sim.audit.saved import Audit
+    from spikescr.sim.counting.saved import Audit
     from spikescr.sim.report.document import Section
     from spikescr.sim.report.raster import Picture
     from spikescr.sim.report.subject import Example, Provenance
@@ -94,15 +94,15 @@ def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
     """
     import threadpoolctl
 
-    from spikescr.cli.deployed import choose_recordings, open_deployed, predictions
     from spikescr.data import load
     from spikescr.files import sha256
-    from spikescr.sim.account import layer_of
-    from spikescr.sim.audit.decisions import final_steps
+    from spikescr.sim.counting.account import layer_of
+    from spikescr.sim.counting.decisions import final_steps
     from spikescr.sim.fast.backend import FastBackend
     from spikescr.sim.program import Neuron
     from spikescr.sim.report.subject import Example
     from spikescr.sim.run import run_batches
+    from spikescr.workflows.deployed import choose_recordings, open_deployed, predictions
 
     name = audit.recordings[0] if recording is None else recording
     if name not in audit.recordings:

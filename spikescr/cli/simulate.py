@@ -13,17 +13,17 @@ import click
 from click.core import ParameterSource
 
 from spikescr.cli.console import notify, output, progress
-from spikescr.cli.deployed import choose_recordings, open_deployed
-from spikescr.cli.execution import Execution
 from spikescr.cli.graph import Request, parse_record, simulate
-from spikescr.cli.jobs import BACKENDS, ChunkStore, Job, run_chunks
 from spikescr.cli.text import wide_console
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
+from spikescr.workflows.deployed import choose_recordings, open_deployed
+from spikescr.workflows.execution import Execution
+from spikescr.workflows.jobs import BACKENDS, ChunkStore, Job, run_chunks
 
 if TYPE_CHECKING:
     from spikescr.data import Item
-    from spikescr.sim.neurons import Integration
+    from spikescr.sim.lowering.neurons import Integration
 
 EPILOG = """\b
 Example: run the test recordings, in Lava, then one of them step by step; then a graph of any origin.

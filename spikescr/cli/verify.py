@@ -12,10 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from spikescr.cli.deployed import Deployed, choose_recordings, open_deployed, predictions
 from spikescr.cli.text import percent, wide_console
 from spikescr.errors import ExportError, SpikescrError
 from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
+from spikescr.workflows.deployed import Deployed, choose_recordings, open_deployed, predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,8 +81,8 @@ def command(
 
 
 def _folded_model(run: RunFolder, deployed: Deployed) -> Network:
+    from spikescr import dialect
     from spikescr.checkpoint import load_checkpoint
-    from spikescr.export import dialect
     from spikescr.export.fold import fold
     from spikescr.files import sha256
     from spikescr.quantization.file import load_quantized

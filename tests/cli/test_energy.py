@@ -16,10 +16,10 @@ from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
 from spikescr.model import ModelConfig
 from spikescr.quantities import si
-from spikescr.sim.account import Account
-from spikescr.sim.audit.saved import Audit
+from spikescr.sim.counting.account import Account
+from spikescr.sim.counting.saved import Audit
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.run import run_batches
 
 

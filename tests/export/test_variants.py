@@ -18,13 +18,13 @@ from spikescr.export.reference import Trace, trace
 from spikescr.export.to_nir import to_nir
 from spikescr.model import DelaysConfig, Network, build
 from spikescr.model.delays import DelayedLinear
-from spikescr.sim.account import Account
-from spikescr.sim.audit.tally import NAMES
 from spikescr.sim.compare import compare
+from spikescr.sim.counting.account import Account
+from spikescr.sim.counting.formula import CAUSES
+from spikescr.sim.counting.tally import NAMES
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.formula import CAUSES
 from spikescr.sim.lava.backend import LavaBackend
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Program, Synapse
 from spikescr.sim.recording import KINDS
 from spikescr.sim.run import Batch, run_batches

@@ -11,8 +11,8 @@ import pytest
 from frameworks.catalogue import MODULES, cases, missing
 from frameworks.comparison import changed, compare, execute
 
-from spikescr.sim.graph_file import read_graph
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.graph_file import read_graph
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron
 
 STEPS, SAMPLES = 60, 2

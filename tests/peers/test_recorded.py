@@ -11,7 +11,7 @@ from frameworks import recorded
 from frameworks.comparison import BackendName, differing, execute
 from frameworks.recorded import DT, EXACT, LIF, PLATFORMS
 
-from spikescr.sim.graph_file import read_graph
+from spikescr.sim.lowering.graph_file import read_graph
 
 TRACES = Path(__file__).parents[3] / "shared" / "nir_conformance"
 pytestmark = pytest.mark.skipif(not TRACES.is_dir(), reason="no folder ../shared/nir_conformance beside the repository")

@@ -28,7 +28,7 @@ from spikescr.quantization.measure import layer_reports, saturations
 from spikescr.quantization.scheme import REGISTER, Group, attention_error, attention_theta, groups, in_integers
 from spikescr.runs import RunFolder
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.training.batches import Split
 from spikescr.training.config import TrainConfig
 from spikescr.training.evaluate import evaluate

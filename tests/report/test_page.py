@@ -9,10 +9,10 @@ import pytest
 from browser import Browser
 
 from spikescr.quantities import si
-from spikescr.sim.audit import summary
-from spikescr.sim.audit.conventions import CONVENTIONS
-from spikescr.sim.audit.saved import Audit
-from spikescr.sim.energy import HOROWITZ_45NM
+from spikescr.sim.counting import summary
+from spikescr.sim.counting.conventions import CONVENTIONS
+from spikescr.sim.counting.energy import HOROWITZ_45NM
+from spikescr.sim.counting.saved import Audit
 
 pytestmark = pytest.mark.browser
 

@@ -16,10 +16,10 @@ from markdown_it import MarkdownIt
 from reporting import HOSTILE, command
 
 from spikescr.runs import RunFolder
-from spikescr.sim.account import COLUMNS, MOMENTS
-from spikescr.sim.audit.conventions import CAUSES, CONVENTIONS
-from spikescr.sim.audit.saved import Audit
-from spikescr.sim.energy import CONSTANTS, HOROWITZ_45NM
+from spikescr.sim.counting.account import COLUMNS, MOMENTS
+from spikescr.sim.counting.conventions import CAUSES, CONVENTIONS
+from spikescr.sim.counting.energy import CONSTANTS, HOROWITZ_45NM
+from spikescr.sim.counting.saved import Audit
 from spikescr.sim.report.content import document, real_share
 from spikescr.sim.report.document import Cell, Document, Table, by_step
 from spikescr.sim.report.html import page as written

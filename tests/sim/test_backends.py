@@ -21,7 +21,7 @@ from spikescr.export.reference import trace
 from spikescr.export.to_nir import to_nir
 from spikescr.sim.compare import compare
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import (
     Attention,
     DelayLine,

@@ -13,14 +13,14 @@ from spikescr.export.builder import GraphBuilder
 from spikescr.export.fold import fold
 from spikescr.export.reference import trace
 from spikescr.export.to_nir import to_nir
-from spikescr.sim.account import Account
 from spikescr.sim.compare import compare
-from spikescr.sim.energy import HOROWITZ_45NM
-from spikescr.sim.formula import CAUSES
+from spikescr.sim.counting.account import Account
+from spikescr.sim.counting.energy import HOROWITZ_45NM
+from spikescr.sim.counting.formula import CAUSES
+from spikescr.sim.counting.results import count_rows, energy, layers, totals
 from spikescr.sim.lava.backend import LavaBackend
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron, Program, Synapse
-from spikescr.sim.results import count_rows, energy, layers, totals
 from spikescr.sim.run import run_batches
 
 pytestmark = pytest.mark.lava

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spikescr.errors import GraphError
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import DelayLine, Program, Synapse
 
 DT = 0.01

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.program_interpreter import InterpreterBackend
 
+from spikescr import dialect
 from spikescr.errors import BackendError, GraphError
-from spikescr.export import dialect
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.fixed import check_weights
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.fixed import check_weights
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import FixedNeuron
 
 TOP = 2**23 - 1

@@ -14,11 +14,11 @@ from spikescr.export.fold import fold
 from spikescr.export.reference import Trace, trace
 from spikescr.export.to_nir import to_nir
 from spikescr.model import ModelConfig
-from spikescr.sim.account import COLUMNS, Account
 from spikescr.sim.compare import compare
+from spikescr.sim.counting.account import COLUMNS, Account
+from spikescr.sim.counting.formula import CAUSES
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.formula import CAUSES
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Synapse
 from spikescr.sim.run import run_batches
 

@@ -18,12 +18,12 @@ from random_graphs import RandomGraph
 from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
 from spikescr.model import LIF, SpikeSCR
-from spikescr.sim.drawing import draw, layer_of
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.flat_graph import FlatGraph, in_order, natural
-from spikescr.sim.inspection import GraphReport, NodeReport, inspect, total
-from spikescr.sim.layering import place
-from spikescr.sim.lower import lower
+from spikescr.sim.inspection.drawing import draw, layer_of
+from spikescr.sim.inspection.inspection import GraphReport, NodeReport, inspect, total
+from spikescr.sim.inspection.layering import place
+from spikescr.sim.lowering.lower import lower
 
 DT = 0.01
 SVG = "{http://www.w3.org/2000/svg}"

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from helpers import calibrated_model
 
+from spikescr.dialect import Operand, wire
 from spikescr.errors import GraphError
 from spikescr.export.builder import GraphBuilder
-from spikescr.export.dialect import Operand, wire
 from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Attention, DelayLine, Gate, Neuron, Rotary, Select, Signal, Sink, Source, Synapse
 
 DT = 0.01

@@ -15,9 +15,9 @@ from scipy.signal import lfilter
 from torch.nn import functional
 
 from spikescr.errors import GraphError
+from spikescr.sim.counting.formula import evaluate
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.formula import evaluate
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Convolution, Program, Signal, Synapse
 from spikescr.sim.recording import Recording
 
@@ -501,7 +501,7 @@ def test_every_primitive_does_what_the_equations_say(recurrent: bool, options: d
 
 def test_file_of_a_grouped_convolution_is_read(tmp_path: Any) -> None:
     """`nir.read` refuses it: its type check takes the channels of a group for all channels."""
-    from spikescr.sim.graph_file import read_graph
+    from spikescr.sim.lowering.graph_file import read_graph
 
     path = tmp_path / "grouped.nir"
     graph = chain(IMAGE, convolution(groups=2, padding="same", kernel=(3, 1)))

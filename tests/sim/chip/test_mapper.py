@@ -20,7 +20,7 @@ from spikescr.sim.chip.bits import layer_bits
 from spikescr.sim.chip.limits import Chip, Limit, chip_named
 from spikescr.sim.chip.mapper import Placed, Placement, place
 from spikescr.sim.chip.rules import Violation, check, fits
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron, Port, Program, Select, Signal, Source, Synapse, Tap
 
 DT = 0.01

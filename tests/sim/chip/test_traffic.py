@@ -11,8 +11,8 @@ import pytest
 from spikescr.sim.chip.limits import Limit, chip_named
 from spikescr.sim.chip.mapper import place
 from spikescr.sim.chip.traffic import Activity, between_cores, channel_rates, estimate
-from spikescr.sim.energy import CONSTANTS
-from spikescr.sim.lower import lower
+from spikescr.sim.counting.energy import CONSTANTS
+from spikescr.sim.lowering.lower import lower
 
 DT = 0.01
 

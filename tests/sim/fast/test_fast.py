@@ -16,7 +16,7 @@ from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
 from spikescr.sim.fast import window
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Integrator, Neuron, Port, Program, Signal, Sink, Source, Synapse, Tap
 from spikescr.sim.recording import Recording
 from spikescr.sim.run import run_batches

@@ -23,7 +23,7 @@ import spikescr.sim.lava  # noqa: F401  (makes Lava importable)
 from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
 from spikescr.sim.lava.backend import LavaBackend
-from spikescr.sim.lower import lower
+from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron, Port, Program, Signal, Source, Synapse, Tap
 
 pytestmark = [

@@ -1,0 +1,1 @@
+"""What a graph holds, layer by layer, whether it can be run or not, and its picture."""

@@ -1,0 +1,1 @@
+"""A NIR graph becomes a Program: flattened, checked, its taps grouped, its neurons resolved to coefficients."""

@@ -1,0 +1,338 @@
+"""Lowering: a NIR graph becomes a Program.
+
+1. Inline nested graphs, tell the shapes of all signals, check the nodes: supported types only, one word about anything
+   else that names node and type.
+2. Fuse: Linear and Scale nodes that share a source (each behind a Delay of its own) and a destination are the taps of
+   one temporal synapse; a Linear from the clock that shares the destination is its bias.
+3. Resolve wires into the operands of the packed operations.
+4. Derive what every output carries, hence whether its synapses accumulate or multiply.
+5. Break cycles: a Delay of a step or more does it; where a cycle has none, an edge that leaves a neuron and leads back
+   to it carries what it put out in the step before, through a DelayLine of one step that is put in and noted.
+6. Sort topologically and find the longest path through delays, the period; edges that lead back are left out.
+"""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Iterable
+from typing import Any
+
+import nir
+import numpy as np
+
+from spikescr import dialect
+from spikescr.errors import GraphError
+from spikescr.sim.lowering import nodes as standard
+from spikescr.sim.lowering.fixed import check_packed, check_weights, is_fixed
+from spikescr.sim.lowering.fusing import Fused
+from spikescr.sim.lowering.neurons import Integration, Neurons
+from spikescr.sim.lowering.shapes import NEURONS
+from spikescr.sim.lowering.timing import Timing, longest_delay
+from spikescr.sim.lowering.topology import Topology
+from spikescr.sim.program import (
+    Attention,
+    DelayLine,
+    Gate,
+    IntArray,
+    Operation,
+    Port,
+    Position,
+    Program,
+    Rotary,
+    Select,
+    Signal,
+    Sink,
+    Source,
+    Synapse,
+    Tap,
+)
+
+
+def lower(
+    graph: nir.NIRGraph,
+    *,
+    dt: float | None = None,
+    steps: int | None = None,
+    integration: Integration = "euler",
+    input_signal: Signal | None = None,
+    round_delays: bool = False,
+) -> Program:
+    """Makes the Program that the backends run.
+
+    Args:
+        graph: of the primitives of NIR 1.0.8, nested as they like, and the packed operations of the dialect.
+        dt: seconds per step; the graph's metadata (`spikescr.dt` or `dt`) where None.
+        steps: how many steps to run. Where None, the metadata's `spikescr.steps` are the window of a sample, and the
+            Program runs as many more as delays need until all is quiet. A graph with a clock has its window.
+        integration: of the neurons' equations, see `sim.neurons`.
+        input_signal: what the inputs carry, the clock aside; where None the metadata `spikescr.signal` of each decides,
+            values where that is not there.
+        round_delays: take the nearest whole step for delays that are none.
+
+    Raises:
+        GraphError: the graph cannot be run; the message names node, field and value.
+    """
+    return _Lowering(graph, dt, steps, integration, input_signal, round_delays).run()
+
+
+class _Lowering:
+    def __init__(
+        self,
+        graph: nir.NIRGraph,
+        dt: float | None,
+        steps: int | None,
+        integration: Integration,
+        input_signal: Signal | None,
+        round_delays: bool,
+    ) -> None:
+        self.fixed = is_fixed(graph.metadata)
+        known = dialect.FIXED_FORMAT if self.fixed else dialect.FORMAT
+        version = graph.metadata.get(dialect.GRAPH_FORMAT, known)
+        if version != known:
+            raise GraphError(f"metadata {dialect.GRAPH_FORMAT} is {version}, this version reads {known}; export again")
+        self.dt = standard.step_length(graph) if dt is None else dt
+        self.top = Topology(graph, input_signal)
+        clocked = standard.has_clock(graph)
+        if clocked and dt is not None and dialect.DT in graph.metadata and dt != standard.step_length(graph):
+            raise GraphError(
+                f"the graph's metadata has {dialect.DT} {standard.step_length(graph)}; with a clock, whose window and "
+                f"latencies are steps, it cannot be run with {dt}"
+            )
+        self.open_end = steps is not None and not clocked
+        self.steps = steps if steps is not None and not clocked else standard.window(graph)
+        if clocked and steps not in (None, self.steps):
+            raise GraphError(f"the graph's metadata has {dialect.STEPS} {self.steps}; it cannot be run for {steps}")
+        self.owner: dict[str, str] = {}  # node -> operation that puts out its signal
+        self.operations: dict[str, Operation] = {}
+        self.timing = Timing(self.top, self.dt, round_delays=round_delays)
+        self.returning = self.timing.returning
+        self.neurons = Neurons(self.dt, integration, graph.metadata)
+        self.fused = Fused(self.timing)
+
+    def run(self) -> Program:
+        self._name_owners()
+        for name in self._order():
+            self._lower_node(name)
+        return Program(
+            operations=tuple(self.operations.values()),
+            steps=self.steps,
+            dt=self.dt,
+            period=self.steps + (0 if self.open_end else longest_delay(self.operations.values())),
+            metadata=dict(self.top.metadata),
+            notes=(*self.timing.notes, *self.neurons.notes),
+        )
+
+    def _name_owners(self) -> None:
+        fused = {member: name for name, members in self.fused.groups.items() for member in members}
+        absorbed = {self.fused.own_delay(name) for name in self.top.synapses}
+        for name in self.top.nodes:
+            if name not in self.top.wires and name not in absorbed:
+                self.owner[name] = fused.get(name, name)
+
+    def _order(self) -> list[str]:
+        """Operations in topological order, inputs first."""
+        members: dict[str, list[str]] = {}
+        for node, owner in self.owner.items():
+            members.setdefault(owner, []).append(node)
+        # Ordered, not a set: the order of a Program must not depend on how Python hashes strings.
+        needs = {owner: dict.fromkeys(s for n in nodes for s in self._feeding(n)) for owner, nodes in members.items()}
+        for name, group in self.fused.groups.items():  # the clock that may gate a synapse, see _gate_clock
+            for gate in {
+                g for wire in self.top.after[group[0]] if wire in self.top.wires for g in self.top.after[wire]
+            }:
+                clocks = (w for w in self.top.before[gate] if self.top.signal[w] is Signal.CLOCK)
+                needs[name] |= dict.fromkeys(source for wire in clocks for source in self._feeding(wire))
+        try:
+            return list(graphlib.TopologicalSorter(needs).static_order())
+        except graphlib.CycleError as error:
+            raise GraphError(
+                f"the nodes {' -> '.join(error.args[1])} form a cycle that neither a Delay nor a neuron breaks"
+            ) from error
+
+    def _feeding(self, node: str) -> Iterable[str]:
+        """Operations whose output of the same step this node needs, through absorbed delays and wires."""
+        waits = node in self.top.cyclic and self.timing.waits(node)
+        for before in self.top.before[node]:
+            if waits and self.top.leads([node], before):
+                continue
+            if (before, node) in self.returning:
+                yield self.returning[before, node]
+            elif before in self.owner:
+                yield self.owner[before]
+            else:
+                yield from self._feeding(before)
+
+    def _lower_node(self, name: str) -> None:
+        if name in self.fused.groups:
+            self._synapse(name, self.fused.groups[name])
+            return
+        if name not in self.top.nodes:
+            self._step_before(name)
+            return
+        node = self.top.nodes[name]
+        width = self.top.width[name]
+        latency = self.top.latency(name)
+        common: dict[str, Any] = {
+            "name": name, "width": width, "signal": self.top.signal[name], "latency": latency,
+        }  # fmt: skip
+        if isinstance(node, nir.Input):
+            self._add(Source(**common, unit=node.metadata.get(dialect.SCALE) if self.fixed else None))
+        elif isinstance(node, nir.Output):
+            self._add(Sink(**common, x=self._port(name), scale=node.metadata.get(dialect.SCALE, 1.0)))
+        elif isinstance(node, NEURONS):
+            for operation in self.neurons.operations(node, self.top.shape[name], self._port(name), common):
+                self._add(operation)
+        elif isinstance(node, nir.NIRGraph):
+            self._packed(name, node, common)
+        elif self.fixed and not isinstance(node, (nir.Delay, nir.Flatten)):
+            raise GraphError(f"{name} ({type(node).__name__}): cannot be run in fixed point")
+        else:
+            delay = self.timing.delays.get(name)
+            self._add(standard.operation(node, self.top.geometry.get(name), delay, self._port(name), common))
+
+    def _step_before(self, name: str) -> None:
+        neuron = next(a for (a, _), line in self.returning.items() if line == name)
+        latency = self.top.latency(neuron)
+        self._add(
+            DelayLine(
+                name=name,
+                width=self.top.width[neuron],
+                signal=self.top.signal[neuron],
+                latency=None if latency is None else latency + 1,
+                x=Port((neuron,), self.top.width[neuron], self.top.signal[neuron]),
+                delay=1,
+            )
+        )
+
+    def _synapse(self, name: str, members: tuple[str, ...]) -> None:
+        weighted = [m for m in members if not self.fused.is_bias((m,))] or list(members)
+        biases = [m for m in members if m not in weighted]
+        taps = []
+        for member in weighted:
+            node = self.top.nodes[member]
+            scale = isinstance(node, nir.Scale)
+            weight = np.asarray(node.scale if scale else node.weight, np.float64)
+            standard.check_numbers(member, "scale" if scale else "weight", weight)
+            if self.fixed:
+                check_weights(member, node.metadata, weight)
+            if scale:
+                weight = standard.spread(weight, self.top.shape[member])
+            delay = self.fused.own_delay(member)
+            taps.append(Tap(0 if delay is None else int(self.timing.delays[delay][0]), weight))
+        taps.sort(key=lambda tap: tap.delay)
+        bias = self.top.nodes[biases[0]] if biases else None
+        if bias is not None and self.fixed:
+            check_weights(biases[0], bias.metadata, np.asarray(bias.weight, np.float64))
+        clock = self._port(biases[0]) if biases else None
+        gate_clock = self._gate_clock(members)
+        self._add(
+            Synapse(
+                name=name,
+                width=self.top.width[members[0]],
+                signal=self.top.signal[members[0]],
+                latency=self.top.latency(members[0]),
+                x=self._sum(self.fused.source(weighted[0]), self.fused.own_delay(weighted[0]) or weighted[0]),
+                taps=tuple(taps),
+                bias=None if bias is None else np.asarray(bias.weight, np.float64)[:, 0],
+                origin=() if bias is None else tuple(bias.metadata.get(dialect.ORIGIN, "bias").split("+")),
+                clock=gate_clock if clock is None else clock,
+                gated=gate_clock is not None and clock in (None, gate_clock),
+            )
+        )
+
+    def _gate_clock(self, members: tuple[str, ...]) -> Port | None:
+        """The clock that gates all that a synapse puts out, or None where not all of it goes through one such gate."""
+        clocks = set()
+        for after in self.top.after[members[0]]:
+            if after not in self.top.wires:
+                return None
+            gate = self.top.after[after][0]
+            operands = self._operands(gate)
+            if self.top.nodes[gate].metadata[dialect.OP] != "gate" or not self._feeds(after, operands["value"]):
+                return None
+            clocks.add(self._operand_port(gate, operands["spike"]))
+        clock = clocks.pop() if len(clocks) == 1 else None
+        return clock if clock is not None and clock.signal is Signal.CLOCK and clock.width == 1 else None
+
+    def _operands(self, name: str) -> dict[str, dialect.Operand]:
+        node = self.top.nodes[name]
+        operation = dialect.PACKED_OPERATIONS[node.metadata[dialect.OP]]
+        return {o.name: o for o in operation.operands(node.metadata, self.top.width[name])}
+
+    def _feeds(self, wire: str, operand: dialect.Operand) -> bool:
+        return bool(np.any(self.top.nodes[wire].weight[operand.start : operand.stop]))
+
+    def _operand_port(self, name: str, operand: dialect.Operand) -> Port:
+        """The port of one operand: the whole of what its wires bring, or Selects where they reorder."""
+        sources: list[str] = []
+        signals: list[Signal] = []
+        for wire in self.top.before[name]:
+            if not self._feeds(wire, operand):
+                continue
+            source = self._port(wire)
+            rows = self.top.nodes[wire].weight[operand.start : operand.stop]
+            index: IntArray = np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
+            signals.append(source.signal)
+            if np.array_equal(index, np.arange(source.width)):
+                sources += source.sources
+                continue
+            select = f"{wire}.{operand.name}"
+            if select not in self.operations:
+                self._add(Select(name=select, width=operand.width, signal=source.signal, x=source, index=index))
+            sources.append(select)
+        if not sources:
+            raise GraphError(f"{name}: no wire brings its operand {operand.name}")
+        return Port(tuple(sources), operand.width, self.top.joined(name, signals))
+
+    def _packed(self, name: str, node: nir.NIRGraph, common: dict[str, Any]) -> None:
+        metadata = node.metadata
+        ports: dict[str, Any] = {}
+        for key, operand in self._operands(name).items():
+            ports[key] = self._operand_port(name, operand)
+        for key, port in ports.items():
+            wanted = {"clock": Signal.CLOCK, "q": Signal.SPIKES, "k": Signal.SPIKES, "v": Signal.SPIKES}.get(key)
+            if wanted is not None and port.signal is not wanted:
+                raise GraphError(f"{name}: operand {key} must carry {wanted.value}, not {port.signal.value}")
+        if self.fixed:
+            check_packed(name, metadata)
+        match metadata[dialect.OP]:
+            case "rotary":
+                self._check_heads(name, int(metadata["heads"]), 2 * int(metadata["cos"].shape[1]))
+                tables: dict[str, Any] = {key: np.asarray(metadata[key], np.float64) for key in ("cos", "sin")}
+                self._add(Rotary(**common, **ports, heads=int(metadata["heads"]), **tables))
+            case "position":
+                table = np.asarray(metadata["table"], np.float64)
+                if table.ndim != 2 or table.shape[1] != common["width"]:
+                    raise GraphError(
+                        f"{name}: metadata table must have shape (steps, {common['width']}), has {table.shape}"
+                    )
+                self._add(Position(**common, **ports, table=table))
+            case "attention":
+                heads = int(metadata["heads"])
+                self._check_heads(name, heads, common["width"] // heads)
+                scale, steps = float(metadata["scale"]), int(metadata["steps"])
+                self._add(Attention(**common, **ports, heads=heads, scale=scale, steps=steps))
+            case "gate":
+                if ports["spike"].width not in (1, common["width"]):
+                    raise GraphError(
+                        f"{name}: spike_width is {ports['spike'].width}, must be 1 or the width {common['width']}"
+                    )
+                self._add(Gate(**common, **ports))
+
+    def _check_heads(self, name: str, heads: int, head_width: int) -> None:
+        width = self.top.width[name]
+        if heads * head_width != width:
+            raise GraphError(f"{name}: {heads} heads of {head_width} channels do not make the width {width}")
+
+    def _port(self, name: str) -> Port:
+        return self._sum(self.top.before[name], name)
+
+    def _sum(self, nodes: tuple[str, ...], reader: str) -> Port:
+        owners = dict.fromkeys(self.returning.get((node, reader), self.owner[node]) for node in nodes)
+        signal = self.top.joined(reader, [self.top.signal[node] for node in nodes])
+        return Port(tuple(owners), self.top.width[nodes[0]], signal)
+
+    def _add(self, operation: Operation) -> None:
+        if operation.name in self.operations:
+            raise GraphError(f"{operation.name}: two operations would have this name; rename the node")
+        self.operations[operation.name] = operation

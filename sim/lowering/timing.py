@@ -1,0 +1,104 @@
+"""Delays in steps, and the edges that carry what a neuron put out in the step before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import nir
+import numpy as np
+
+from spikescr.errors import GraphError
+from spikescr.sim.lowering.shapes import NEURONS
+from spikescr.sim.lowering.topology import Topology
+from spikescr.sim.program import Attention, ChannelDelay, DelayLine, IntArray, Operation, Synapse
+
+WHOLE_STEPS = 1e-6  # how far, in steps, a delay may be from a whole number
+
+
+class Timing:
+    """What a topology means in steps.
+
+    delays: Delay node -> the delay of every channel in steps, (width,). returning: edges that leave a
+    neuron on a cycle without a step of delay -> name of the DelayLine put in for it.
+    notes: what was decided that the graph does not say.
+    """
+
+    def __init__(self, topology: Topology, dt: float, *, round_delays: bool) -> None:
+        """Finds the delays and what breaks the cycles.
+
+        Args:
+            topology: the graph.
+            dt: seconds per step.
+            round_delays: whether a delay that is no whole number of steps is rounded, half a step to the even one.
+
+        Raises:
+            GraphError: a delay is negative or not whole steps, or the name of a DelayLine is taken.
+        """
+        self.top = topology
+        self.dt = dt
+        self.notes: list[str] = []
+        self._round = round_delays
+        lines = (name for name, node in topology.nodes.items() if isinstance(node, nir.Delay))
+        self.delays: dict[str, IntArray] = {name: self._in_steps(name) for name in lines}
+        self.returning = self._find_returning()
+
+    def uniform(self, name: str) -> bool:
+        """Whether all channels of a Delay wait the same time."""
+        steps = self.delays[name]
+        return bool((steps == steps[0]).all())
+
+    def waits(self, name: str) -> bool:
+        """Whether a node is a Delay of which every channel waits a step or more."""
+        return name in self.delays and bool((self.delays[name] >= 1).all())
+
+    def _in_steps(self, name: str) -> IntArray:
+        exact = np.asarray(self.top.nodes[name].delay, np.float64) / self.dt
+        steps = np.rint(exact)
+        odd = np.abs(exact - steps) > WHOLE_STEPS
+        if not np.isfinite(exact).all() or (steps < 0).any() or (odd.any() and not self._round):
+            worst = exact[odd | (steps < 0) | ~np.isfinite(exact)].ravel()[0] * self.dt
+            raise GraphError(
+                f"{name}: delay must be whole steps of {self.dt} s, not {worst:g} s; take another step (--dt) or "
+                f"--round-delays"
+            )
+        if odd.any():
+            self.notes.append(f"{name}: {int(odd.sum())} delays rounded to whole steps of {self.dt} s")
+        shape = self.top.shape[name]
+        return np.broadcast_to(steps, shape if steps.size != np.prod(shape, dtype=int) else steps.shape).astype(
+            np.int64
+        ).ravel()  # fmt: skip
+
+    def _find_returning(self) -> dict[tuple[str, str], str]:
+        top = self.top
+        waiting = {n for n in top.cyclic if self.waits(n)}
+        into = {edge for edge in top.edges if edge[1] in waiting}
+        found: dict[tuple[str, str], str] = {}
+        for name in sorted(top.cyclic):
+            if not isinstance(top.nodes[name], NEURONS):
+                continue
+            for after in top.after[name]:
+                if after not in waiting and top.leads([after], name, into):
+                    line = f"{name}.step_before"
+                    if line in top.nodes:
+                        raise GraphError(f"{line}: this name is needed for the DelayLine behind {name}")
+                    self.notes.append(
+                        f"{name} -> {after} closes a cycle without a delay: it carries what {name} put out in the step "
+                        f"before"
+                    )
+                    found[name, after] = line
+        return found
+
+
+def longest_delay(operations: Iterable[Operation]) -> int:
+    """Steps of the longest path through the delays of operations, given in the order of a Program."""
+    reach: dict[str, int] = {}
+    for operation in operations:
+        arrivals = {k: max(reach.get(s, 0) for s in port.sources) for k, port in operation.ports.items()}
+        if isinstance(operation, Synapse):
+            arrivals["x"] += max(tap.delay for tap in operation.taps)
+        reach[operation.name] = max(arrivals.values(), default=0)
+        if isinstance(operation, (DelayLine, ChannelDelay)):
+            reach[operation.name] += int(np.max(operation.delay))
+        elif isinstance(operation, Attention):
+            reach[operation.name] += operation.steps
+    return max(reach.values(), default=0)

@@ -1,0 +1,125 @@
+"""What `simulate`, `verify` and `evaluate` share: a deployed graph, and recordings prepared as its metadata says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from pydantic import ValidationError
+
+from spikescr.errors import GraphError, UsageError
+
+if TYPE_CHECKING:
+    from spikescr.data import Item, Preprocessing
+    from spikescr.sim.program import Program
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A NIR file with all that it takes to run it on recordings."""
+
+    path: Path
+    program: Program
+    classes: tuple[str, ...]
+    data: str
+    seed: int
+    preprocessing: Preprocessing
+
+    @property
+    def steps_per_second(self) -> int:
+        """Steps per second of the recordings."""
+        return self.preprocessing.front_end.steps
+
+
+def open_deployed(path: Path) -> Deployed:
+    """Reads and lowers a graph that `spikescr export` made.
+
+    Raises:
+        GraphError: the file cannot be read or run, or does not say how to prepare recordings.
+    """
+    from spikescr import dialect
+    from spikescr.data import Preprocessing
+    from spikescr.sim.lowering.graph_file import read_graph
+    from spikescr.sim.lowering.lower import lower
+
+    graph = read_graph(path)
+    missing = [key for key in (dialect.DATA, dialect.CLASSES, dialect.CHECKPOINT) if key not in graph.metadata]
+    if missing:
+        raise GraphError(f"{path}: metadata lacks {', '.join(missing)}; it was not made by: spikescr export --to nir")
+    readout = graph.metadata.get(dialect.READOUT)
+    if readout != dialect.SOFTMAX_SUM:
+        raise GraphError(f"{path}: metadata {dialect.READOUT} is {readout!r}, only {dialect.SOFTMAX_SUM} can be run")
+    try:
+        program = lower(graph)
+    except GraphError as error:
+        raise GraphError(f"{path}: {error}") from error
+    try:
+        data: dict[str, Any] = json.loads(graph.metadata[dialect.DATA])
+        classes = tuple(json.loads(graph.metadata[dialect.CLASSES]))
+        preprocessing = Preprocessing.model_validate(data["preprocessing"])
+        return Deployed(path, program, classes, str(data["spec"]), int(data["seed"]), preprocessing)
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise GraphError(f"{path}: metadata {dialect.DATA} cannot be used ({error}); export again") from error
+
+
+class Trained(Protocol):
+    """What was trained on a data set: its file, its classes, the data set and the seed of its splits."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def data(self) -> str: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
+def choose_recordings(
+    trained: Trained, *, data: str | None, split: str, limit: int | None, recording: str | None
+) -> tuple[Item, ...]:
+    """Recordings of a split.
+
+    Args:
+        trained: The graph or checkpoint.
+        data: Data set to use instead of the one that the network was trained on; it must have the same classes.
+        split: train, valid or test.
+        limit: The first so many only.
+        recording: The one of this name only, in whichever split it is.
+
+    Raises:
+        UsageError: The classes differ, or there is no such recording.
+    """
+    from spikescr.data import SPLITS, open_data
+
+    dataset = open_data(data or trained.data, seed=trained.seed)
+    if dataset.classes != trained.classes:
+        raise UsageError(
+            f"{dataset.spec} has the classes {_few(dataset.classes)}, {trained.path} was trained on "
+            f"{_few(trained.classes)}; choose a data set with the same classes"
+        )
+    items = dataset.split(split)
+    if recording is not None:
+        items = tuple(i for name in SPLITS for i in dataset.split(name) if i.name == recording)
+        if not items:
+            example = dataset.split(split)[0].name if dataset.split(split) else "none"
+            raise UsageError(f"{dataset.spec} has no recording {recording!r}; they are named like {example!r}")
+    if not items:
+        raise UsageError(f"{dataset.spec}: its split {split} is empty")
+    return tuple(replace(item, path=item.path.resolve()) for item in items[:limit])  # workers have folders of their own
+
+
+def predictions(outputs: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Predicted class of each sample from its outputs (T, B, K)."""
+    from spikescr.sim.readout import softmax_sum
+
+    found: np.ndarray = softmax_sum(outputs, valid).argmax(axis=1)
+    return found
+
+
+def _few(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:4])
+    return f"{shown}, ... ({len(classes)})" if len(classes) > 4 else shown
