@@ -9,16 +9,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # torchvision, torchaudio and a plotting stack that its neurons and layers never import.
 # NeuroBench asks for torchaudio, Norse for torchvision and syops for any SpikingJelly; the tests that run them need none.
 # lava-dl, which reads what `spikescr export --to netx` writes, needs the same two flags (spikescr.sim.lava.netx).
+# They go last, into an environment made anew: pip holds every later installation against what they declare.
 UNRESOLVED := lava-nc==0.10.0 lava-dl==0.6.0 neurobench==2.3.0 norse==1.1.0 syops==0.0.5
 
 .PHONY: setup demo test lint clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt Makefile
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt torch
-	$(PIP) install --quiet --constraint constraints.txt --no-deps --ignore-requires-python $(UNRESOLVED)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[digits,cluster,netx,tensorboard,test,bench,lint]'
+	$(PIP) install --quiet --constraint constraints.txt --no-deps --ignore-requires-python $(UNRESOLVED)
 	touch $@
 
 demo: setup
