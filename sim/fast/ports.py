@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.sim.fast import routing
+from spikescr.sim.fast.kernels import events as routing
 from spikescr.sim.fast.memory import Buffers
 from spikescr.sim.fast.signals import NO_INTS, Events, Geometry, Rows, Values
 from spikescr.sim.program import IntArray, Port, Signal, Synapse

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
-from spikescr.sim.fast.convolution import convolve_values
+from spikescr.sim.fast.kernels.convolution import convolve_values
 from spikescr.sim.fast.plan import KIND, Plan
 from spikescr.sim.fast.signals import Rows
 from spikescr.sim.program import (

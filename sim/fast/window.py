@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
-from spikescr.sim.fast import kernels, operations, position, routing
-from spikescr.sim.fast.evaluation import NO_MEMBRANES, Evaluation
+from spikescr.sim.fast.batch import NO_MEMBRANES, Evaluation
+from spikescr.sim.fast.kernels import counts as operations
+from spikescr.sim.fast.kernels import events as routing
+from spikescr.sim.fast.kernels import neurons as kernels
+from spikescr.sim.fast.kernels import rotary as position
 from spikescr.sim.fast.plan import KIND, Weights
 from spikescr.sim.fast.ports import NO_PLACES
 from spikescr.sim.fast.signals import NO_INTS, Events, Rows, Values

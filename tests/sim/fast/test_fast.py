@@ -165,7 +165,7 @@ def test_every_neuron_of_any_width_is_listed(width: int) -> None:
 SCRIPT = """
 import sys
 import numpy as np
-from spikescr.sim.fast import kernels, operations, routing
+from spikescr.sim.fast.kernels import counts, events, neurons
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.program import Port, Program, Signal, Sink, Source, Neuron
 one, x = np.ones(4), Port(("x",), 4, Signal.SPIKES)
@@ -174,7 +174,7 @@ neuron = Neuron(name="n", width=4, signal=Signal.SPIKES, x=x, decay=one / 2, gai
 sink = Sink(name="out", width=4, signal=Signal.SPIKES, x=Port(("n",), 4, Signal.SPIKES))
 program = Program((Source(name="x", width=4, signal=Signal.SPIKES), neuron, sink), 2, 0.01, 2)
 FastBackend(program, 1).run({"x": np.ones((2, 1, 4))})
-compiled = [k for module in (kernels, operations, routing) for k in vars(module).values() if hasattr(k, "stats")]
+compiled = [k for module in (neurons, counts, events) for k in vars(module).values() if hasattr(k, "stats")]
 print(*(sum(sum(getattr(k.stats, which).values()) for k in compiled) for which in ("cache_misses", "cache_hits")))
 print(sorted({"torch", "lava", "spikescr.model"} & set(sys.modules)))
 """

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
-from spikescr.sim.fast import convolution, operations
+from spikescr.sim.fast.kernels import convolution
+from spikescr.sim.fast.kernels import counts as operations
 from spikescr.sim.fast.memory import Buffers
 from spikescr.sim.fast.plan import KIND, Plan
 from spikescr.sim.fast.ports import Ports

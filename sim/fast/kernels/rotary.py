@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from spikescr.sim.fast.kernels import KERNEL, ticks_at
+from spikescr.sim.fast.kernels.neurons import KERNEL, ticks_at
 
 
 @njit(**KERNEL)

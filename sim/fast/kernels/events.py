@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from spikescr.sim.fast.kernels import KERNEL
+from spikescr.sim.fast.kernels.neurons import KERNEL
 
 
 @njit(**KERNEL)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from spikescr.sim.fast.kernels import KERNEL
-from spikescr.sim.fast.operations import ENTRIES, GRADED, SPIKES, SYNOPS, SYNOPS_GRADED
+from spikescr.sim.fast.kernels.counts import ENTRIES, GRADED, SPIKES, SYNOPS, SYNOPS_GRADED
+from spikescr.sim.fast.kernels.neurons import KERNEL
 
 
 @njit(**KERNEL)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from spikescr.sim.fast.kernels import KERNEL, ticks_at
+from spikescr.sim.fast.kernels.neurons import KERNEL, ticks_at
 from spikescr.sim.recording import KINDS
 
 SPIKES, AC, DISCARDED, BIAS = (KINDS.index(kind) for kind in ("spikes", "ac", "discarded", "bias"))
