@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from spikescr import __version__
-from spikescr.cli.console import report_error, reporting
+from spikescr.cli.console import bars, report_error, reporting
 from spikescr.errors import SpikescrError, UsageError
 
 # name -> module with its `command`, what it does
@@ -111,3 +111,4 @@ def main(ctx: click.Context, debug: bool) -> None:
     before it have made.
     """
     ctx.with_resource(reporting(debug))
+    ctx.with_resource(bars())

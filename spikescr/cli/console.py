@@ -9,12 +9,15 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, TextIO
+
+from spikescr.progress import listening
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 WIDE = 160  # of output that no terminal shows; a log is not to be wrapped at 80
 
@@ -61,15 +64,54 @@ def reporting(debug: bool) -> Iterator[None]:
             own.setLevel(level)
 
 
-@contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, quiet where that is no terminal; gives a function that adds what was done."""
-    from rich.progress import Progress
+class Bars:
+    """A progress bar on standard error for every task that is told of, while it is not done; quiet where no terminal.
 
-    console = notices()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda done: bar.advance(task, done)
+    The one way in which the command line shows progress: `main` lets it listen to everything.
+    """
+
+    def __init__(self) -> None:
+        self._display: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, task: str, done: float, total: float | None, detail: str = "", /) -> None:
+        """Shows how much of a task is done, as `spikescr.progress.Progress` has it."""
+        if not (sys.stderr.isatty() and _speaks()):
+            return
+        finished = total is not None and done >= total
+        if finished and task not in self._tasks:
+            return
+        display = self._display or self._started()
+        if task not in self._tasks:
+            self._tasks[task] = display.add_task(task, total=total, detail=detail)
+        display.update(self._tasks[task], completed=done, total=total, detail=detail)
+        if finished:
+            display.remove_task(self._tasks.pop(task))
+            if not self._tasks:
+                self.close()
+
+    def close(self) -> None:
+        """Takes all bars off the terminal."""
+        if self._display is not None:
+            self._display.stop()
+            self._display = None
+            self._tasks.clear()
+
+    def _started(self) -> Progress:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        self._display = Progress(*columns, TextColumn("{task.fields[detail]}"), console=notices(), transient=True)
+        self._display.start()
+        return self._display
+
+
+@contextmanager
+def bars() -> Iterator[None]:
+    """Progress is shown while the block lasts."""
+    shown = Bars()
+    with closing(shown), listening(shown):
+        yield
 
 
 class _LineHandler(logging.Handler):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from spikescr.cli.console import notices, output
+from spikescr.cli.text import si
 from spikescr.errors import SpikescrError, UsageError
+from spikescr.progress import tell
 
 if TYPE_CHECKING:
     from spikescr.data.inspection import Report, SplitReport
@@ -81,8 +81,7 @@ def get(name: str, folder: Path | None, mirror: str | None, timeout: float) -> N
     from spikescr.data.published import fetch
 
     folder = folder or default_folder(name)
-    with _bytes() as on_bytes:
-        fetch(name, folder, mirror=mirror, timeout_s=timeout, on_bytes=on_bytes)
+    fetch(name, folder, mirror=mirror, timeout_s=timeout, on_bytes=_on_bytes)
     console = output()
     console.print(f"{name} is in {folder}")
     console.print(f"check it:    spikescr data check {name}:{folder}", soft_wrap=True)
@@ -141,22 +140,9 @@ def show(spec: str, recording: str, out: Path, steps: int, window: float, draws:
     output().print(f"wrote {out}")
 
 
-@contextmanager
-def _bytes() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress bar for each file on standard error, none where that is no terminal."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    console = notices()
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
-        tasks = {}
-
-        def on_bytes(name: str, done: int, total: int | None) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total)
-            bar.update(tasks[name], completed=done, total=total)
-
-        yield on_bytes
+def _on_bytes(name: str, done: int, total: int | None) -> None:
+    of = "" if total is None else f" of {si(total, 'B')}"
+    tell(name, done, total, f"{si(done, 'B')}{of}")
 
 
 def _show_report(report: Report) -> None:

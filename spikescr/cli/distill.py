@@ -24,7 +24,10 @@ from spikescr.training.config import CurriculumConfig
 from spikescr.training.recipes import resolve
 
 if TYPE_CHECKING:
+    from spikescr.training.config import TrainConfig
     from spikescr.training.distill import JobRecord
+    from spikescr.training.loop import Progress
+    from spikescr.training.metrics import EpochMetrics
 
 EPILOG = """
 \b
@@ -126,14 +129,19 @@ def command(
     dataset = open_data(config.data, seed=config.seed)
     job.create()
     alone = job.locked() if devices.is_main else nullcontext()
-    with alone, stopping_on_signal() as (arm, requested), Bar() as bar:
+    with alone, stopping_on_signal() as (arm, requested):
+        bar = Bar(config.epochs)
 
-        def after_step(progress: Any) -> None:
+        def after_step(progress: Progress) -> None:
             arm()
             bar.on_step(progress)
 
-        def on_stage(number: int, stage: Any) -> None:
-            bar.begin(stage.epochs, f"stage {number + 1} of {len(config.curriculum)}, {stage.steps} steps: ")
+        def after_epoch(metrics: EpochMetrics) -> None:
+            bar.on_epoch(metrics)
+
+        def on_stage(number: int, stage: TrainConfig) -> None:
+            nonlocal bar
+            bar = Bar(stage.epochs, f"stage {number + 1} of {len(config.curriculum)}, {stage.steps} steps")
 
         result = distill(
             config,
@@ -145,7 +153,7 @@ def command(
             devices=devices,
             on_stage=on_stage,
             on_step=after_step if devices.is_main else lambda progress: arm(),
-            on_epoch=bar.on_epoch if devices.is_main else lambda metrics: None,
+            on_epoch=after_epoch if devices.is_main else lambda metrics: None,
             stop=lambda: requested() is not None,
         )
     if devices.is_main:

@@ -13,9 +13,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from spikescr.cli.console import notify, progress
+from spikescr.cli.console import notify
 from spikescr.cli.text import percent, si, wide_console
 from spikescr.errors import GraphError, SpikescrError, UsageError
+from spikescr.progress import advancing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +145,7 @@ def _run(
             )
             backends.append(stack.enter_context(fast))
         backend = CrossCheck(*backends) if len(backends) == 2 else backends[0]
-        advance = stack.enter_context(progress("Simulating", next(iter(inputs.values())).shape[1]))
+        advance = stack.enter_context(advancing("Simulating", next(iter(inputs.values())).shape[1]))
         run = run_graph(program, backend, inputs, record=request.record, advance=advance)
         none = (np.zeros(2, np.int64),) * 2
         return run, *(backend.take() if isinstance(backend, CrossCheck) else none)

@@ -11,10 +11,11 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from spikescr.cli.console import notify, output, progress
+from spikescr.cli.console import notify, output
 from spikescr.cli.text import percent, wide_console
 from spikescr.errors import UsageError
 from spikescr.model.config import ModelConfig
+from spikescr.progress import advancing
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _calibrated(request: _Request, splits: _Splits, criterion: str) -> _Found:
 def _tuned(found: _Found, splits: _Splits, info: CheckpointInfo, epochs: int, lr: float) -> list[Tuned]:
     from spikescr.quantization.finetune import finetune
 
-    with progress("Fine-tuning", epochs * len(splits.train)) as advance:
+    with advancing("Fine-tuning", epochs * len(splits.train)) as advance:
         return finetune(found.model, splits.train, splits.valid, info.training, epochs=epochs, lr=lr, on_step=advance)
 
 

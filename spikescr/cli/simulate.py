@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from spikescr.cli.console import notify, output, progress
+from spikescr.cli.console import notify, output
 from spikescr.cli.graph import Request, parse_record, simulate
 from spikescr.cli.text import wide_console
 from spikescr.errors import SpikescrError, UsageError
+from spikescr.progress import advancing
 from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
 from spikescr.workflows.deployed import choose_recordings, open_deployed
 from spikescr.workflows.execution import Execution
@@ -213,7 +214,7 @@ def _simulate(
 ) -> float:
     """Fills the store; returns the seconds that it took."""
     begin = time.perf_counter()
-    with progress("Simulating", sum(map(len, chunks))) as advance:
+    with advancing("Simulating", sum(map(len, chunks))) as advance:
         try:
             for done in run_chunks(job, chunks, store, workers=workers, scheduler=scheduler):
                 advance(done)

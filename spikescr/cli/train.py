@@ -27,7 +27,7 @@ from spikescr.training.config import TrainConfig
 from spikescr.training.recipes import resolve
 
 if TYPE_CHECKING:
-    from spikescr.training.loop import TrainResult
+    from spikescr.training.loop import Progress, TrainResult
     from spikescr.training.metrics import EpochMetrics
 
 EPILOG = """
@@ -117,14 +117,14 @@ def command(
     dataset = open_data(config.data, seed=config.seed)
     run.create()
     alone = run.locked() if devices.is_main else nullcontext()
-    with alone, board as log, stopping_on_signal() as (arm, requested), Bar() as bar:
-        bar.begin(config.epochs)
+    with alone, board as log, stopping_on_signal() as (arm, requested):
+        bar = Bar(config.epochs)
 
-        def after_step(progress: Any) -> None:
+        def after_step(progress: Progress) -> None:
             arm()
             bar.on_step(progress)
 
-        def after_epoch(metrics: Any) -> None:
+        def after_epoch(metrics: EpochMetrics) -> None:
             bar.on_epoch(metrics)
             if log is not None:
                 log(metrics)

@@ -6,16 +6,19 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spikescr.cli.console import notices, notify, output
 from spikescr.cli.text import si
 from spikescr.errors import UsageError
+from spikescr.progress import tell
 from spikescr.training.config import CurriculumConfig, TrainConfig
 from spikescr.training.recipes import CHANGE, Command, Recipe, read_recipe, recipe_names, recipe_of, shown
 
 if TYPE_CHECKING:
     from spikescr.training.estimate import Estimate
+    from spikescr.training.loop import Progress
+    from spikescr.training.metrics import EpochMetrics
 
 DATA = "Data set: 'digits' (embedded), 'shd:PATH', 'ssc:PATH', 'gsc:PATH', or 'folder:PATH' laid out like gsc."
 DEFAULT_RECIPE = "digits"
@@ -156,48 +159,16 @@ def stopping_on_signal() -> Iterator[tuple[Callable[[], None], Callable[[], int 
 
 
 class Bar:
-    """A progress bar on standard error, none where that is no terminal. `name` is shown in front of it."""
+    """Tells of a training's progress; its callbacks are those of `training.loop.train`."""
 
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    def __init__(self, epochs: int, name: str = "Training") -> None:
+        self._epochs, self._name, self._valid = epochs, name, ""
 
-        console = notices()
-        columns = (
-            TextColumn("{task.fields[name]}epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.1%}{task.fields[valid]}"),
-        )
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._epochs = 0
-
-    def __enter__(self) -> Bar:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._bar.__exit__(*exception)
-
-    def begin(self, epochs: int, name: str = "") -> None:
-        """Starts again, with a training of so many epochs."""
-        for task in self._bar.task_ids:
-            self._bar.remove_task(task)
-        self._epochs = epochs
-        fields: dict[str, Any] = {"name": name, "epoch": 1, "epochs": epochs, "loss": 0.0, "accuracy": 0.0, "valid": ""}
-        self._task = self._bar.add_task("", total=None, visible=False, **fields)
-
-    def on_step(self, now: Any) -> None:
+    def on_step(self, now: Progress) -> None:
         """To be called after every optimisation step."""
-        self._bar.update(
-            self._task,
-            total=self._epochs * now.steps,
-            completed=(now.epoch - 1) * now.steps + now.step,
-            visible=True,
-            epoch=now.epoch,
-            loss=now.loss,
-            accuracy=now.accuracy,
-        )
+        detail = f"epoch {now.epoch}/{self._epochs}  loss {now.loss:.3f}  accuracy {now.accuracy:.1%}{self._valid}"
+        tell(self._name, (now.epoch - 1) * now.steps + now.step, self._epochs * now.steps, detail)
 
-    def on_epoch(self, done: Any) -> None:
+    def on_epoch(self, done: EpochMetrics) -> None:
         """To be called after every epoch."""
-        self._bar.update(self._task, valid=f"  validation {done.valid_accuracy:.1%}")
+        self._valid = f"  validation {done.valid_accuracy:.1%}"

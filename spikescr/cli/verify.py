@@ -103,8 +103,8 @@ class _Verification:
     def __init__(
         self, deployed: Deployed, model: Network, features: Features, batch_size: int, stall_seconds: float
     ) -> None:
-        from spikescr.data.progress import track
         from spikescr.export.reference import trace
+        from spikescr.progress import track
         from spikescr.sim.compare import compare
         from spikescr.sim.lava.backend import LavaBackend
         from spikescr.sim.run import run_batches

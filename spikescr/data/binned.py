@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from spikescr.data.cache import cache_folder, one_at_a_time, publish, workshop
 from spikescr.data.heidelberg import opened
-from spikescr.data.progress import track
 from spikescr.data.spikes import SpikeBins, Times, Units, densest_stretch
 from spikescr.errors import DataError
 from spikescr.files import write_text
+from spikescr.progress import track
 
 FORMAT = 1
 """Raised when the same file and bins would give other counts."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from spikescr.data.audio import read_rate
-from spikescr.data.progress import track
 from spikescr.errors import UsageError
+from spikescr.progress import track
 
 SPLITS = ("train", "valid", "test")
 

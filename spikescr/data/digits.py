@@ -25,8 +25,8 @@ from spikescr.data.audio import Waveform
 from spikescr.data.cache import cache_folder, publish, workshop
 from spikescr.data.dataset import DataSet
 from spikescr.data.folder import LISTS, open_folder
-from spikescr.data.progress import track
 from spikescr.errors import DataError
+from spikescr.progress import track
 
 RATE = 16_000
 LONGEST_S = 1.0

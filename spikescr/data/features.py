@@ -15,9 +15,9 @@ from spikescr.data.audio import read_recording
 from spikescr.data.binned import Binned, Counts
 from spikescr.data.dataset import DataSet, Item
 from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
-from spikescr.data.progress import track
 from spikescr.data.spikes import SpikeBins
 from spikescr.errors import UsageError
+from spikescr.progress import track
 
 logger = logging.getLogger(__name__)
 

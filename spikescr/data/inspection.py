@@ -17,10 +17,10 @@ from spikescr.data.dataset import SPLITS, DataSet, Item
 from spikescr.data.folder import SPEECH_COMMANDS, layout_faults
 from spikescr.data.frontend import FrontEnd, Normaliser
 from spikescr.data.heidelberg import HEIDELBERG, find_file, opened, read_classes, read_items
-from spikescr.data.progress import track
 from spikescr.data.published import PUBLISHED
 from spikescr.data.spikes import SpikeBins, Times, Units, densest_stretch
 from spikescr.errors import DataError
+from spikescr.progress import track
 
 
 @dataclass
