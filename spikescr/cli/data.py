@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spikescr.cli.console import notices, output
+from spikescr.cli.options import max_memory
 from spikescr.cli.text import si
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.progress import tell
@@ -90,6 +91,7 @@ def get(name: str, folder: Path | None, mirror: str | None, timeout: float) -> N
 
 @command.command(epilog=CHECK_EPILOG)
 @click.argument("spec")
+@max_memory
 def check(spec: str) -> None:
     """Read every recording of a data set; print statistics and all that is wrong."""
     from spikescr.data.inspection import inspect
@@ -108,6 +110,7 @@ def check(spec: str) -> None:
 @click.option("--window", type=float, default=1.4, show_default=True, help="Seconds at most.")
 @click.option("--draws", type=click.IntRange(1, 20), default=3, show_default=True, help="Augmented copies.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the augmentation.")
+@max_memory
 def show(spec: str, recording: str, out: Path, steps: int, window: float, draws: int, seed: int) -> None:
     """Draw a recording before and after augmentation, as it is in the first epochs of a training."""
     from spikescr.data.picture import draw, require_matplotlib
