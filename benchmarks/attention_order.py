@@ -18,39 +18,29 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
+from networks import firing_network
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from spikescr.cli.text import si
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
 from spikescr.files import write_text
-from spikescr.model import ModelConfig, SpikeSCR
+from spikescr.model import ModelConfig
 from spikescr.provenance import versions
 from spikescr.sim.fast.backend import FastBackend
-from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Attention
 from spikescr.sim.run import run_batches
 
 
 def measure(steps: int, samples: int, seed: int) -> dict[str, Any]:
     """Accumulations of attention per sample at a window of so many steps."""
-    torch.manual_seed(seed)
-    config = ModelConfig(dropout=0.0)
-    model = SpikeSCR(config).train()
-    x = torch.randn(steps, samples, config.inputs)
-    valid = torch.full((samples,), steps)
-    with torch.no_grad():
-        for _ in range(40):  # running statistics, momentum 0.1, settle
-            model(x, valid)
-    program = lower(to_nir(fold(model), steps=steps, dt=1 / steps))
+    network = firing_network(ModelConfig(dropout=0.0), steps=steps, samples=samples, seed=seed, shortest=steps)
+    program = network.program()
     (attention,) = program.of_type(Attention)
     names = {key: getattr(attention, key).sources[0] for key in ("q", "k", "v")}
     measured, fired = {"ac": 0, "ac_quadratic": 0}, dict.fromkeys(names, 0)
     with FastBackend(program, samples, record_spikes=False) as backend:
-        for batch in run_batches(program, backend, x.transpose(0, 1).numpy(), valid.numpy()):
+        for batch in run_batches(program, backend, network.values, network.valid.numpy()):
             counts = batch.recording.counts
             for kind in measured:
                 measured[kind] += int(counts.of(attention.name, kind).sum())

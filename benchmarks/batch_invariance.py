@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from networks import firing_network
 from rich.console import Console
 from rich.table import Table
 
@@ -34,13 +35,8 @@ PADDING = 25  # steps
 
 def generated(samples: int) -> tuple[SpikeSCR, np.ndarray, np.ndarray]:
     """An untrained 1L-8-128 that fires, and input: values (B, T, C), valid steps (B,)."""
-    torch.manual_seed(0)
-    model = SpikeSCR(ModelConfig(dropout=0.0)).train()
-    x, valid = torch.randn(40, samples, model.config.inputs), torch.randint(20, 41, (samples,))
-    with torch.no_grad():
-        for _ in range(40):
-            model(x[:, :256], valid[:256])
-    return model.eval(), x.transpose(0, 1).contiguous().numpy(), valid.numpy()
+    network = firing_network(ModelConfig(dropout=0.0), steps=40, samples=samples, seed=0)
+    return network.model, network.values, network.valid.numpy()
 
 
 def trained(run: Path, samples: int | None) -> tuple[SpikeSCR, np.ndarray, np.ndarray]:

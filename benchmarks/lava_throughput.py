@@ -16,35 +16,19 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
+from networks import firing_network
 from rich.console import Console
 from rich.table import Table
 
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
 from spikescr.files import write_text
-from spikescr.model import ModelConfig, SpikeSCR
+from spikescr.model import ModelConfig
 from spikescr.provenance import versions
 from spikescr.sim.lava.backend import LavaBackend
-from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron, Program
 from spikescr.sim.run import run_batches
 
 STEPS = 40
 BATCH = 64
-
-
-def network(seed: int) -> tuple[Program, np.ndarray, np.ndarray]:
-    """A 1L-8-128 that fires, and input for one batch: values (B, T, C), valid steps (B,)."""
-    torch.manual_seed(seed)
-    model = SpikeSCR(ModelConfig(dropout=0.0)).train()
-    x, valid = torch.randn(STEPS, BATCH, model.config.inputs), torch.randint(STEPS // 2, STEPS + 1, (BATCH,))
-    with torch.no_grad():
-        for _ in range(40):  # running statistics, momentum 0.1, settle
-            model(x, valid)
-    program = lower(to_nir(fold(model), steps=STEPS, dt=1 / STEPS))
-    values = x.transpose(0, 1).numpy() * (np.arange(STEPS)[:, None] < valid.numpy()[:, None, None])
-    return program, values, valid.numpy()
 
 
 def seconds(program: Program, backend: LavaBackend, values: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
@@ -63,7 +47,8 @@ def seconds(program: Program, backend: LavaBackend, values: np.ndarray, valid: n
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(quick: bool, file: Path | None, seed: int) -> None:
     """Measure samples per second of the Lava backend at batch 64 and at batch 1."""
-    program, values, valid = network(seed)
+    network = firing_network(ModelConfig(dropout=0.0), steps=STEPS, samples=BATCH, seed=seed)
+    program, values, valid = network.program(), network.values, network.valid.numpy()
     rounds, singles = (2, 1) if quick else (7, 3)
     builds, many, one = [], [], []
     for _ in range(1 if quick else 3):

@@ -28,6 +28,7 @@ import click
 import numpy as np
 import threadpoolctl
 import torch
+from networks import firing_network
 from rich.console import Console
 from rich.table import Table
 from stock_network import stock_neuron
@@ -35,14 +36,12 @@ from torch import nn
 
 from spikescr.export.fold import fold
 from spikescr.export.reference import trace
-from spikescr.export.to_nir import to_nir
 from spikescr.files import write_text
-from spikescr.model import LIF, ModelConfig, SequenceBatchNorm, SpikeSCR
+from spikescr.model import LIF, ModelConfig, SpikeSCR
 from spikescr.provenance import versions
 from spikescr.sim.compare import compare
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lava.backend import LavaBackend
-from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron, Program, Synapse
 from spikescr.sim.run import run_batches
 
@@ -71,21 +70,10 @@ class Setting:
 
 def setting(name: str, steps: int, samples: int, seed: int, config: ModelConfig | None = None) -> Setting:
     """A network that fires, calibrated on recordings made from `seed`."""
-    torch.manual_seed(seed)
-    model = SpikeSCR(config or CONFIGS[name]).train()
-    for norm in model.modules():
-        if isinstance(norm, SequenceBatchNorm):  # as in a trained network, where layers fire at 5 to 50 %
-            nn.init.uniform_(norm.weight, 0.6, 1.4)
-            nn.init.uniform_(norm.bias, 0.0, 0.6)
-            norm.momentum = 1.0
-    x = torch.randn(steps, samples, model.config.inputs)
-    valid = torch.randint(steps // 2, steps + 1, (samples,))
-    with torch.no_grad():
-        model(x[:, :32], valid[:32])  # in training mode, so that every layer sees what the ones before it calibrated
-    folded = fold(model)
-    program = lower(to_nir(folded, steps=steps, dt=1 / steps))
-    values = x.transpose(0, 1).numpy() * (np.arange(steps)[:, None] < valid.numpy()[:, None, None])
-    return Setting(f"{name}, {steps} steps", steps, folded, program, values, valid.numpy())
+    network = firing_network(config or CONFIGS[name], steps=steps, samples=samples, seed=seed)
+    folded = fold(network.model)
+    title, program = f"{name}, {steps} steps", network.program(folded)
+    return Setting(title, steps, folded, program, network.values, network.valid.numpy())
 
 
 def stock(model: SpikeSCR, dtype: torch.dtype) -> SpikeSCR:
