@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from spikescr.errors import BackendError
-from spikescr.sim.checks import check_inputs, check_program
+from spikescr.sim.backends import check_inputs, check_program
 from spikescr.sim.fast.memory import Buffers, Tables
 from spikescr.sim.fast.plan import Plan
 from spikescr.sim.fast.stepwise import Stepwise

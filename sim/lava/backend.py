@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
-from spikescr.sim.checks import check_inputs, check_program
+from spikescr.sim.backends import check_inputs, check_program
 from spikescr.sim.lava.network import MODELS, Network
 from spikescr.sim.lava.shared import Board
 from spikescr.sim.lowering import fixed
