@@ -26,7 +26,7 @@ from spikescr.files import write_text
 from spikescr.model import ModelConfig, SpikeSCR
 from spikescr.provenance import versions
 from spikescr.runs import RunFolder
-from spikescr.sim.readout import softmax_sum
+from spikescr.sim.recording import softmax_sum
 
 BATCHES = (1, 7, 64, 256)
 REFERENCE = 64

@@ -182,7 +182,7 @@ def differing(at: Setting, samples: int) -> dict[str, float]:
         for name, fired in a.recording.spikes.items():
             changed += int((fired != b.recording.spikes[name]).sum())
         inside = np.arange(at.steps)[:, None] < a.valid
-        first, second = (_predictions(part.outputs, inside) for part in (a, b))
+        first, second = (_predictions(part.output, inside) for part in (a, b))
         other += int((first != second).sum())
     return {
         "differing_spikes": wrong,

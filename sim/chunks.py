@@ -13,10 +13,10 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.sim.compare import CrossCheck
+from spikescr.sim.backends import Backend, compared
 from spikescr.sim.counting.account import Account
 from spikescr.sim.program import FloatArray, IntArray, Neuron, Program
-from spikescr.sim.run import Backend, Batch, run_batches
+from spikescr.sim.run import Batch, run_batches
 
 _ACCOUNT = "account."  # before the names of an account's arrays in a file
 
@@ -106,17 +106,17 @@ def run_chunk(
     account, answers = Account(program), []
     begin = time.perf_counter()
     for batch in run_batches(program, backend, values, valid):
-        account.add(batch.recording.counts, batch.valid, batch.outputs)
-        answers.append(readout(batch.outputs, batch.valid))
+        account.add(batch.recording.counts, batch.valid, batch.output)
+        answers.append(readout(batch.output, batch.valid))
         if observe is not None:
             observe(batch)
         del batch  # so that the fast backend can use its memory for the next one
-    compared, differing = backend.take() if isinstance(backend, CrossCheck) else (np.zeros(2, np.int64),) * 2
+    both, differing = compared(backend)
     return ChunkResult(
         account=account.arrays(),
         answers=np.concatenate(answers),
         valid=valid,
-        compared=compared,
+        compared=both,
         differing=differing,
         seconds=time.perf_counter() - begin,
         build_seconds=0.0,

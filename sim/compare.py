@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import GraphError
-from spikescr.sim.program import FloatArray, IntArray, Neuron, Program
+from spikescr.sim.program import IntArray, Neuron, Program
 from spikescr.sim.recording import Recording
-from spikescr.sim.run import Backend
 
 
 @dataclass(frozen=True)
@@ -106,29 +105,3 @@ def compare(
             was = bool(executed[step, sample, neuron])
             first = Divergence(name, step - late, neuron, sample, expected=not was, executed=was)
     return layers, first
-
-
-class CrossCheck:
-    """Two backends as one: both run every batch, spikes and counts are compared, the first one's recording is given."""
-
-    def __init__(self, first: Backend, second: Backend) -> None:
-        self.batch = min(first.batch, second.batch)
-        self._backends = first, second
-        self._compared: IntArray = np.zeros(2, np.int64)
-        self._differing: IntArray = np.zeros(2, np.int64)
-
-    def run(self, inputs: Mapping[str, FloatArray]) -> Recording:
-        """Executes one batch on both backends."""
-        one, other = (backend.run(inputs) for backend in self._backends)
-        for name, spikes in one.spikes.items():
-            self._compared[0] += spikes.size
-            self._differing[0] += np.count_nonzero(spikes != other.spikes[name])
-        self._compared[1] += one.counts.table.size
-        self._differing[1] += np.count_nonzero(one.counts.table != other.counts.table)
-        return one
-
-    def take(self) -> tuple[IntArray, IntArray]:
-        """Spikes and counts (2,) compared, and those that differ, since the last call."""
-        found = self._compared, self._differing
-        self._compared, self._differing = np.zeros(2, np.int64), np.zeros(2, np.int64)
-        return found

@@ -1,4 +1,4 @@
-"""What a run gives back: spikes, outputs and the ledger of counts. Both backends fill the same classes."""
+"""What a run gives back: spikes, outputs and the ledger of counts, the same of all backends; the readout of outputs."""
 
 from __future__ import annotations
 
@@ -53,3 +53,31 @@ class Recording:
     membranes: dict[str, NDArray[np.float64]]
     outputs: dict[str, NDArray[np.float64]]
     counts: Ledger
+
+
+def probabilities(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """softmax(output) at every step, (T, B, K)."""
+    shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    found: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return found
+
+
+def softmax_sum(outputs: NDArray[np.float64], valid: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sums softmax(output) over the valid steps.
+
+    Args:
+        outputs: (T, B, K), the sample's own steps.
+        valid: valid steps (B,).
+
+    Returns:
+        y (B, K); the prediction is its largest entry.
+    """
+    mask = np.arange(len(outputs))[:, None] < valid[None, :]
+    y: NDArray[np.float64] = (probabilities(outputs) * mask[..., None]).sum(axis=0)
+    return y
+
+
+def predictions(outputs: NDArray[np.float64], valid: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Class of each sample (B,) from its outputs (T, B, K), by `softmax_sum` over its valid steps (B,)."""
+    found: NDArray[np.int64] = softmax_sum(outputs, valid).argmax(axis=1)
+    return found

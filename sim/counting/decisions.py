@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from spikescr.sim.program import FloatArray, IntArray
-from spikescr.sim.readout import probabilities
+from spikescr.sim.recording import probabilities
 
 
 def final_steps(outputs: FloatArray, valid: IntArray) -> IntArray:

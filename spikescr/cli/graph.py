@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from spikescr.progress import advancing
 if TYPE_CHECKING:
     import numpy as np
 
-    from spikescr.sim.graph_run import GraphRun
     from spikescr.sim.lowering.neurons import Integration
     from spikescr.sim.program import FloatArray, Program
+    from spikescr.sim.run import GraphRun
 
 RECORDED = ("spikes", "v")
 _MEMORY = 2**28  # bytes of all signals of a batch, about
@@ -89,12 +88,12 @@ def simulate(request: Request) -> None:
 
 def _prepare(request: Request) -> tuple[Program, dict[str, FloatArray]]:
     """The Program, and the inputs of all its sources over all its steps."""
-    from spikescr.sim.graph_run import fit
     from spikescr.sim.inputs import read_inputs
     from spikescr.sim.lowering import nodes as standard
     from spikescr.sim.lowering.graph_file import read_graph
     from spikescr.sim.lowering.lower import lower
     from spikescr.sim.program import Signal
+    from spikescr.sim.run import fit
 
     graph = read_graph(request.graph, type_check=False)  # nir refuses grouped convolutions; lowering checks shapes
     signal = None if request.input_signal is None else Signal(request.input_signal)
@@ -121,34 +120,26 @@ def _run(
     request: Request, program: Program, inputs: dict[str, FloatArray], batch: int
 ) -> tuple[GraphRun, np.ndarray, np.ndarray]:
     """The run, and what was compared and differed where two backends ran, (2,) each."""
-    import numpy as np
     import threadpoolctl
 
-    from spikescr.sim.compare import CrossCheck
-    from spikescr.sim.graph_run import run_graph
+    from spikescr.sim.backends import Options, build, compared
+    from spikescr.sim.run import run_graph
 
-    membranes = "v" in request.record
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(threadpoolctl.threadpool_limits(1))
-        backends: list[Any] = []
-        if request.backend in ("lava", "both"):
-            from spikescr.sim.lava.backend import LavaBackend
-
-            lava = LavaBackend(program, batch, record_membranes=membranes, stall_seconds=request.stall_seconds)
-            backends.append(stack.enter_context(lava))
-        if request.backend in ("fast", "both"):
-            from spikescr.sim.fast.backend import FastBackend
-
-            wanted = "spikes" in request.record or request.backend == "both"
-            fast = FastBackend(
-                program, batch, record_membranes=membranes, record_spikes=wanted, dtype=request.precision
-            )
-            backends.append(stack.enter_context(fast))
-        backend = CrossCheck(*backends) if len(backends) == 2 else backends[0]
-        advance = stack.enter_context(advancing("Simulating", next(iter(inputs.values())).shape[1]))
+    options = Options(
+        batch,
+        spikes="spikes" in request.record,
+        membranes="v" in request.record,
+        dtype=request.precision,
+        stall_seconds=request.stall_seconds,
+    )
+    samples = next(iter(inputs.values())).shape[1]
+    with (
+        threadpoolctl.threadpool_limits(1),
+        build(request.backend, program, options) as backend,
+        advancing("Simulating", samples) as advance,
+    ):
         run = run_graph(program, backend, inputs, record=request.record, advance=advance)
-        none = (np.zeros(2, np.int64),) * 2
-        return run, *(backend.take() if isinstance(backend, CrossCheck) else none)
+        return run, *compared(backend)
 
 
 def _batch_size(program: Program) -> int:
@@ -159,7 +150,7 @@ def _batch_size(program: Program) -> int:
 
 def _write(request: Request, run: GraphRun, about: dict[str, Any]) -> None:
     from spikescr.files import replacing, write_csv, write_text
-    from spikescr.sim.graph_run import COUNT_FIELDS, write_arrays
+    from spikescr.sim.run import COUNT_FIELDS, write_arrays
 
     out = request.out
     try:

@@ -100,9 +100,10 @@ def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
     from spikescr.sim.counting.decisions import final_steps
     from spikescr.sim.fast.backend import FastBackend
     from spikescr.sim.program import Neuron
+    from spikescr.sim.recording import predictions
     from spikescr.sim.report.subject import Example
     from spikescr.sim.run import run_batches
-    from spikescr.workflows.deployed import choose_recordings, open_deployed, predictions
+    from spikescr.workflows.deployed import choose_recordings, open_deployed
 
     name = audit.recordings[0] if recording is None else recording
     if name not in audit.recordings:
@@ -126,8 +127,8 @@ def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
     return Example(
         name=name,
         label=deployed.classes[items[0].label],
-        predicted=deployed.classes[int(predictions(batch.outputs, features.steps)[0])],
-        final=int(final_steps(batch.outputs, features.steps)[0]),
+        predicted=deployed.classes[int(predictions(batch.output, features.steps)[0])],
+        final=int(final_steps(batch.output, features.steps)[0]),
         picture=_picture(features.values[0, :steps], deployed.preprocessing),
         spikes=spikes,
     )

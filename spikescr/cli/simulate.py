@@ -18,9 +18,10 @@ from spikescr.cli.text import wide_console
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.progress import advancing
 from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
+from spikescr.sim.backends import NAMES
 from spikescr.workflows.deployed import choose_recordings, open_deployed
 from spikescr.workflows.execution import Execution
-from spikescr.workflows.jobs import BACKENDS, ChunkStore, Job, run_chunks
+from spikescr.workflows.jobs import ChunkStore, Job, run_chunks
 
 if TYPE_CHECKING:
     from spikescr.data import Item
@@ -61,7 +62,7 @@ ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_del
 )
 @click.option(
     "--backend",
-    type=click.Choice(BACKENDS),
+    type=click.Choice(NAMES),
     default="fast",
     show_default=True,
     help="Compiled and fast; Lava, process by process; or both, compared.",

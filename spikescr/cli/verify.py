@@ -15,7 +15,7 @@ from rich.table import Table
 from spikescr.cli.text import percent, wide_console
 from spikescr.errors import ExportError, SpikescrError
 from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
-from spikescr.workflows.deployed import Deployed, choose_recordings, open_deployed, predictions
+from spikescr.workflows.deployed import Deployed, choose_recordings, open_deployed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +123,7 @@ class _Verification:
                 expected = trace(model, features.values[batch.samples], batch.valid)
                 layers, divergence = compare(deployed.program, batch.recording, expected.spikes, batch.valid)
                 self.layers = [a + b for a, b in zip(self.layers, layers, strict=True)] if self.layers else layers
-                self._compare_outputs(batch.outputs, expected.logits, batch.valid)
+                self._compare_outputs(batch.output, expected.logits, batch.valid)
                 if divergence is not None and self.divergence is None:
                     self.divergence, diverging = divergence, expected
                     self.position = batch.samples.start + divergence.sample
@@ -141,6 +141,8 @@ class _Verification:
         return not self.differing and not self.differing_predictions and self.logit_error <= ROUNDING
 
     def _compare_outputs(self, executed: np.ndarray, expected: np.ndarray, valid: np.ndarray) -> None:
+        from spikescr.sim.recording import predictions
+
         self.logit_error = max(self.logit_error, float(abs(executed - expected).max()))
         differing = predictions(executed, valid) != predictions(expected, valid)
         self.differing_predictions += int(differing.sum())

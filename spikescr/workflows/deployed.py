@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from pydantic import ValidationError
 
 from spikescr.errors import GraphError, UsageError
@@ -110,14 +109,6 @@ def choose_recordings(
     if not items:
         raise UsageError(f"{dataset.spec}: its split {split} is empty")
     return tuple(replace(item, path=item.path.resolve()) for item in items[:limit])  # workers have folders of their own
-
-
-def predictions(outputs: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Predicted class of each sample from its outputs (T, B, K)."""
-    from spikescr.sim.readout import softmax_sum
-
-    found: np.ndarray = softmax_sum(outputs, valid).argmax(axis=1)
-    return found
 
 
 def _few(classes: tuple[str, ...]) -> str:

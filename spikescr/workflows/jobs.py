@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 from spikescr.cli.console import notify
@@ -28,10 +28,7 @@ from spikescr.files import replacing, sha256, write_text
 if TYPE_CHECKING:
     from spikescr.data import Item
     from spikescr.sim.chunks import ChunkResult
-    from spikescr.sim.run import Backend
     from spikescr.workflows.deployed import Deployed
-
-BACKENDS = ("fast", "lava", "both")
 
 
 @dataclass(frozen=True)
@@ -64,11 +61,18 @@ class _Engine:
     current: _Engine | None = None
 
     def __init__(self, job: Job) -> None:
+        from spikescr.sim.backends import Options, build
         from spikescr.workflows.deployed import open_deployed
 
         self.job = job
         self.deployed: Deployed = open_deployed(job.graph)
-        self.backends = [self._build(name) for name in (("lava", "fast") if job.backend == "both" else (job.backend,))]
+        options = Options(
+            job.batch_size,
+            spikes=job.spikes is not None,
+            dtype=job.dtype,
+            stall_seconds=job.stall_seconds,
+        )
+        self.backend = build(job.backend, self.deployed.program, options)
 
     @classmethod
     def of(cls, job: Job) -> _Engine:
@@ -81,29 +85,8 @@ class _Engine:
     def release(cls) -> None:
         """Ends the backends of this process."""
         if cls.current is not None:
-            for backend in cls.current.backends:
-                backend.close()
+            cls.current.backend.close()
             cls.current = None
-
-    def _build(self, name: str) -> Any:
-        job, program = self.job, self.deployed.program
-        if name == "lava":
-            from spikescr.sim.lava.backend import LavaBackend
-
-            return LavaBackend(program, job.batch_size, stall_seconds=job.stall_seconds)
-        from spikescr.sim.fast.backend import FastBackend
-
-        wanted = job.spikes is not None or job.backend == "both"
-        return FastBackend(program, job.batch_size, record_spikes=wanted, dtype=job.dtype)
-
-    @property
-    def build_seconds(self) -> float:
-        return float(sum(backend.build_seconds for backend in self.backends))
-
-    def backend(self) -> Backend:
-        from spikescr.sim.compare import CrossCheck
-
-        return CrossCheck(*self.backends) if len(self.backends) == 2 else self.backends[0]
 
 
 def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, ChunkResult]:
@@ -112,7 +95,7 @@ def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, Ch
 
     from spikescr.data import load
     from spikescr.sim.chunks import SpikeRecorder, run_chunk
-    from spikescr.sim.readout import softmax_sum
+    from spikescr.sim.recording import softmax_sum
 
     _end_with(job.client)
     with threadpoolctl.threadpool_limits(1):
@@ -121,11 +104,11 @@ def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, Ch
         features = load(items, engine.deployed.preprocessing)
         program = engine.deployed.program
         recorder = None if job.spikes is None else SpikeRecorder(program)
-        result = run_chunk(program, engine.backend(), features.values, features.steps, softmax_sum, recorder)
+        result = run_chunk(program, engine.backend, features.values, features.steps, softmax_sum, recorder)
         if recorder is not None and job.spikes is not None:
             with replacing(job.spikes / f"{index:06d}.h5") as temporary:
                 recorder.write(temporary)
-    return index, dataclasses.replace(result, build_seconds=engine.build_seconds if fresh else 0.0)
+    return index, dataclasses.replace(result, build_seconds=engine.backend.build_seconds if fresh else 0.0)
 
 
 @functools.cache

@@ -31,7 +31,7 @@ def make_run(folder: Path, window: int, dt: float) -> Path:
     account = Account(program)
     with FastBackend(program, 4) as backend:
         for batch in run_batches(program, backend, x.transpose(0, 1).numpy(), steps.numpy()):
-            account.add(batch.recording.counts, batch.valid, batch.outputs)
+            account.add(batch.recording.counts, batch.valid, batch.output)
     audit = Audit.of(account, list("abcd"), list("xxyy"), list("xxyx"), steps.numpy(), {"backend": "fast"})
     (folder / "simulation").mkdir(parents=True)
     audit.save(folder / "simulation" / "audit.npz")

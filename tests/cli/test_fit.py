@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     account = Account(program)
     with FastBackend(program, 4) as backend:
         for batch in run_batches(program, backend, x.transpose(0, 1).numpy(), steps.numpy()):
-            account.add(batch.recording.counts, batch.valid, batch.outputs)
+            account.add(batch.recording.counts, batch.valid, batch.output)
     about = {"backend": "fast", "files": {"model.nir": sha256(folder / "model.nir")}}
     audit = Audit.of(account, list("abcd"), list("xxyy"), list("xxyx"), steps.numpy(), about)
     (folder / "simulation").mkdir()

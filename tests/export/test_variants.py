@@ -59,7 +59,7 @@ def assert_same(case: Case, batch: Batch) -> None:
     layers, divergence = compare(case.program, batch.recording, case.reference.spikes, batch.valid)
     assert divergence is None
     assert {layer.layer: 0.04 <= layer.firing_rate <= 0.65 for layer in layers} == {x.layer: True for x in layers}
-    np.testing.assert_allclose(batch.outputs, case.reference.logits, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(batch.output, case.reference.logits, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

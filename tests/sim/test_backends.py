@@ -443,7 +443,7 @@ def test_network_fires_every_spike_of_pytorch(backend: Callable[..., Any], count
             assert divergence is None
             assert [layer.differing for layer in layers] == [0] * 17
             assert not any(layer.silent for layer in layers)
-            np.testing.assert_allclose(batch.outputs, reference.logits[:, batch.samples], rtol=0, atol=1e-12)
+            np.testing.assert_allclose(batch.output, reference.logits[:, batch.samples], rtol=0, atol=1e-12)
 
 
 @pytest.mark.lava

@@ -176,8 +176,8 @@ def test_lava_fires_every_spike_of_pytorch(executed: tuple) -> None:
         assert divergence is None
         assert [layer.differing for layer in found] == [0] * 17
         assert not any(layer.silent for layer in found)
-        np.testing.assert_allclose(batch.outputs, reference.logits[:, batch.samples], rtol=0, atol=1e-12)
-        compared += batch.outputs.shape[1]
+        np.testing.assert_allclose(batch.output, reference.logits[:, batch.samples], rtol=0, atol=1e-12)
+        compared += batch.output.shape[1]
     assert compared == len(values)
 
 

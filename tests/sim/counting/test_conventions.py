@@ -109,7 +109,7 @@ def spikescr() -> tuple[Account, np.ndarray]:
     account = Account(program)
     with FastBackend(program, 2) as backend:
         for batch in run_batches(program, backend, x.transpose(0, 1).numpy(), steps.numpy()):
-            account.add(batch.recording.counts, batch.valid, batch.outputs)
+            account.add(batch.recording.counts, batch.valid, batch.output)
     return account, steps.numpy()
 
 

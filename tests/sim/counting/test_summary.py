@@ -36,9 +36,9 @@ def ran() -> tuple[Audit, list[Batch]]:
     account, batches = Account(program), []
     with FastBackend(program, 2) as backend:
         for batch in run_batches(program, backend, x.transpose(0, 1).numpy(), steps.numpy()):
-            account.add(batch.recording.counts, batch.valid, batch.outputs)
+            account.add(batch.recording.counts, batch.valid, batch.output)
             counts = batch.recording.counts
-            batches.append(Batch(batch.samples, batch.valid, batch.recording, batch.outputs.copy()))
+            batches.append(Batch(batch.samples, batch.valid, batch.recording, {"output": batch.output.copy()}))
             object.__setattr__(batch.recording, "counts", Ledger(counts.operations, counts.table.copy()))
     names = [f"one/{i}.wav" for i in range(SAMPLES)]
     audit = Audit.of(account, names, ["a", "b", "a", "b", "a"], ["a"] * SAMPLES, steps.numpy(), {"seed": 7})
@@ -113,7 +113,7 @@ def test_what_every_recording_has_in_common_has_no_spread(ran: tuple[Audit, list
 
 def test_decision_is_the_last_change_of_the_running_prediction(ran: tuple[Audit, list[Batch]]) -> None:
     audit, batches = ran
-    outputs = np.concatenate([b.outputs for b in batches], axis=1)
+    outputs = np.concatenate([b.output for b in batches], axis=1)
     executed = np.cumsum((by_sample(batches, "ac").sum(axis=0), by_sample(batches, "mac").sum(axis=0)), axis=1)
     late = audit.latencies[audit.types.index("Sink")]
     assert late
