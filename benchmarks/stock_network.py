@@ -49,10 +49,6 @@ class StockSpiking(nn.Module):
         self.dropout = ours.dropout
         self.current = getattr(ours, "current", None)
 
-    def is_fused(self, *_: object) -> bool:
-        """Never."""
-        return False
-
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Spikes (T, B, N) for currents, or for what a synapse receives."""
         spikes: Tensor = self.dropout(self.lif(x if self.current is None else self.current(x, valid)))

@@ -241,11 +241,12 @@ def layer_by_layer(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor], backen
     return differing, worst, rate
 
 
-def whole_network(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[int, float]:
+def whole_network(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor], backend: Backend) -> tuple[int, float]:
     """Both networks in float64: differing spikes, and the largest relative difference of a parameter's gradient."""
     x, valid, labels = batch
     found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     for network in (SpikeSCR(model.config), stock(model)):
+        install(network, backend)
         network.load_state_dict(model.state_dict())
         network.to(x.device).double().train()
         sj.reset_net(network)
@@ -283,7 +284,7 @@ def main(kind: str, quick: bool, file: Path | None, threads: int | None, seed: i
         keep_freed_memory()  # as a training does; the stock network gains, too
     backend = pick(device)
     where = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
-    table = Table(title=f"Training step, batch {BATCH}, {where}, neurons of {backend.name}: medians")
+    table = Table(title=f"Training step, batch {BATCH}, {where}, by {backend.name}: medians")
     others = ("stock kernels ms", "our loop ms") if cuda else ()
     for column in ("network", "T", "stock ms", *others, "ours ms", "speed-up", "spikes differ", "gradients", "rate"):
         table.add_column(column, justify="right")
@@ -295,7 +296,7 @@ def main(kind: str, quick: bool, file: Path | None, threads: int | None, seed: i
         for steps in (40, 100) if quick else (40, 100, 500):
             model, *batch = network(config, steps, seed, backend, device)
             differing, gradients, rate = layer_by_layer(model, (batch[0], batch[1], batch[2]), backend)
-            whole = whole_network(model, (batch[0][:40], batch[1].clamp(max=40), batch[2]))
+            whole = whole_network(model, (batch[0][:40], batch[1].clamp(max=40), batch[2]), backend)
             contenders = {"stock": stock(model), "ours": model}
             if cuda:
                 contenders |= {"stock kernels": stock(model, loop=False), "our loop": our_loop(model)}

@@ -7,11 +7,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from spikescr.model.config import ModelConfig
-from spikescr.model.layers import Current, Spiking, SpikingLayer, TimeConv, fire_together, layers_together
+from spikescr.model.layers import Current, Replaceable, Spiking, SpikingLayer, TimeConv
 from spikescr.model.rotary import Rotary
 
 
-class SpikingSelfAttention(nn.Module):
+class SpikingSelfAttention(Replaceable):
     """SSA: SN(BN(SN(s Q K^T V) Wo)) with Q = SN(R SN(BN(X Wq))), K alike, V = SN(BN(X Wv)), s = 1 / sqrt(D).
 
     Without rotary positions Q = SN(BN(X Wq)) and K alike. No softmax, so Q (K^T V) is the same; products of spikes are
@@ -33,30 +33,20 @@ class SpikingSelfAttention(nn.Module):
             self.k_rotated = Spiking(config.dropout)
         self.attention = Spiking(config.dropout)
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+    def plain(self, x: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, N) for integer sums of spikes x (T, B, N)."""
+        q, k, v = (layer(x, valid) for layer in (self.q, self.k, self.v))
+        if self.rotary is not None:
+            q, k = self.q_rotated(self.rotary(q, self.heads)), self.k_rotated(self.rotary(k, self.heads))
+        return self.attend(q, k, v, valid=valid)
 
-        def by_head(spikes: Tensor) -> Tensor:
-            return rearrange(spikes, "t b (h d) -> b h t d", h=self.heads)
-
-        q, k, v = map(by_head, self._queries_keys_values(x, valid))
+    def attend(self, *queries_keys_values: Tensor, valid: Tensor) -> Tensor:
+        """Spikes (T, B, N) for spikes Q, K, V (T, B, N)."""
+        q, k, v = (rearrange(spikes, "t b (h d) -> b h t d", h=self.heads) for spikes in queries_keys_values)
         attended = self.scale * (q @ (k.transpose(-1, -2) @ v))
         spikes: Tensor = self.attention(rearrange(attended, "b h t d -> t b (h d)"))
         out: Tensor = self.out(spikes, valid)
         return out
-
-    def _queries_keys_values(self, x: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
-        """Spikes Q, K, V (T, B, N) for sums of spikes x (T, B, N)."""
-        layers = (self.q, self.k, self.v)
-        together = all(layer.is_fused(x, layer.current.norm) for layer in layers)
-        if together and self.rotary is not None and self.q_rotated.is_fused(x) and self.k_rotated.is_fused(x):
-            turned, v = self.rotary.of_first(layers_together(layers, x, valid), 2 * self.heads)
-            rotated = fire_together((self.q_rotated, self.k_rotated), turned)
-            return *rotated.unflatten(-1, (2, -1)).unbind(-2), v
-        q, k, v = (layer(x, valid) for layer in layers)
-        if self.rotary is not None:
-            q, k = self.q_rotated(self.rotary(q, self.heads)), self.k_rotated(self.rotary(k, self.heads))
-        return q, k, v
 
 
 class MLP(nn.Module):
@@ -74,7 +64,7 @@ class MLP(nn.Module):
         return out
 
 
-class SpikingGatedConvolution(nn.Module):
+class SpikingGatedConvolution(Replaceable):
     """SGC: pointwise, depthwise over time, pointwise to 2N, then the gating unit and a LIF.
 
     The gating unit splits the current of 2N into U (value) and G (gate): U * SN(BN(W SN(G))). The gate is binary:
@@ -94,16 +84,9 @@ class SpikingGatedConvolution(nn.Module):
             self.gate = SpikingLayer(nn.Linear(width, width), config.dropout)
         self.gated = Spiking(config.dropout)
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+    def plain(self, x: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, N) for integer sums of spikes x (T, B, N)."""
         local = self.depthwise(self.pointwise(x, valid), valid)
-        fused = self.gated.is_fused(local, self.split.norm)
-        if fused and not self.gating_unit:
-            return self.gated.of(self.split, local, valid)
-        if fused and self.gate_in.is_fused(local):
-            width = local.shape[-1]
-            opened = self.gate(self.gate_in.of(self.split, local, valid, slice(width, None)), valid)
-            return self.gated.of(self.split, local, valid, slice(0, width), gate=opened)
         value: Tensor = self.split(local, valid)
         if self.gating_unit:
             value, gate = value.chunk(2, dim=-1)

@@ -1,4 +1,4 @@
-"""What training on a CPU computes in one go; the plain equations are in `layers`, `neuron`, `rotary` and `blocks`.
+"""Steps of autograd that a CPU computes in one go, float32 or float64; `fused_layers` puts layers together from them.
 
 Values after a sample's end are zero, and no gradient comes back through them.
 """
@@ -15,16 +15,6 @@ from torch.nn import functional
 from spikescr.model import events, kernels
 from spikescr.model.neuron import ALPHA
 from spikescr.model.statistics import Statistics
-
-
-def usable(x: Tensor) -> bool:
-    """Whether these functions take a tensor: on the CPU, float32 or float64, not under autocast, with gradients."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in {torch.float32, torch.float64}
-        and torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-    )
 
 
 def _matrix_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

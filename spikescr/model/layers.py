@@ -7,23 +7,17 @@ with the padding).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional
 
-from spikescr.model import fused
 from spikescr.model.neuron import LIF
 from spikescr.model.statistics import Normalise, Statistics
 
 EVERY = slice(None)
-
-
-def _of(parameter: Tensor, channels: slice) -> Tensor:
-    """Some channels of a parameter; itself where it is all of them, for a slice costs a copy going backward."""
-    return parameter if channels == EVERY else parameter[channels]
 
 
 def valid_mask(steps: Tensor, window: int, dtype: torch.dtype) -> Tensor:
@@ -126,10 +120,10 @@ class Current(nn.Module):
         """Currents (T, B, out) for spikes or values x (T, B, in)."""
         if type(self.synapse) is not nn.Linear:  # it reaches over steps
             x = x * valid  # silent there already; this keeps gradients from coming back through padded steps
-        current: Tensor = self.norm(self._through_synapse(x), valid)
+        current: Tensor = self.norm(self.through_synapse(x), valid)
         return current
 
-    def _through_synapse(self, x: Tensor) -> Tensor:
+    def through_synapse(self, x: Tensor) -> Tensor:
         """W x (T, B, out) for x (T, B, in)."""
         if not self.bf16 or getattr(self.synapse, "groups", 1) > 1:
             plain: Tensor = self.synapse(x)
@@ -137,25 +131,6 @@ class Current(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16):
             product: Tensor = self.synapse(x)
         return product.to(x.dtype)
-
-    def product(self, x: Tensor, channels: slice = EVERY) -> Tensor:
-        """W x of some output channels, (T, B, n); for a batch normalisation to follow, on a CPU."""
-        synapse, weight = self.synapse, _of(self.synapse.weight, channels)
-        bias = None if synapse.bias is None else _of(synapse.bias, channels)
-        if type(synapse) is nn.Linear:
-            product: Tensor = fused.Product.apply(x, weight, bias, self.bf16)
-        elif type(synapse) is TimeConv and synapse.groups == 1:
-            side = synapse.kernel_size[0] // 2
-            padded = functional.pad(x, (0, 0, 0, 0, side, side))
-            taps = torch.cat([padded[k : k + len(x)] for k in range(synapse.kernel_size[0])], dim=-1)
-            product = fused.Product.apply(taps, rearrange(weight, "n c k -> n (k c)"), bias, self.bf16)
-        elif (
-            type(synapse) is TimeConv and synapse.groups == synapse.in_channels == synapse.out_channels and bias is None
-        ):
-            product = fused.Depthwise.apply(x[..., channels], weight)
-        else:
-            product = self._through_synapse(x)[..., channels]
-        return product
 
 
 class SequenceDropout(nn.Module):
@@ -184,7 +159,26 @@ class SequenceDropout(nn.Module):
         return x if mask is None else x * mask
 
 
-class Spiking(nn.Module):
+class Replaceable(nn.Module):
+    """A module whose training another function may compute, one that `backends` has proved equal; plain otherwise.
+
+    trained_by: called with the module and its inputs while it trains; None: `plain`, as in eval mode.
+    """
+
+    trained_by: Callable[..., Any] | None = None
+
+    def forward(self, *inputs: Any) -> Any:
+        """What `plain` gives."""
+        if self.training and self.trained_by is not None:
+            return self.trained_by(self, *inputs)
+        return self.plain(*inputs)
+
+    def plain(self, *inputs: Any) -> Any:
+        """The module's equations."""
+        raise NotImplementedError
+
+
+class Spiking(Replaceable):
     """SN: a LIF over the window, dropout after it (one mask for all steps of a sample, as in SpikingJelly)."""
 
     def __init__(self, dropout: float) -> None:
@@ -192,44 +186,10 @@ class Spiking(nn.Module):
         self.lif = LIF()
         self.dropout = SequenceDropout(dropout)
 
-    def forward(self, current: Tensor) -> Tensor:
+    def plain(self, current: Tensor) -> Tensor:
         """Spikes (T, B, N) for currents (T, B, N)."""
-        if self.is_fused(current):
-            return fire_together((self,), current)
         spikes: Tensor = self.dropout(self.lif(current))
         return spikes
-
-    def is_fused(self, x: Tensor, *norms: nn.Module) -> bool:
-        """Whether neurons, and what comes before them with these normalisations, are computed in one go."""
-        plain = type(self.lif) is LIF and all(type(norm) is SequenceBatchNorm for norm in norms)
-        return self.training and plain and fused.usable(x)
-
-    def of(
-        self, current: Current, x: Tensor, valid: Tensor, channels: slice = EVERY, gate: Tensor | None = None
-    ) -> Tensor:
-        """SN(BN(W x) gate) of some channels of W, fused: (T, B, n) for x (T, B, in) and a gate (T, B, n)."""
-        norm, steps = current.norm, valid_steps(valid)
-        assert isinstance(norm, SequenceBatchNorm)
-        y = current.product(x, channels)
-        statistics = norm.take_statistics(y, steps, channels)
-        gamma, beta, mask = _of(norm.weight, channels), _of(norm.bias, channels), self.dropout.mask(y)
-        spikes: Tensor = fused.Fire.apply(y, gamma, beta, gate, mask, steps, statistics)
-        return spikes
-
-
-def fire_together(neurons: Sequence[Spiking], current: Tensor) -> Tensor:
-    """SN of neurons of equal width side by side, fused: spikes (T, B, n) for currents (T, B, n)."""
-    steps = torch.full((current.shape[1],), len(current))
-    spikes: Tensor = fused.Fire.apply(current, None, None, None, _masks(neurons, current), steps, None)
-    return spikes
-
-
-def _masks(neurons: Sequence[Spiking], x: Tensor) -> Tensor | None:
-    """Masks of dropout (B, n), drawn one after the other; None where nothing is dropped."""
-    masks = [one.dropout.mask(part) for one, part in zip(neurons, x.chunk(len(neurons), dim=-1), strict=True)]
-    drawn = [mask for mask in masks if mask is not None]
-    assert len(drawn) in {0, len(masks)}
-    return torch.cat(drawn, dim=-1) if drawn else None
 
 
 class SpikingLayer(Spiking):
@@ -239,29 +199,6 @@ class SpikingLayer(Spiking):
         super().__init__(dropout)
         self.current = Current(synapse)
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
+    def plain(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
         """Spikes (T, B, out) for spikes or values x (T, B, in)."""
-        if self.is_fused(x, self.current.norm):
-            return self.of(self.current, x, valid)
-        return super().forward(self.current(x, valid))
-
-
-def layers_together(layers: Sequence[SpikingLayer], x: Tensor, valid: Tensor) -> Tensor:
-    """SN(BN(W x)) of linear layers of equal width and input, side by side, fused: (T, B, n) for x (T, B, in)."""
-    steps, currents = valid_steps(valid), [layer.current for layer in layers]
-    norms = [current.norm for current in currents if isinstance(current.norm, SequenceBatchNorm)]
-    means = [norm.running_mean for norm in norms if norm.running_mean is not None]
-    assert len(means) == len(layers)
-    weight, bias, gamma, beta = (
-        torch.cat(parameters)
-        for parameters in zip(
-            *((c.synapse.weight, c.synapse.bias, n.weight, n.bias) for c, n in zip(currents, norms, strict=True)),
-            strict=True,
-        )
-    )
-    y = fused.Product.apply(x, weight, bias, currents[0].bf16)
-    statistics = Statistics.of(y, steps, torch.cat(means), norms[0].eps, norms[0].over_processes)
-    for i, norm in enumerate(norms):
-        norm.follow(statistics, slice(i * norm.num_features, (i + 1) * norm.num_features))
-    spikes: Tensor = fused.Fire.apply(y, gamma, beta, None, _masks(layers, y), steps, statistics)
-    return spikes
+        return super().plain(self.current(x, valid))

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from einops import rearrange
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from spikescr.model import fused
+from spikescr.model.layers import Replaceable
 
 BASE = 10000.0
 
@@ -27,7 +27,7 @@ def rotary_table(steps: int, head_width: int) -> tuple[NDArray[np.float64], NDAr
     return np.cos(angles), np.sin(angles)
 
 
-class Rotary(nn.Module):
+class Rotary(Replaceable):
     """R: y[2i] = x[2i] cos - x[2i+1] sin, y[2i+1] = x[2i] sin + x[2i+1] cos; position = time step.
 
     The table is kept in float64 whatever the module's type, so that a model trained in float32 has the exact table
@@ -42,17 +42,9 @@ class Rotary(nn.Module):
         """Cosines and sines of so many positions, each (steps, D / 2)."""
         return rotary_table(steps, self.head_width)
 
-    def forward(self, x: Tensor, heads: int) -> Tensor:
+    def plain(self, x: Tensor, heads: int) -> Tensor:
         """Rotated x, shape (T, B, heads * D)."""
-        if fused.usable(x):
-            return self.of_first(x, heads)[0]
         cos, sin = (torch.from_numpy(table).to(x)[:, None, None, :] for table in self.tables(len(x)))
         even, odd = rearrange(x, "t b (h i p) -> p t b h i", h=heads, p=2)
         pairs = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
         return rearrange(pairs, "t b h i p -> t b (h i p)")
-
-    def of_first(self, x: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-        """The first heads of x (T, B, N) rotated, shape (T, B, heads * D), and what is left of x; on a CPU."""
-        by_step = (torch.from_numpy(table).to(x).repeat(1, heads) for table in self.tables(len(x)))
-        turned, rest = fused.Rotation.apply(x, *by_step)
-        return turned, rest

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from helpers import SMALL, calibrated_model, spikes_by_layer
 from spikingjelly.activation_based import functional
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikescr.model import LIF, backends
-from spikescr.model.backends import OWN, Backend, deviation, install, pick, spikingjelly_window
+from spikescr.model.backends import FUSED, PLAIN, Backend, deviation, install, pick, spikingjelly_window
+from spikescr.model.fused_layers import fused
+from spikescr.model.layers import SpikingLayer
 from spikescr.model.neuron import own_window
 
 CPU = torch.device("cpu")
@@ -46,9 +50,9 @@ def out_of_order(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_spikingjelly_gives_our_spikes_and_gradients() -> None:
-    assert deviation(spikingjelly_window, CPU) is None
     good = Backend("SpikingJelly", spikingjelly_window)
-    assert pick(CPU, [good, OWN]) is good
+    assert deviation(good, CPU) is None
+    assert pick(CPU, [good, PLAIN]) is good
 
 
 @pytest.mark.parametrize(
@@ -66,17 +70,47 @@ def test_what_deviates_or_fails_is_not_used_and_named(
 ) -> None:
     good = Backend("good", spikingjelly_window)
     with caplog.at_level(logging.WARNING):
-        assert pick(CPU, [Backend("bad", window)]) is OWN
+        assert pick(CPU, [Backend("bad", window)]) is PLAIN
         assert pick(CPU, [Backend("bad", window), good]) is good
     assert len(caplog.messages) == 2
     for message in caplog.messages:
-        start = "the LIF of bad is not used on cpu: "
+        start = "bad is not used on cpu: "
         assert message.startswith(start)
         assert re.fullmatch(fault, message.removeprefix(start))
 
 
-def test_a_cpu_keeps_ours() -> None:
-    assert pick(CPU) is OWN
+def test_a_cpu_computes_layers_in_one_go() -> None:
+    assert pick(CPU) is FUSED
+
+
+def layers_but(kind: type[nn.Module], wrong: Callable[..., Any]) -> Callable[[nn.Module], Callable[..., Any] | None]:
+    return lambda module: wrong if type(module) is kind else fused(module)
+
+
+def a_late_layer(layer: SpikingLayer, x: Tensor, valid: Tensor) -> Tensor:
+    return layer.plain(x, valid).roll(1, dims=0)
+
+
+def a_steep_layer(layer: SpikingLayer, x: Tensor, valid: Tensor) -> Tensor:
+    spikes = layer.plain(x, valid)
+    return 1.001 * spikes - 0.001 * spikes.detach()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        (a_late_layer, r"\d+ of 3840 spikes differ"),
+        (a_steep_layer, r"gradients of [a-z0-9.]+ differ by \d\.\de-0[23] of the largest, more than 1e-05"),
+        (without_its_package, "TypeError: without_its_package.*"),
+    ],
+)
+def test_layers_that_deviate_or_fail_are_not_used(
+    caplog: pytest.LogCaptureFixture, wrong: Callable[..., Any], fault: str
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert pick(CPU, [Backend("bad", layers=layers_but(SpikingLayer, wrong)), FUSED]) is FUSED
+    (message,) = caplog.messages
+    assert re.fullmatch("bad is not used on cpu: " + fault, message)
 
 
 def test_a_device_without_compiled_kernels_is_told(
@@ -85,7 +119,7 @@ def test_a_device_without_compiled_kernels_is_told(
     about = {"implementation": "torch", "unavailable": {"cuda": "no extension", "triton": "no module"}}
     monkeypatch.setattr(functional, "neuron_implementation", lambda kind, device: about)
     with caplog.at_level(logging.WARNING):
-        assert pick(torch.device("cuda:0")) is OWN
+        assert pick(torch.device("cuda:0")) is PLAIN
     (message,) = caplog.messages
     assert message == (
         "SpikingJelly has no compiled LIF for cuda:0 (cuda: no extension; triton: no module); the plain loop is used"

@@ -10,10 +10,11 @@ import pytest
 import torch
 from helpers import SMALL, calibrated_model
 from torch import Tensor, nn
-from torch.nn import functional
 
-from spikescr.model import LIF, SequenceBatchNorm, SpikeSCR, fused, kernels, readout
-from spikescr.model.layers import Current, Spiking, SpikingLayer, TimeConv, valid_mask
+from spikescr.model import LIF, ModelConfig, SequenceBatchNorm, SpikeSCR, fused, fused_layers, kernels, neuron, readout
+from spikescr.model.backends import FUSED, PLAIN, install
+from spikescr.model.fused_layers import product
+from spikescr.model.layers import Current, Masked, Replaceable, Spiking, SpikingLayer, TimeConv, valid_mask
 from spikescr.model.rotary import Rotary
 from spikescr.model.statistics import Statistics
 
@@ -21,31 +22,24 @@ T, B, N = 23, 20, 10
 STEPS = torch.randint(8, T + 1, (B,), generator=torch.Generator().manual_seed(1))
 
 
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets every layer compute its plain equations."""
-    monkeypatch.setattr(fused, "usable", lambda x: False)
-
-
 def drawn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def both(
-    monkeypatch: pytest.MonkeyPatch, module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor
+    module: nn.Module, run: Callable[[Tensor, bool], Tensor], x: Tensor
 ) -> list[tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]]:
-    """Output, gradients and buffers, fused and plain, from the same random state."""
+    """Output, gradients and buffers, fused and plain, from the same random state; `run` is told whether fused."""
     found = []
     state = {name: value.clone() for name, value in module.state_dict().items()}
-    for way in ("fused", "plain"):
-        with monkeypatch.context() as patch:
-            if way == "plain":
-                plain(patch)
-            module.load_state_dict(state)
-            module.zero_grad()
-            torch.manual_seed(7)
-            given = x.clone().requires_grad_()
-            out = run(given)
-            (out * drawn(*out.shape, dtype=out.dtype, seed=5)).sum().backward()
+    for backend in (FUSED, PLAIN):
+        install(module, backend)
+        module.load_state_dict(state)
+        module.zero_grad()
+        torch.manual_seed(7)
+        given = x.clone().requires_grad_()
+        out = run(given, backend is FUSED)
+        (out * drawn(*out.shape, dtype=out.dtype, seed=5)).sum().backward()
         assert given.grad is not None
         gradients = {"x": given.grad} | {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
         found.append((out.detach(), gradients, {name: b.clone() for name, b in module.named_buffers()}))
@@ -69,9 +63,7 @@ def assert_equal(found: list[tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("layer", ["normalised", "gated", "alone"])
-def test_neurons(
-    monkeypatch: pytest.MonkeyPatch, layer: str, dropout: float, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_neurons(layer: str, dropout: float, dtype: torch.dtype, tolerance: float) -> None:
     """SN(BN(y)), SN(BN(y) gate), SN(y), each with dropout: from the same y, spikes are the same to the bit."""
     spiking = Spiking(dropout).to(dtype)
     norm = SequenceBatchNorm(N).to(dtype)
@@ -81,11 +73,11 @@ def test_neurons(
     gate = (drawn(T, B, N, dtype=dtype, seed=9) > 0).to(dtype)
     module = nn.ModuleDict({"spiking": spiking, "norm": norm})
 
-    def run(y: Tensor) -> Tensor:
+    def run(y: Tensor, one_go: bool) -> Tensor:
         if layer == "alone":
             return spiking(y)
         given = gate if layer == "gated" else None
-        if fused.usable(y):
+        if one_go:
             statistics = norm.take_statistics(y, STEPS)
             mask = spiking.dropout.mask(y)
             out: Tensor = fused.Fire.apply(y, norm.weight, norm.bias, given, mask, STEPS, statistics)
@@ -94,14 +86,14 @@ def test_neurons(
             out = spiking(current if given is None else current * given) * valid
         return out
 
-    found = both(monkeypatch, module, run, 0.7 * drawn(T, B, N, dtype=dtype) + 0.4)
+    found = both(module, run, 0.7 * drawn(T, B, N, dtype=dtype) + 0.4)
     rate = float((found[0][0] != 0).double().mean())
     assert 0.05 < rate < 0.6
     assert_equal(found, tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_gradient_of_the_gate(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+def test_gradient_of_the_gate(dtype: torch.dtype) -> None:
     y, gate = drawn(T, B, N, dtype=dtype) + 0.6, (drawn(T, B, N, dtype=dtype, seed=4) > 0).to(dtype)
     lengths, valid = STEPS, valid_mask(STEPS, T, dtype)
     statistics = Statistics.of(y, lengths, torch.zeros(N, dtype=dtype), 1e-5, False)
@@ -133,13 +125,14 @@ def test_normalisation_is_smooth_and_its_gradient_that_of_torch() -> None:
 
 
 @pytest.mark.parametrize("part", ["linear", "dense convolution", "depthwise convolution", "rotation"])
-def test_smooth_parts(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+def test_smooth_parts(part: str) -> None:
     x = drawn(T, 3, 8)
     if part == "rotation":
         rotary = Rotary(4)
         module: nn.Module = rotary
 
-        def run(x: Tensor) -> Tensor:
+        def run(x: Tensor, one_go: bool) -> Tensor:
+            assert (rotary.trained_by is not None) == one_go
             return rotary(x, 2)
     else:
         synapse = {
@@ -150,10 +143,10 @@ def test_smooth_parts(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
         current = Current(synapse).double()
         module = current
 
-        def run(x: Tensor) -> Tensor:
-            return current.product(x) if fused.usable(x) else current.synapse(x)
+        def run(x: Tensor, one_go: bool) -> Tensor:
+            return product(current, x) if one_go else current.synapse(x)
 
-    (out, gradients, _), (plain_out, plain_gradients, _) = both(monkeypatch, module, run, x)
+    (out, gradients, _), (plain_out, plain_gradients, _) = both(module, run, x)
     torch.testing.assert_close(out, plain_out, rtol=1e-12, atol=1e-12)
     for name, expected in plain_gradients.items():
         if not name.endswith("bias"):  # zero: a batch normalisation follows
@@ -161,10 +154,10 @@ def test_smooth_parts(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_a_whole_network_trains_alike(monkeypatch: pytest.MonkeyPatch, dropout: float) -> None:
+def test_a_whole_network_trains_alike(dropout: float) -> None:
     model, x, steps = calibrated_model(SMALL.model_copy(update={"dropout": dropout}), 21)
     model.train()
-    found = both(monkeypatch, model, lambda x: readout(model(x, steps), steps), x)
+    found = both(model, lambda x, _: readout(model(x, steps), steps), x)
     (out, gradients, buffers), (plain_out, plain_gradients, plain_buffers) = found
     torch.testing.assert_close(out, plain_out, rtol=1e-11, atol=1e-11)
     largest = max(float(g.abs().max()) for g in plain_gradients.values())
@@ -180,7 +173,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     for threads in (1, 3):
         torch.set_num_threads(threads)
         model, x, steps = calibrated_model(SMALL, 22, samples=19)
-        model.train()
+        install(model.train(), FUSED)
         torch.manual_seed(0)
         y, total = drawn(T, B, N), np.zeros(())
         total = kernels.run(kernels.moments, B, y, torch.zeros(N), STEPS, sums=(2, N))
@@ -231,11 +224,39 @@ def test_layers_with_other_neurons_or_normalisations_stay_plain() -> None:
         pass
 
     layer = SpikingLayer(nn.Linear(4, 4), 0.1)
-    x = torch.zeros(3, 2, 4)
-    assert layer.is_fused(x, layer.current.norm)
-    assert not layer.is_fused(x, nn.Identity())
-    assert not layer.eval().is_fused(x, layer.current.norm)
-    layer.train().lif = Other()
-    assert not layer.is_fused(x, layer.current.norm)
-    assert functional.linear(x, layer.current.synapse.weight).shape == x.shape
-    assert isinstance(SpikeSCR(SMALL).sem, SpikingLayer)
+    assert fused_layers.fused(layer) is not None
+    layer.current.norm = Masked()
+    assert fused_layers.fused(layer) is None
+    layer = SpikingLayer(nn.Linear(4, 4), 0.1)
+    layer.lif = Other()
+    assert fused_layers.fused(layer) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "plain"),
+    [
+        ({}, set()),
+        ({"position": "none"}, {"SpikingSelfAttention"}),
+        ({"gating_unit": False}, set()),
+        ({"neuron": "parametric"}, {"SpikingSelfAttention", "SpikingGatedConvolution", "Spiking", "SpikingLayer"}),
+    ],
+)
+def test_what_stays_plain_in_a_network(change: dict[str, object], plain: set[str]) -> None:
+    model = SpikeSCR(ModelConfig.model_validate(SMALL.model_dump() | change))
+    install(model, FUSED)
+    found = {type(module).__name__: module.trained_by for module in model.modules() if isinstance(module, Replaceable)}
+    assert {name for name, by in found.items() if by is None} == plain
+
+
+def test_eval_mode_and_a_network_nobody_installed_in_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, steps = calibrated_model(SMALL, 23)
+    for kernel in ("fire_forward", "turn"):
+        monkeypatch.setattr(fused.kernels, kernel, None)
+    monkeypatch.setattr(neuron, "_CompiledLIF", neuron._WindowLIF)
+    model.train()
+    model(x, steps)
+    install(model, FUSED)
+    with torch.no_grad():
+        model.eval()(x, steps)
+    with pytest.raises(TypeError, match="not callable"):
+        model.train()(x, steps)

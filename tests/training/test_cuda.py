@@ -28,7 +28,7 @@ WIDE_DELAYS = DelaysConfig(inputs=64, classes=5, layers=2, width=64, taps=5)
 def test_the_kernels_of_spikingjelly_are_used() -> None:
     backend = pick(CUDA)
     assert backend.window is spikingjelly_window
-    assert deviation(backend.window, CUDA) is None
+    assert deviation(backend, CUDA) is None
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())

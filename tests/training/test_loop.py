@@ -268,6 +268,6 @@ def test_training_uses_the_neurons_that_were_picked(
         return backends.spikingjelly_window(x, v)
 
     expected = train(config, dataset, RunFolder(tmp_path / "own")).epochs
-    monkeypatch.setattr(loop, "pick", lambda device: backends.Backend("picked", window))
+    monkeypatch.setattr(loop, "pick", lambda device: backends.Backend("picked", window, backends.FUSED.layers))
     assert train(config, dataset, RunFolder(tmp_path / "picked")).epochs == expected
     assert len(shapes) > 10
