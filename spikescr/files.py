@@ -5,11 +5,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_STAGED, _REMOVED = ".staged", ".removed"
+_UNFINISHED = ".unfinished"
+_PLAN, _OLD = ".plan.json", ".old"
 
 
 @contextmanager
@@ -33,6 +39,100 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_together(folder: Path, names: Collection[str]) -> Iterator[Path]:
+    """A temporary folder whose content takes its places in `folder` at the end, all of it or nothing.
+
+    First everything is written and safe on the disk; then, in this order: the folder gets a name by which `finish`
+    knows it, what stands in the places is taken away, what was made is put there. So whoever looks in between, after a
+    kill or with a full disk, sees what was there before, or what was made, or that something is missing; never some of
+    the one beside some of the other. When the block raises, all stays as it was.
+
+    One process at a time may do this in a folder: see `locks`.
+
+    Args:
+        folder: which must exist.
+        names: of all that belongs together, files or folders, relative to `folder`. What is not made is removed.
+
+    Raises:
+        OSError: something cannot be written, to a full disk for instance; it names the file.
+    """
+    finish(folder)
+    for left in folder.glob(f".*{_STAGED}"):  # by kills
+        shutil.rmtree(left, ignore_errors=True)
+    stage = folder / f".{secrets.token_hex(4)}{_STAGED}"
+    try:
+        stage.mkdir()
+        yield stage
+        made = [name for name in names if (stage / name).exists()]
+        _sync(stage)
+        write_bytes(stage / _PLAN, json.dumps({"made": made, "gone": sorted({*names} - {*made})}).encode())
+        stage.rename(folder / _UNFINISHED)
+        _sync_folder(folder)
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(stage)):
+            shown = str(folder) + str(error.filename or "").removeprefix(str(stage))
+            error.filename, error.filename2 = shown, None
+        raise
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    finish(folder)
+
+
+def finish(folder: Path) -> None:
+    """Puts in its places what `replacing_together` had ready when it was killed; nothing where nothing is left.
+
+    The caller sees to it that no other process works in the folder.
+    """
+    unfinished = folder / _UNFINISHED
+    plan = unfinished / _PLAN
+    if plan.exists():
+        names = json.loads(plan.read_text())
+        waiting = [name for name in names["made"] if (unfinished / name).exists()]
+        (unfinished / _OLD).mkdir(exist_ok=True)
+        for name in (*names["gone"], *waiting):
+            if os.path.lexists(folder / name):
+                shutil.move(folder / name, unfinished / _OLD / secrets.token_hex(8))
+        for name in waiting:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(unfinished / name, folder / name)
+        _sync_folder(folder)
+        plan.unlink()
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether `finish` has something to do."""
+    return (folder / _UNFINISHED / _PLAN).exists()
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder, where there is one; under its own name it is there as a whole or not at all."""
+    for left in folder.parent.glob(f".*.{folder.name}{_REMOVED}"):  # by kills
+        shutil.rmtree(left, ignore_errors=True)
+    if folder.exists():
+        away = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}{_REMOVED}")
+        folder.rename(away)
+        shutil.rmtree(away)
+
+
+def _sync(folder: Path) -> None:
+    """Sees to it that a power cut leaves no file in a folder without its content."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

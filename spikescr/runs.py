@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from spikescr.errors import SpikescrError
+from spikescr.files import finish, is_unfinished
+from spikescr.locks import hold
 
 DEFAULT_RUN = Path("runs/latest")
 DEFAULT_JOB = Path("runs/curriculum")
 RECORD = "curriculum.json"
 LOIHI2 = "loihi2"
 """Name of the folder of a run's network in integers, itself a run folder."""
+_STAGE = re.compile(r"stage-\d{3,}")
 
 
 @dataclass(frozen=True)
@@ -41,22 +43,49 @@ class _Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other commands out of this folder, which must exist, while one writes to it.
+        """Keeps other commands out of this folder and all inside it, while one writes to it.
+
+        The folder is made where it is not there yet, and goes again when nothing was written. What a command that was
+        killed had finished, but not put in its place yet, is put there first.
 
         Raises:
-            SpikescrError: another command is at work in it.
+            SpikescrError: another command is at work in it, in a folder inside it or in the one that it belongs to; or
+                it cannot be made or written to.
         """
-        handle = os.open(self.path, os.O_RDONLY)
+        fresh = not self.path.exists()
+        self.create()
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise SpikescrError(
-                    f"{self.path}: another spikescr command is at work here; wait for it or choose another --run"
-                ) from error
-            yield
+            with hold(self.path, self._wholes(), exclusive=True):
+                finish(self.path)
+                yield
         finally:
-            os.close(handle)
+            if fresh:
+                with suppress(OSError):  # it is not empty
+                    self.path.rmdir()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keeps what this folder holds as it is, while one reads several files of it; others may read too.
+
+        Raises:
+            SpikescrError: another command writes to it or to the folder that it belongs to.
+        """
+        if not self.path.is_dir():
+            yield  # there is nothing to read, as `require` will say
+            return
+        if is_unfinished(self.path):
+            with self.locked():
+                pass
+        with hold(self.path, self._wholes(), exclusive=False):
+            yield
+
+    def _wholes(self) -> list[Path]:
+        """The folders that this one is a part of: the run of a network in integers, the job of a stage."""
+        found, path = list[Path](), self.path.resolve()
+        while path.name == LOIHI2 or _STAGE.fullmatch(path.name) or (path.parent / RECORD).exists():
+            path = path.parent
+            found.insert(0, path)
+        return found
 
 
 @dataclass(frozen=True)
@@ -213,6 +242,9 @@ class RunFolder(_Folder):
         Raises:
             SpikescrError: it is not; the message has the command that makes it.
         """
+        if not path.exists() and is_unfinished(self.path):
+            with self.locked():
+                pass  # it is put in its place
         if not path.exists():
             raise SpikescrError(f"{path} does not exist; make it with: {self.make_command(path)}")
         return path

@@ -127,7 +127,6 @@ def command(
 
     devices = Devices()
     dataset = open_data(config.data, seed=config.seed)
-    job.create()
     alone = job.locked() if devices.is_main else nullcontext()
     with alone, stopping_on_signal() as (arm, requested):
         bar = Bar(config.epochs)

@@ -68,15 +68,15 @@ def command(
     from spikescr.quantization.file import QuantizedInfo, save_quantized
 
     run = RunFolder(folder)
-    model, info = load_checkpoint(run.require(run.checkpoint))
-    folded = fold(model, 1 / info.preprocessing.front_end.steps).float()
-    splits = _Splits.of(info, recordings)
-    request = _Request(folded, info, _parsed(layer_bits), bits)
-    found = _calibrated(request, splits, criterion)
-    tuned = _tuned(found, splits, info, epochs, lr) if epochs else []
-    made = run.in_integers
-    made.create()
-    with made.locked():
+    run.require(run.checkpoint)
+    made, wanted = run.in_integers, _parsed(layer_bits)
+    with made.locked():  # from the beginning: no other command changes the network meanwhile
+        model, info = load_checkpoint(run.checkpoint)
+        folded = fold(model, 1 / info.preprocessing.front_end.steps).float()
+        splits = _Splits.of(info, recordings)
+        request = _Request(folded, info, wanted, bits)
+        found = _calibrated(request, splits, criterion)
+        tuned = _tuned(found, splits, info, epochs, lr) if epochs else []
         made.discard_results()
         save_quantized(
             made.checkpoint,

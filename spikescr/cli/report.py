@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,14 +60,18 @@ def command(
         raise UsageError("--recording and --no-recording exclude each other")
     known = read_known(constants, cost)
     folders = [RunFolder(path) for path in runs or (DEFAULT_RUN,)]
-    found = [Run(str(folder.path), read_audit(folder)) for folder in folders]
-    audit = found[0].audit
-    example = None if no_recording else _example(folders[0], audit, recording)
-    chip = _chip(folders[0], audit)
-    content = document(found, known.costs[cost], known, example, _provenance(folders[0], audit), chip)
     target = folders[0] if out is None else RunFolder(out)
-    target.create()
-    with target.locked():
+    for folder in folders:
+        folder.require(folder.audit)
+    with ExitStack() as stack:
+        stack.enter_context(target.locked())
+        for folder in folders:
+            stack.enter_context(folder.reading())
+        found = [Run(str(folder.path), read_audit(folder)) for folder in folders]
+        audit = found[0].audit
+        example = None if no_recording else _example(folders[0], audit, recording)
+        chip = _chip(folders[0], audit)
+        content = document(found, known.costs[cost], known, example, _provenance(folders[0], audit), chip)
         write_text(target.report, page(content))
         write_text(target.report_text, markdown(content))
     for path in (target.report, target.report_text):

@@ -115,7 +115,6 @@ def command(
     devices = Devices()
     board = _tensorboard(run.path / "tensorboard") if tensorboard and devices.is_main else nullcontext()
     dataset = open_data(config.data, seed=config.seed)
-    run.create()
     alone = run.locked() if devices.is_main else nullcontext()
     with alone, board as log, stopping_on_signal() as (arm, requested):
         bar = Bar(config.epochs)

@@ -65,11 +65,12 @@ def command(
     from spikescr.data import load
 
     run = RunFolder(folder).of_precision(precision)
-    deployed = open_deployed(run.require(run.graph))
-    model = _folded_model(run, deployed)
-    items = choose_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
-    features = load(items, deployed.preprocessing)
+    run.require(run.graph)
     with run.locked():
+        deployed = open_deployed(run.graph)
+        model = _folded_model(run, deployed)
+        items = choose_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
+        features = load(items, deployed.preprocessing)
         verification = _Verification(deployed, model, features, min(batch_size, len(features)), stall_seconds)
         verification.write(run, {"data": data or deployed.data, "split": split, "limit": limit, "recording": recording})
     verification.show(wide_console(), run)

@@ -204,6 +204,7 @@ def distill(
             stage = config.taught(number, before.checkpoint)
             network, info = load_checkpoint(RunFolder(job.path / before.run).checkpoint)
             initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+            _require_unchanged(job.path / before.run, before)  # what was read is what the record tells
             split = Split.of(load(dataset.split("train"), info.preprocessing))
             objective = Teaching(stage, network.to(devices.device), split)
         on_stage(number, stage)

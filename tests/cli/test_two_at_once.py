@@ -1,0 +1,96 @@
+"""Two commands at once in a run folder or a job: the second keeps out, and nothing of the first's is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers import write_tones
+
+SCRIPT = Path(sys.executable).with_name("spikescr")
+TRAIN = ["--data", "folder:tones", "steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1"]
+BUSY = "another spikescr command is at work here; wait for it or choose another --run"
+
+
+def spikescr(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SCRIPT, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+@contextmanager
+def at_work(*arguments: str, cwd: Path, until: Callable[[], bool]) -> Iterator[subprocess.Popen[str]]:
+    """A command that is stopped when `until` is true, so that it is at work as long as it takes; killed at the end."""
+    process = subprocess.Popen(
+        [SCRIPT, *arguments], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not until():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained network, exported, and in integers."""
+    root = tmp_path_factory.mktemp("work")
+    write_tones(root / "tones", takes=4)
+    for words in (["train", *TRAIN, "epochs=2"], ["export"], ["quantize"]):
+        run = spikescr(*words, cwd=root)
+        assert run.returncode == 0, run.stderr
+    return root
+
+
+def test_no_one_trains_in_a_stage_that_a_job_trains(root: Path) -> None:
+    stage = root / "job" / "stage-020"
+    words = ["distill", *(word for word in TRAIN if word != "steps=20"), "--curriculum", "20,10", "epochs=500"]
+    with at_work(*words, "--run", "job", cwd=root, until=(stage / "metrics.csv").exists):
+        run = spikescr("train", *TRAIN, "epochs=1", "--run", "job/stage-020", cwd=root)
+        assert (run.returncode, run.stderr) == (1, f"error: job: {BUSY}\n")
+        run = spikescr("export", "--run", "job/stage-020", cwd=root)
+        assert (run.returncode, run.stderr) == (1, f"error: job: {BUSY}\n")
+    assert json.loads((stage / "config.json").read_text())["epochs"] == 500
+
+
+def test_training_keeps_out_while_its_network_in_integers_is_simulated(root: Path) -> None:
+    shutil.copytree(root / "runs/latest", root / "runs/busy")
+    made = root / "runs/busy/loihi2"
+    words = ["simulate", "--precision", "loihi2", "--backend", "lava", "--chunk-size", "1", "--run", "runs/busy"]
+    with at_work(*words, cwd=root, until=(made / "simulation/chunks/000000.npz").exists):
+        run = spikescr("train", *TRAIN, "epochs=1", "--run", "runs/busy", cwd=root)
+        assert (run.returncode, run.stderr) == (1, f"error: runs/busy: {BUSY}\n")
+    assert (made / "model.nir").exists()
+
+
+def test_the_network_is_not_replaced_while_it_is_quantised(root: Path) -> None:
+    shutil.copytree(root / "runs/latest", root / "runs/tuned")
+    before = (root / "runs/tuned/model.safetensors").read_bytes()
+    folder = root / "runs/tuned"
+    words = ["quantize", "--finetune", "500", "--run", "runs/tuned"]
+
+    def tuning() -> bool:
+        return spikescr_holds(folder)
+
+    with at_work(*words, cwd=root, until=tuning):
+        run = spikescr("train", *TRAIN, "epochs=1", "--run", "runs/tuned", cwd=root)
+        assert (run.returncode, run.stderr) == (1, f"error: runs/tuned: {BUSY}\n")
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def spikescr_holds(folder: Path) -> bool:
+    """Whether a process holds a lock on a folder, as the kernel tells."""
+    inode = folder.stat().st_ino
+    return any(f":{inode} " in line for line in Path("/proc/locks").read_text().splitlines())
