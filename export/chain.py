@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import nir
 import numpy as np
@@ -12,42 +10,23 @@ from numpy.typing import NDArray
 
 from spikescr import dialect
 from spikescr.errors import ExportError
+from spikescr.export.layers import (
+    NEURONS,
+    FloatArray,
+    RefusedError,
+    Shape,
+    SpikingLayer,
+    by_channel,
+    convolved,
+    geometry_of,
+    neurons_of,
+    real,
+)
+from spikescr.export.pooling import POOLS, Convolution, before_convolution, before_dense, pool_of, pooled
 
-FloatArray = NDArray[np.float64]
-NEURONS = (nir.LIF, nir.IF, nir.CubaLIF)
 CONNECTIONS = (nir.Linear, nir.Affine, nir.Conv2d)
+BETWEEN = (nir.Flatten, *POOLS)  # from neurons to the synapses behind them
 WHOLE_STEPS = 1e-6  # how far, in steps, a delay may be from a whole number
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """Geometry of a convolution, (height, width) each."""
-
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-
-
-@dataclass(frozen=True)
-class SpikingLayer:
-    """Synapses and the neurons that they feed, everything in units of each neuron's threshold.
-
-        u = (1 - current_decay) u + W x;  v = (1 - voltage_decay) v + u + bias;  spike where v >= 1;  v = 0 there
-
-    name: of the neurons' node. shape: of the output, (N,) or (C, H, W). weight: (out, in), or
-    (out, in / groups, H, W). bias: (out,), acts at every step. delay: steps of every synapse (out, in), None where all
-    are 0.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    weight: FloatArray
-    bias: FloatArray
-    current_decay: float
-    voltage_decay: float
-    delay: NDArray[np.int64] | None = None
-    convolution: Convolution | None = None
 
 
 @dataclass(frozen=True)
@@ -62,17 +41,14 @@ class Chain:
     clocked: tuple[str, ...]
 
 
-class _RefusedError(Exception):
-    """Why a node cannot be part of a chain."""
-
-
 def read_chain(graph: nir.NIRGraph, dt: float) -> Chain:
     """The chain of dense and convolutional spiking layers that a graph is.
 
     Args:
-        graph: Input, then Linear, Affine or Conv2d and LIF, IF or CubaLIF in turn, Flatten between them, then Output;
-            parallel Delay-Linear pairs are one layer of delays where no synapse has two. Biases from the clock are
-            biases of their layer.
+        graph: Input, then Linear, Affine or Conv2d and LIF, IF or CubaLIF in turn, Flatten and pools between them, then
+            Output; parallel Delay-Linear pairs are one layer of delays where no synapse has two. Biases from the clock
+            are biases of their layer, pools are taken into the synapses behind them. One number may stand for all
+            neurons of a layer. Shapes follow from the Input and the weights.
         dt: seconds per step.
 
     Raises:
@@ -98,6 +74,7 @@ class _Reader:
         self.after = {n: tuple(sorted(b for a, b in edges if a == n)) for n in self.nodes}
         # node -> the Linears from the clock that feed it
         self.biases = {n: [a for a, b in graph.edges if b == n and self._is_bias(a)] for n in self.nodes}
+        self.shapes: dict[str, Shape | None] = {}
 
     def chain(self) -> Chain:
         refused: dict[str, list[str]] = {}
@@ -108,7 +85,7 @@ class _Reader:
                     layers[name] = self._layer(name, node)
                 elif not (name in self.clocked or self._is_wire(node)):
                     self._check(name, node)
-            except _RefusedError as reason:
+            except RefusedError as reason:
                 refused.setdefault(str(reason), []).append(name)
         if refused:
             listed = "; ".join(f"{reason}: {', '.join(_runs(names))}" for reason, names in refused.items())
@@ -119,15 +96,22 @@ class _Reader:
                 f"a chain has one input and a spiking layer, not {len(inputs)} inputs, {len(layers)} layers"
             )
         order: list[SpikingLayer] = []
-        shape = _shape(self.nodes[inputs[0]].output_type)
         name = inputs[0]
         while not isinstance(self.nodes[name], nir.Output):
             name = self.after[name][0]
             if name in layers:
                 order.append(layers[name])
-            elif isinstance(self.nodes[name], nir.Flatten) and not order:
-                shape = _shape(self.nodes[name].output_type)
+        shape = self._input_shape(order[0])
+        for before, layer in zip([shape, *(layer.shape for layer in order)], order, strict=False):
+            if layer.convolution is not None and len(before) != 3:
+                raise ExportError(f"{layer.name}: a chain has no convolution behind a dense layer")
         return Chain(shape, tuple(order), tuple(layer.name for layer in order if self.biases[layer.name]))
+
+    def _input_shape(self, first: SpikingLayer) -> Shape:
+        if first.convolution is None:
+            return (first.weight.shape[1],)
+        _, passed, _ = self._leading(first.name)
+        return self._read_by(passed[-1])
 
     def _from_clock(self, graph: nir.NIRGraph) -> set[str]:
         """The clock, Delays that carry it, and the Linears that make biases of it."""
@@ -150,20 +134,23 @@ class _Reader:
     def _check(self, name: str, node: nir.NIRNode) -> None:
         """Refuses what is neither in a layer nor between two."""
         if isinstance(node, nir.NIRGraph):
-            raise _RefusedError(str(node.metadata.get(dialect.OP, "nested graph")))
-        if not isinstance(node, (nir.Input, nir.Output, nir.Flatten, nir.Delay, *CONNECTIONS)):
-            raise _RefusedError(f"no place for {type(node).__name__}")
+            raise RefusedError(str(node.metadata.get(dialect.OP, "nested graph")))
+        if not isinstance(node, (nir.Input, nir.Output, nir.Delay, *BETWEEN, *CONNECTIONS)):
+            raise RefusedError(f"no place for {type(node).__name__}")
         if isinstance(node, nir.Input) and node.metadata.get(dialect.SIGNAL) == "values":
-            raise _RefusedError("input of real values")
+            raise RefusedError("input of real values")
         if len(self.before[name]) > 1:
-            raise _RefusedError("sum of several layers")
+            raise RefusedError("sum of several layers")
         following = self.after[name]
         if isinstance(node, nir.Delay):
             if len(following) != 1 or not isinstance(self.nodes[following[0]], nir.Linear):
-                raise _RefusedError("Delay that is no tap of a Linear")
+                raise RefusedError("Delay that is no tap of a Linear")
         elif isinstance(node, CONNECTIONS):
             if len(following) != 1 or not isinstance(self.nodes[following[0]], NEURONS):
-                raise _RefusedError("no neurons behind it, or more than one layer of them")
+                raise RefusedError("no neurons behind it, or more than one layer of them")
+        elif isinstance(node, POOLS):
+            if len(following) != 1 or not isinstance(self.nodes[following[0]], (*BETWEEN, *CONNECTIONS)):
+                raise RefusedError("pool without synapses behind it")
         elif not isinstance(node, nir.Output):
             self._check_one_reader(name)
 
@@ -175,46 +162,66 @@ class _Reader:
             tap = self.after[following][0] if isinstance(after, nir.Delay) and self.after[following] else following
             ends.add(self.after[tap][0] if isinstance(self.nodes[tap], CONNECTIONS) and self.after[tap] else tap)
         if len(ends) != 1:
-            raise _RefusedError("feeds not exactly one layer")
+            raise RefusedError("feeds not exactly one layer")
 
     def _layer(self, name: str, node: nir.NIRNode) -> SpikingLayer:
         self._check_one_reader(name)
-        taps = self.before[name]
-        if not taps or any(
-            not isinstance(self.nodes[tap], CONNECTIONS) or self._is_wire(self.nodes[tap]) for tap in taps
-        ):
-            raise _RefusedError("neurons not fed by a Linear, Affine or Conv2d")
-        if len({self.before[self._delay_of(tap) or tap] for tap in taps}) > 1:
-            raise _RefusedError("sum of several layers")
+        taps, passed, _ = self._leading(name)
         if node.metadata.get(dialect.RESET, self.reset) not in (None, "zero"):
-            raise _RefusedError("reset other than to zero")
-        gain, current_decay, voltage_decay, leak = _neuron(node, self.dt)
-        shape = _shape(node.output_type)
-        geometry = _geometry(self.nodes[taps[0]]) if len(taps) == 1 else None
-        spread: Any = gain
-        if geometry is not None:
-            spread, leak = (_by_channel(x) for x in (gain, leak))
+            raise RefusedError("reset other than to zero")
         weight, delay = self._weights(taps)
-        bias = np.zeros(weight.shape[0])
-        for tap in taps:
-            bias += np.asarray(getattr(self.nodes[tap], "bias", 0.0), np.float64)
-        for clocked in self.biases[name]:
-            bias += np.asarray(self.nodes[clocked].weight, np.float64)[:, 0]
-        if np.any(bias) and current_decay != 1:
-            raise _RefusedError("bias into a current that decays")
+        geometry = geometry_of(self.nodes[taps[0]]) if isinstance(self.nodes[taps[0]], nir.Conv2d) else None
+        shape = self._shape(name)
+        neurons = neurons_of(node, shape, self.dt)
+        spread, leak = neurons.gain, neurons.leak
+        if geometry is not None:
+            spread, leak = by_channel(spread), by_channel(leak)
         spread = spread.reshape(-1)
-        if not all(np.all(np.isfinite(x)) for x in (weight, bias, spread, leak)):
-            raise _RefusedError("weights, biases or neurons' parameters that are no numbers")
+        bias = np.zeros(len(weight))
+        for tap in taps:
+            given = getattr(self.nodes[tap], "bias", None)
+            bias += 0.0 if given is None else real(given)
+        for clocked in self.biases[name]:
+            bias += real(self.nodes[clocked].weight)[:, 0]
+        if np.any(bias) and neurons.current_decay != 1:
+            raise RefusedError("bias into a current that decays")
+        if not all(np.all(np.isfinite(x)) for x in (weight, bias)):
+            raise RefusedError("weights, biases or neurons' parameters that are no numbers")
+        weight, geometry = self._without_pools(weight, geometry, passed)
+        meeting, count = int(neurons.meets.sum()), neurons.meets.size
+        threshold = neurons.threshold.flat[0]
         return SpikingLayer(
             name=name,
             shape=shape,
             weight=weight * spread.reshape(-1, *[1] * (weight.ndim - 1)),
             bias=np.broadcast_to(bias * spread + leak.reshape(-1), spread.shape),
-            current_decay=current_decay,
-            voltage_decay=voltage_decay,
+            current_decay=neurons.current_decay,
+            voltage_decay=neurons.voltage_decay,
             delay=delay,
             convolution=geometry,
+            meets=2 * meeting > count,
+            threshold=float(threshold) if np.all(neurons.threshold == threshold) else None,
+            apart=min(meeting, count - meeting),
         )
+
+    def _leading(self, name: str) -> tuple[tuple[str, ...], list[str], str]:
+        """The synapses of a layer; they and the nodes between them and its source, the last first; the source."""
+        taps = self.before[name]
+        if not taps or any(
+            not isinstance(self.nodes[tap], CONNECTIONS) or self._is_wire(self.nodes[tap]) for tap in taps
+        ):
+            raise RefusedError("neurons not fed by a Linear, Affine or Conv2d")
+        sources = {self.before[self._delay_of(tap) or tap] for tap in taps}
+        if len(sources) > 1 or any(len(source) > 1 for source in sources):
+            raise RefusedError("sum of several layers")
+        passed = [taps[0]]
+        source = next(iter(sources))
+        while source and isinstance(self.nodes[source[0]], BETWEEN):
+            passed.append(source[0])
+            source = self.before[source[0]]
+        if not source:
+            raise RefusedError("nothing leads to it")
+        return taps, passed, source[0]
 
     def _delay_of(self, tap: str) -> str | None:
         before = self.before[tap]
@@ -224,74 +231,91 @@ class _Reader:
         weight = np.zeros(np.shape(self.nodes[taps[0]].weight))
         delay = np.zeros(weight.shape, np.int64)
         for tap in taps:
-            part = np.asarray(self.nodes[tap].weight, np.float64)
+            part = real(self.nodes[tap].weight)
             if isinstance(self.nodes[tap], nir.Conv2d) and len(taps) > 1:
-                raise _RefusedError("sum of several layers")
+                raise RefusedError("sum of several layers")
             if np.any((weight != 0) & (part != 0)):
-                raise _RefusedError("several delays of one synapse")
+                raise RefusedError("several delays of one synapse")
             weight += part
             if (late := self._delay_of(tap)) is not None:
-                delay[part != 0] = self._steps(np.asarray(self.nodes[late].delay, np.float64))
+                delay[part != 0] = self._steps(real(self.nodes[late].delay))
         return weight, delay if delay.any() else None
 
     def _steps(self, delay: FloatArray) -> int:
         steps = delay / self.dt
         if np.any(np.abs(steps - np.rint(steps)) > WHOLE_STEPS) or np.any(np.rint(steps) != np.rint(steps.flat[0])):
-            raise _RefusedError("taps with delays that differ by channel or are not whole steps")
+            raise RefusedError("taps with delays that differ by channel or are not whole steps")
         return int(np.rint(steps.flat[0]))
 
+    def _without_pools(
+        self, weight: FloatArray, geometry: Convolution | None, passed: list[str]
+    ) -> tuple[FloatArray, Convolution | None]:
+        """The synapses as they read what the pools before them read."""
+        for name in passed:
+            if not isinstance(self.nodes[name], POOLS):
+                continue
+            pool, shape = pool_of(self.nodes[name]), self._read_by(name)
+            if geometry is None:
+                weight = before_dense(weight, pool, (shape[0], shape[1], shape[2]))
+                continue
+            found = before_convolution(weight, geometry, pool, (shape[1], shape[2]))
+            if found is None:
+                raise RefusedError(f"padding behind the pool {name} whose windows overlap or leave a rest")
+            weight, geometry = found
+        return weight, geometry
 
-def _neuron(node: nir.NIRNode, dt: float) -> tuple[FloatArray, float, float, FloatArray]:
-    """Gain per neuron, the decays, and what the leak adds per step: in thresholds, by forward Euler with dt."""
-    # NIR fires above its threshold, a chain at it.
-    threshold: FloatArray = np.nextafter(np.asarray(node.v_threshold, np.float64), np.inf)
-    if np.any(threshold <= 0):
-        raise _RefusedError("threshold not above 0")
-    if np.any(node.v_reset):
-        raise _RefusedError("v_reset other than 0")
-    r = np.asarray(node.r, np.float64)
-    if isinstance(node, nir.IF):
-        return r * dt / threshold, 1.0, 0.0, np.zeros_like(threshold)
-    membrane = dt / np.asarray(node.tau_mem if isinstance(node, nir.CubaLIF) else node.tau, np.float64)
-    current = dt / np.asarray(node.tau_syn, np.float64) if isinstance(node, nir.CubaLIF) else np.ones_like(membrane)
-    for decay in (membrane, current):
-        if np.ptp(decay) > 1e-9 * np.max(decay) or not 0 < np.max(decay) <= 1 + 1e-9:
-            raise _RefusedError("time constants that differ within the layer or are shorter than a step")
-    gain = r * membrane / threshold
-    if isinstance(node, nir.CubaLIF):
-        gain = gain * node.w_in * current
-    leak = np.asarray(node.v_leak, np.float64) * membrane / threshold
-    return gain, float(np.max(current)), float(np.max(membrane)), leak
+    def _read_by(self, name: str) -> Shape:
+        """The shape that a pool or a synapse reads, (channels, height, width) where it has them.
 
+        Raises:
+            RefusedError: what arrives is of another shape.
+        """
+        node, arriving = self.nodes[name], self._shape(self.before[self._delay_of(name) or name][0])
+        if isinstance(node, (nir.Linear, nir.Affine)):
+            if node.weight.ndim != 2 or node.weight.shape[1] != np.prod(arriving):
+                raise RefusedError(f"weight of shape {node.weight.shape}, for an input of shape {arriving}")
+            return arriving
+        if isinstance(node, nir.Conv2d):
+            channels = node.weight.shape[1] * int(node.groups)
+            if node.input_shape is not None:  # a flat signal: the node says how to read it
+                own = (channels, *(int(n) for n in np.ravel(node.input_shape)))
+                arriving = own if np.prod(own) == np.prod(arriving) else arriving
+            if len(arriving) != 3 or arriving[0] != channels:
+                raise RefusedError(f"convolution of {channels} channels, for an input of shape {arriving}")
+        if len(arriving) != 3:
+            raise RefusedError(f"pool of an input of shape {arriving}")
+        return arriving
 
-def _geometry(node: nir.NIRNode) -> Convolution | None:
-    if not isinstance(node, nir.Conv2d):
-        return None
-    stride, dilation = _pair(node.stride), _pair(node.dilation)
-    spans = [d * (k - 1) for d, k in zip(dilation, node.weight.shape[2:], strict=True)]
-    if node.padding == "same" if isinstance(node.padding, str) else False:
-        if any(span % 2 for span in spans) or stride != (1, 1):
-            raise _RefusedError("padding 'same' that is not symmetric")
-        padding = (spans[0] // 2, spans[1] // 2)
-    else:
-        padding = (0, 0) if isinstance(node.padding, str) else _pair(node.padding)
-    return Convolution(stride, padding, dilation, int(node.groups))
+    def _shape(self, name: str) -> Shape:
+        """The shape that a node puts out."""
+        if name not in self.shapes:
+            self.shapes[name] = None
+            self.shapes[name] = self._output_shape(name, self.nodes[name])
+        shape = self.shapes[name]
+        if shape is None:
+            raise RefusedError("cycle, or behind a node that is refused")
+        return shape
 
-
-def _by_channel(values: FloatArray) -> FloatArray:
-    flat = values.reshape(values.shape[0], -1)
-    if np.any(np.ptp(flat, axis=1) > 1e-12 * np.abs(flat).max()):
-        raise _RefusedError("neurons that differ within a channel of a convolution")
-    return flat[:, 0]
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    height, width = np.broadcast_to(np.asarray(value), (2,))
-    return int(height), int(width)
-
-
-def _shape(types: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(int(n) for n in np.asarray(next(iter(types.values()))))
+    def _output_shape(self, name: str, node: nir.NIRNode) -> Shape:
+        if isinstance(node, nir.Input):
+            return tuple(int(n) for n in np.ravel(next(iter(node.output_type.values()))))
+        if isinstance(node, (nir.Conv2d, *POOLS)):
+            channels, height, width = self._read_by(name)
+            if isinstance(node, nir.Conv2d):
+                channels = len(node.weight)
+                height, width = convolved((height, width), node.weight.shape[2:], geometry_of(node))
+            else:
+                height, width = pooled((height, width), pool_of(node))
+            if min(height, width) < 1:
+                raise RefusedError("kernel larger than its input")
+            return channels, height, width
+        if isinstance(node, (nir.Linear, nir.Affine)):
+            self._read_by(name)
+            return (len(node.weight),)
+        if len(self.before[name]) == 0:
+            raise RefusedError("nothing leads to it")
+        shape = self._shape(self.before[name][0])
+        return (int(np.prod(shape)),) if isinstance(node, nir.Flatten) else shape
 
 
 def _runs(names: list[str]) -> list[str]:

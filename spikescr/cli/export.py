@@ -92,7 +92,7 @@ def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt:
 
     path = run.require(run.graph) if graph_path is None else graph_path
     out = out_path or path.with_suffix(".net")
-    graph = read_graph(path)
+    graph = read_graph(path, type_check=False)  # as simulate: shapes follow from the input and the weights
     key = next((key for key in (dialect.DT, FOREIGN_DT) if key in graph.metadata), None)
     try:
         step = dt if key is None else step_length(graph)
@@ -113,6 +113,9 @@ def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt:
     }
     write_netx(out, chain, layers, made)
     _print_layers(layers)
+    for quantised in layers:
+        if losses := quantised.losses():
+            notify(f"{quantised.layer.name}: {'; '.join(losses)} (in thresholds)")
     if chain.clocked:
         notify(
             "netx has no clock: biases act at every step; give Network reset_interval=WINDOW and reset_offset=1, and "
@@ -125,7 +128,7 @@ def _print_layers(layers: tuple[QuantisedLayer, ...]) -> None:
     table = Table(title="Quantised for Loihi", box=SIMPLE_HEAD)
     table.add_column("layer")
     table.add_column("type")
-    headings = ("shape", "units", "weights", "exponent", "threshold", "iDecay", "vDecay", "bias", "clipped", "to zero")
+    headings = ("shape", "units", "weights", "exponent", "threshold", "iDecay", "vDecay", "bias", "to zero")
     for name in (*headings, "rounding", "latency"):
         table.add_column(name, justify="right", no_wrap=True)
     for number, q in enumerate(layers, start=1):
@@ -141,14 +144,15 @@ def _print_layers(layers: tuple[QuantisedLayer, ...]) -> None:
             str(q.current_decay),
             str(q.voltage_decay),
             f"{q.bias.min()}..{q.bias.max()}" if q.bias.any() else "",
-            "0",
             str(q.zeroed),
             f"{q.error:.1e}",
             str(number),
         )
     console = wide_console()
     console.print(table)
-    console.print("units: of the weights per threshold, chosen from the layer's range so that nothing is clipped.")
+    console.print(
+        "units: of the weights per threshold, chosen so that all fits. Notes say what the registers do not hold."
+    )
     console.print(
         "rounding: largest error of a weight, in thresholds. exponent: netx derives it when it loads the file."
     )

@@ -40,8 +40,12 @@ def test_table_note_and_file(chain: Path, tmp_path: Path) -> None:
     assert found.exit_code == 0, found.stderr
     (row,) = (line for line in found.stdout.splitlines() if "a.lif" in line)
     # the largest weight is a threshold, 128 units: a power of two that holds all weights
-    assert " ".join(row.split()) == "a.lif dense 2 128 -64..128 0 127 4096 2048 0..32 0 0 0.0e+00 1"
+    assert " ".join(row.split()) == "a.lif dense 2 128 -64..128 0 127 4096 2048 0..32 0 0.0e+00 1"
     assert "note: netx has no clock" in found.stderr
+    assert (
+        "note: a.lif: truncation takes less than 0.00024 from a membrane; a membrane that lacks less than 0.0078 fires"
+        in (found.stderr)
+    )
     assert f"wrote {tmp_path / 'a.net'} (1 layers, latency 1 steps" in found.stdout
     with h5py.File(tmp_path / "a.net") as file:
         assert file["layer/1/weight"][()].tolist() == [[64, 32], [128, -64]]
@@ -103,6 +107,38 @@ def test_what_no_reader_may_take_is_refused(chain: Path, metadata: dict[str, flo
     assert found.stderr.startswith(f"error: {chain}: ")
     assert message in found.stderr
     assert found.stderr.count("\n") == 1
+
+
+def test_what_simulate_runs_is_taken(tmp_path: Path) -> None:
+    """An Output of another shape and one constant for a layer, as in files of the NIR paper: nir's type check fails."""
+    one = np.ones(1)
+    nodes = {
+        "input": nir.Input(np.array([3])),
+        "fc": nir.Linear(np.full((4, 3), 0.5)),
+        "lif": nir.LIF(one * 2.5e-3, one, one * 0, one * 0.1),
+        "output": nir.Output(np.array([1, 1, 4])),
+    }
+    path = tmp_path / "loose.nir"
+    nir.write(path, nir.NIRGraph(nodes, [*zip(list(nodes), list(nodes)[1:], strict=False)], type_check=False))
+    found = export("--graph", path, "--dt", "1e-4")
+    assert found.exit_code == 0, found.stderr
+    assert "lif: membranes decay by 164/4096 a step for 0.04; truncation takes" in found.stderr
+
+
+def test_a_layer_of_nothing_but_zeros_is_refused_by_name(tmp_path: Path) -> None:
+    one = np.ones(10)
+    weight = np.random.default_rng(0).uniform(-1 / 28, 1 / 28, (10, 784))
+    nodes = {
+        "input": nir.Input(np.array([784])),
+        "fc": nir.Linear(weight),
+        "lif": nir.CubaLIF(tau_syn=one * 0.005, tau_mem=one * 0.02, r=one, v_leak=one * 0, v_threshold=one),
+        "output": nir.Output(np.array([10])),
+    }
+    nir.write(tmp_path / "small.nir", nir.NIRGraph(nodes, [*zip(list(nodes), list(nodes)[1:], strict=False)]))
+    found = export("--graph", tmp_path / "small.nir", "--dt", "1e-4")
+    assert (found.exit_code, found.stderr.count("\n")) == (1, 1)
+    assert f"error: {tmp_path / 'small.nir'}: lif: its weights reach 3.6e-06 thresholds" in found.stderr
+    assert not (tmp_path / "small.net").exists()
 
 
 def test_options_that_contradict_are_refused(tmp_path: Path) -> None:
