@@ -10,6 +10,7 @@ import numpy as np
 from spikescr.sim.chip.layers import Signals
 from spikescr.sim.chip.mapper import Placed, Placement
 from spikescr.sim.counting.energy import PICO, EnergyCost
+from spikescr.sim.counting.saved import Audit
 from spikescr.sim.program import ChannelDelay, DelayLine, Neuron, Program, Synapse
 
 
@@ -24,6 +25,16 @@ class Activity:
     fired: Mapping[str, float]
     synaptic: Mapping[str, float]
     steps: int
+
+    @staticmethod
+    def of(audit: Audit) -> Activity:
+        """What a run's audit tells."""
+
+        def mean(*columns: str) -> dict[str, float]:
+            sums = sum(audit.counts(column).sum(axis=1) for column in columns)
+            return dict(zip(audit.operations, (sums / (audit.samples * audit.period)).tolist(), strict=True))
+
+        return Activity(mean("fired"), mean("ac", "mac", "bias"), audit.period)
 
 
 def channel_rates(program: Program, fired: Mapping[str, float] | None) -> dict[str, float]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -15,19 +14,14 @@ from rich.table import Table
 
 from spikescr.cli.console import notify
 from spikescr.cli.text import percent, si, wide_console
-from spikescr.errors import GraphError, SpikescrError, UsageError
+from spikescr.errors import SpikescrError, UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
-    import nir
     from rich.console import Console
 
-    from spikescr.sim.chip.mapper import Placement
-    from spikescr.sim.chip.rules import Violation
-    from spikescr.sim.chip.traffic import Activity, Estimate
-    from spikescr.sim.program import Program
-
-COST = "loihi2018"
+    from spikescr.sim.chip.fit import Fit
+    from spikescr.sim.chip.traffic import Estimate
 
 EPILOG = """\b
 Examples:
@@ -58,175 +52,41 @@ def command(
 ) -> None:
     """Place a graph on the cores of a neuromorphic chip: cores, memory, spikes between them, limits exceeded."""
     from spikescr.files import write_text
-    from spikescr.sim.chip.limits import chip_named
+    from spikescr.workflows.fit import fit as place
+    from spikescr.workflows.fit import fit_run
 
     if file is not None and folder is not None:
         raise UsageError("give a GRAPH or --run, not both")
-    chip_named(chip_name)
     run = None if file is not None else RunFolder(folder or DEFAULT_RUN)
     if run is not None:
         integers = run.in_integers
         run = integers if integers.graph.exists() else run
         file = run.require(run.graph)
     assert file is not None
-    fit = fit_graph(file, run, chip_name, bits)
+    fit = (
+        place(file, chip_name, bits=bits, notify=notify)
+        if run is None
+        else fit_run(run, chip_name, bits=bits, notify=notify)
+    )
     console = wide_console()
     _show(console, file, fit)
-    rows = layer_rows(fit)
     if json_path is not None:
-        write_text(json_path, json.dumps({"graph": str(file), **as_json(fit, rows)}, indent=1) + "\n")
+        write_text(json_path, json.dumps({"graph": str(file), **fit.as_json()}, indent=1) + "\n")
         console.print(f"wrote {json_path}")
     if csv_path is not None:
         text = io.StringIO()
+        rows = fit.rows()
         table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
         write_text(csv_path, text.getvalue())
         console.print(f"wrote {csv_path}")
-    if strict and any(not v.mended for v in fit.violations):
+    if strict and not fit.fits:
         raise SpikescrError(f"{file} does not fit {fit.placement.chip.title}")
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A graph on a chip. spikes: between cores per step by layer. estimate: where a run of this graph was counted."""
-
-    placement: Placement
-    violations: tuple[Violation, ...]
-    spikes: dict[str, float]
-    estimate: Estimate | None
-
-
-def fit_graph(file: Path, run: RunFolder | None, chip_name: str, bits: int | None) -> Fit:
-    """Places a graph on a chip.
-
-    Args:
-        file: of the graph.
-        run: its run folder, whose simulation tells how often neurons fire; None for an upper bound.
-        chip_name: of `sim.chip.limits`.
-        bits: of all weights; None for what the graph tells, else 8.
-
-    Raises:
-        SpikescrError: the graph cannot be read or run, or the simulation's file is damaged.
-    """
-    from spikescr.sim.chip.bits import layer_bits
-    from spikescr.sim.chip.limits import chip_named
-    from spikescr.sim.chip.mapper import WEIGHT_BITS, place
-    from spikescr.sim.chip.rules import check
-    from spikescr.sim.chip.traffic import between_cores, channel_rates, estimate
-    from spikescr.sim.counting.energy import CONSTANTS
-    from spikescr.sim.lowering.graph_file import read_graph
-
-    graph = read_graph(file, type_check=False)  # nir refuses grouped convolutions; lowering checks shapes
-    try:
-        program = _lowered(graph)
-        told = layer_bits(graph, program) if bits is None else {}
-    except GraphError as error:
-        raise GraphError(f"{file}: {error}") from error
-    placement = place(program, chip_name, chip_named(chip_name), told, bits or WEIGHT_BITS)
-    if not placement.layers:
-        raise GraphError(f"{file}: has no neurons and no synapses to be placed")
-    activity = None if run is None else _activity(run)
-    rates = channel_rates(program, None if activity is None else activity.fired)
-    return Fit(
-        placement,
-        check(placement),
-        {layer.name: between_cores(layer, rates) for layer in placement.layers},
-        None if activity is None else estimate(placement, program, activity, CONSTANTS.costs[COST]),
-    )
-
-
-def _lowered(graph: nir.NIRGraph) -> Program:
-    from spikescr.sim.lowering.lower import lower
-    from spikescr.sim.lowering.nodes import FOREIGN_DT, has_clock
-
-    told = any(key in graph.metadata for key in ("spikescr.dt", FOREIGN_DT))
-    if not told:
-        notify("the graph has no seconds per step; its delays are taken as steps of 1 s")
-    # A graph without a clock runs as long as its input; nothing that a core holds depends on that.
-    steps = None if has_clock(graph) else 1
-    return lower(graph, dt=None if told else 1.0, steps=steps, round_delays=not told)
-
-
-def _activity(run: RunFolder) -> Activity | None:
-    """What the simulation of a run counted; None where there is none of this graph."""
-    from spikescr.cli.energy import read_audit
-    from spikescr.files import sha256
-    from spikescr.sim.chip.traffic import Activity
-
-    if not run.audit.exists():
-        return None
-    audit = read_audit(run)
-    if audit.about.get("files", {}).get(run.graph.name) != sha256(run.graph):
-        notify(f"{run.audit} is of another graph; spikes are an upper bound: {run.make_command(run.audit)} again")
-        return None
-
-    def mean(*columns: str) -> dict[str, float]:
-        sums = sum(audit.counts(column).sum(axis=1) for column in columns)
-        return dict(zip(audit.operations, (sums / (audit.samples * audit.period)).tolist(), strict=True))
-
-    return Activity(mean("fired"), mean("ac", "mac", "bias"), audit.period)
-
-
-def layer_rows(fit: Fit) -> list[dict[str, Any]]:
-    """The table of layers, numbers as such; shares are of all that the layer's cores have."""
-    chip, rows = fit.placement.chip, []
-    for layer in fit.placement.layers:
-        count = len(layer.cores)
-        rows.append(
-            {
-                "layer": layer.name,
-                "neurons": layer.demand.neurons,
-                "bits": layer.demand.weight_bits,
-                "cores": count,
-                "memory_bytes": layer.memory,
-                "memory_used": layer.memory / (count * chip.memory.value),
-                "neurons_used": layer.demand.neurons / (count * chip.neurons.value),
-                "input_axons": max(core.input_axons for core in layer.cores),
-                "output_axons": max(core.output_axons for core in layer.cores),
-                "state_bytes": layer.state,
-                "spikes_between_cores": fit.spikes[layer.name],
-            }
-        )
-    return rows
-
-
-def as_json(fit: Fit, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What `--json` writes but for the graph's name."""
-    from spikescr.sim.chip.limits import sources
-    from spikescr.sim.counting.energy import CONSTANTS
-
-    placement = fit.placement
-    return {
-        "chip": placement.chip_name,
-        "limits": {name: limit.model_dump(exclude_none=True) for name, limit in placement.chip.limits.items()},
-        "sources": {name: source.model_dump() for name, source in sources().items()},
-        "layers": rows,
-        "total": totals(fit),
-        "violations": [asdict(violation) for violation in fit.violations],
-        "fits": all(violation.mended for violation in fit.violations),
-        "spikes_measured": fit.estimate is not None,
-        "estimate": None if fit.estimate is None else asdict(fit.estimate),
-        "estimate_constants": CONSTANTS.costs[COST].model_dump(),
-    }
-
-
-def totals(fit: Fit) -> dict[str, Any]:
-    """Sums and shares over all layers."""
-    placement = fit.placement
-    return {
-        "neurons": placement.neurons,
-        "cores": placement.cores,
-        "chips": placement.chips,
-        "memory_bytes": placement.memory,
-        "memory_used": placement.memory / (placement.cores * placement.chip.memory.value),
-        "neurons_used": placement.neurons / (placement.cores * placement.chip.neurons.value),
-        "spikes_between_cores": sum(fit.spikes.values()),
-    }
-
-
 def _show(console: Console, file: Path, fit: Fit) -> None:
-    chip, total = fit.placement.chip, totals(fit)
+    chip, total = fit.placement.chip, fit.totals()
     table = Table(title=f"{file.name} on {chip.title}", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("layer", no_wrap=True)
     for name in (
@@ -241,7 +101,7 @@ def _show(console: Console, file: Path, fit: Fit) -> None:
         "spikes/step",
     ):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in layer_rows(fit):
+    for row in fit.rows():
         table.add_row(
             row["layer"], f"{row['neurons']:,}", str(row["bits"]), str(row["cores"]), si(row["memory_bytes"], "B"),
             percent(row["memory_used"]), percent(row["neurons_used"]), f"{row['input_axons']:,}",
@@ -268,6 +128,8 @@ def _show(console: Console, file: Path, fit: Fit) -> None:
 
 
 def _show_estimate(console: Console, fit: Fit, found: Estimate) -> None:
+    from spikescr.sim.chip.fit import COST
+
     low, high = (si(joules, "J") for joules in found.joules)
     title = fit.placement.chip.title
     other = "" if title == "Loihi" else f"; of {title} no energies of operations are published"

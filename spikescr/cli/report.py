@@ -80,14 +80,13 @@ def command(
 
 def _chip(run: RunFolder, audit: Audit) -> Section | None:
     """The run's graph on Loihi 2, None where the graph that was simulated is not there."""
-    from spikescr.cli.fit import fit_graph, layer_rows, totals
     from spikescr.files import sha256
     from spikescr.sim.report.chip import placement
+    from spikescr.workflows.fit import fit_run
 
     if not run.graph.exists() or sha256(run.graph) != audit.about.get("files", {}).get(run.graph.name):
         return None
-    fit = fit_graph(run.graph, run, "loihi2", None)
-    return placement(fit.placement, layer_rows(fit), totals(fit), fit.violations, fit.estimate)
+    return placement(fit_run(run))
 
 
 def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
