@@ -25,7 +25,7 @@ def deploy(checkpoint: Path) -> nir.NIRGraph:
         ExportError: the model cannot be folded.
     """
     model, info = load_checkpoint(checkpoint)
-    return _graph(fold(model, 1 / info.preprocessing.front_end.steps), info, checkpoint)
+    return network_graph(fold(model, 1 / info.preprocessing.front_end.steps), info, sha256(checkpoint))
 
 
 def deploy_quantized(path: Path) -> nir.NIRGraph:
@@ -35,10 +35,11 @@ def deploy_quantized(path: Path) -> nir.NIRGraph:
         CheckpointError: the file cannot be used.
     """
     quantized = load_quantized(path, fold)
-    return _graph(quantized.model, quantized.info.source, path)
+    return network_graph(quantized.model, quantized.info.source, sha256(path))
 
 
-def _graph(model: Network, info: CheckpointInfo, source: Path) -> nir.NIRGraph:
+def network_graph(model: Network, info: CheckpointInfo, source: str) -> nir.NIRGraph:
+    """The graph of a network that is folded or in integers; source: SHA-256 of its checkpoint's file."""
     front_end = info.preprocessing.front_end
     data = {
         "spec": info.training.data,
@@ -49,7 +50,7 @@ def _graph(model: Network, info: CheckpointInfo, source: Path) -> nir.NIRGraph:
         dialect.CLASSES: json.dumps(info.classes, ensure_ascii=False),
         dialect.DATA: json.dumps(data),
         dialect.MODEL: info.model.model_dump_json(),
-        dialect.CHECKPOINT: sha256(source),
+        dialect.CHECKPOINT: source,
         dialect.VERSIONS: json.dumps({**info.versions, **versions("spikescr", "nir", "torch", "numpy")}),
     }
     dt, signal = 1 / front_end.steps, info.preprocessing.signal

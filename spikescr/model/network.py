@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from spikingjelly.activation_based import functional
@@ -24,6 +24,10 @@ class Network(nn.Module):
     """
 
     head: nn.Linear
+    info: Any = None
+    """Of a network that was loaded: its `checkpoint.CheckpointInfo`."""
+    source: str = ""
+    """Of a network that was loaded: SHA-256 of its file."""
     multiple = 16
     """Windows on CUDA are padded to a multiple of so many steps: kernels are compiled for every length anew."""
 
