@@ -1,61 +1,84 @@
-"""Recordings: read a WAV or FLAC file, refuse a damaged one, find its loudest stretch."""
+"""Recordings: read a file of sound, refuse a damaged one, find its loudest stretch."""
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from spikescr.data.containers import find_audio, with_length
 from spikescr.errors import DataError
+from spikescr.sizes import require_memory
+from spikescr.strangers import open_regular
+
+if TYPE_CHECKING:
+    import soundfile
 
 Waveform = npt.NDArray[np.float64]
 
-SUFFIXES = (".wav", ".flac")
+SUFFIXES = (
+    *(
+        ".wav",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".snd",
+        ".caf",
+        ".w64",
+        ".rf64",
+    ),
+    *(".wave", ".sph"),
+)
+"""Of what libsndfile reads and people keep speech in."""
+_BLOCK = 2**18
+"""Samples that are decoded at once."""
+_NOT_KNOWN = 2**62
+"""From here on libsndfile's number of samples means that the header does not tell."""
 
 
 def is_recording(path: Path) -> bool:
-    """Tell by its name whether a file is a recording: WAV or FLAC, and not hidden."""
+    """Tell by its name whether a file is a recording, and not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def read_recording(path: Path) -> tuple[Waveform, int]:
     """Read a recording as one channel.
 
-    Several channels are averaged: stereo becomes mono without a word.
+    Several channels are averaged: stereo becomes mono without a word. A header that does not know the length, as of a
+    file that was written into a pipe, is no fault: such a file is read to its end.
 
     Args:
-        path: A WAV or FLAC file.
+        path: A file of any format that libsndfile reads, whatever its suffix says.
 
     Returns:
         The waveform, shape (n,) with n >= 1, full scale = 1; and its rate in Hz.
 
     Raises:
-        DataError: The file is missing, no audio, shorter than its header says, empty, or holds values that are not
-            finite (in float32).
+        DataError: The file is missing, no audio, shorter than its header says, empty, larger than the memory, or holds
+            values that are not finite (in float32).
     """
-    import soundfile
-
-    try:
-        with path.open("rb") as file:
-            _refuse_truncated_wav(file, path)
-        with soundfile.SoundFile(path) as sound:
-            promised, rate = sound.frames, int(sound.samplerate)
-            channels = sound.read(dtype="float64", always_2d=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise DataError(f"{path}: no readable WAV or FLAC file: {_reason(error)}") from error
-    if len(channels) < promised:
-        raise DataError(f"{path}: truncated: the header promises {promised} samples, the file has {len(channels)}")
-    if not len(channels):
+    with _told(path), open_regular(path) as file:
+        audio = find_audio(file)
+        if audio and audio.cut_off:
+            raise DataError(
+                f"{path}: truncated: the header promises {audio.promised} bytes of audio, the file has {audio.there}"
+            )
+        whole = with_length(file, audio, path) if audio else file
+        with _sound(path if whole is file else whole) as sound:
+            rate = int(sound.samplerate)
+            waveform = _read(sound, path)
+    if not len(waveform):
         raise DataError(f"{path}: empty recording (0 samples)")
-    # Written so that a NaN fails too. The bound keeps powers, squares of samples, finite.
-    if not (np.abs(channels) <= np.finfo(np.float32).max).all():
-        raise DataError(f"{path}: holds NaN or infinite samples")
-    waveform: Waveform = channels.mean(axis=1)
     return waveform, rate
 
 
@@ -65,15 +88,8 @@ def read_rate(path: Path) -> int:
     Raises:
         DataError: The file is missing or no audio.
     """
-    import soundfile
-
-    try:
-        with path.open("rb"), soundfile.SoundFile(path) as sound:  # open() says why not; libsndfile does not
-            return int(sound.samplerate)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise DataError(f"{path}: no readable WAV or FLAC file: {_reason(error)}") from error
+    with _told(path), open_regular(path), _sound(path) as sound:  # open says why not; libsndfile does not
+        return int(sound.samplerate)
 
 
 def loudest_stretch(waveform: Waveform, length: int) -> Waveform:
@@ -93,29 +109,57 @@ def loudest_stretch(waveform: Waveform, length: int) -> Waveform:
     return waveform[start : start + length]
 
 
-def _refuse_truncated_wav(file: BinaryIO, path: Path) -> None:
-    """Raise DataError where a RIFF file ends before its data chunk does.
+def _sound(source: Path | BinaryIO) -> soundfile.SoundFile:
+    import soundfile
 
-    libsndfile shortens such a recording silently. Files that are not RIFF are left to it.
-    """
-    size = file.seek(0, 2)
-    file.seek(0)
-    head = file.read(12)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return
-    while len(chunk := file.read(8)) == 8:
-        name, promised = struct.unpack("<4sI", chunk)
-        begin = file.tell()
-        if name == b"data":
-            if promised > size - begin:
-                raise DataError(
-                    f"{path}: truncated: the header promises {promised} bytes of audio, the file has {size - begin}"
-                )
-            return
-        file.seek(begin + promised + promised % 2)  # chunks are padded to even lengths
+    return soundfile.SoundFile(source)
+
+
+def _read(sound: soundfile.SoundFile, path: Path) -> Waveform:
+    """Read and average block by block: telephone codecs cannot be asked for all, and a header may promise anything."""
+    promised = sound.frames if sound.frames < _NOT_KNOWN else None
+    sound.seekable = lambda: False  # else soundfile seeks behind each block, which fails in a FLAC without a length
+    blocks: list[Waveform] = []
+    count = 0
+    while True:
+        _require_memory(max(count + _BLOCK, promised or 0), sound.channels, path)
+        block = sound.read(_BLOCK, dtype="float64", always_2d=True)
+        if not len(block):
+            break
+        # Written so that a NaN fails too. The bound keeps powers, squares of samples, finite.
+        if not (np.abs(block) <= np.finfo(np.float32).max).all():
+            raise DataError(f"{path}: holds NaN or infinite samples")
+        blocks.append(block.mean(axis=1))
+        count += len(block)
+    if promised is not None and count < promised:
+        raise DataError(f"{path}: truncated: the header promises {promised} samples, the file has {count}")
+    return np.concatenate(blocks) if blocks else np.zeros(0)
+
+
+def _require_memory(samples: int, channels: int, path: Path) -> None:
+    """Refuse what does not fit: twice 8 bytes for each sample, in blocks and put together, and one block as it is."""
+    require_memory(
+        16 * samples + 16 * channels * _BLOCK,
+        f"{path}: a recording of {samples:,} samples in {channels} channel(s)",
+        "cut it into pieces, if its header tells the truth",
+        DataError,
+    )
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what libsndfile and the file system raise into one line."""
+    import soundfile
+
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: no readable recording: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
     """Take the cause out of libsndfile's message, which otherwise names the file object."""
-    text = getattr(error, "error_string", None) or str(error)
-    return " ".join(str(text).split()).removeprefix("Error : ").rstrip(".")
+    text = " ".join(str(getattr(error, "error_string", None) or error).split())
+    return text.removeprefix("Error : ").rstrip(".") or f"libsndfile's error {getattr(error, 'code', '?')}"

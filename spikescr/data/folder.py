@@ -1,8 +1,8 @@
 """Data sets on disk in the layout of Google Speech Commands.
 
-A folder per word with WAV or FLAC files in it; `validation_list.txt` and `testing_list.txt` at the top name the
-recordings of these splits, one relative path per line; what they do not name is for training. Source of the layout:
-P. Warden, Speech Commands, arXiv 1804.03209.
+A folder per word with recordings in it (WAV, FLAC, whatever libsndfile reads); `validation_list.txt` and
+`testing_list.txt` at the top name the recordings of these splits, one relative path per line; what they do not name is
+for training. Source of the layout: P. Warden, Speech Commands, arXiv 1804.03209.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def layout_faults(root: Path, words: Sequence[str] = ()) -> list[str]:
             if not folder.is_dir():
                 faults.append(f"{folder}: no such class folder")
             elif not any(is_recording(path) for path in folder.iterdir()):
-                faults.append(f"{folder}: no recordings (.wav or .flac) of this class")
+                faults.append(f"{folder}: no recordings (.wav, .flac and the like) of this class")
         for path in (root / name for name in LISTS.values()):
             if path.is_file():
                 entries = [(number, name) for number, name in _entries(path) if not (root / name).is_file()]
@@ -143,7 +143,7 @@ def _recordings(root: Path, word: str, label: int) -> list[Item]:
             match = _SPEAKER.match(path.stem)
             items.append(Item(path, f"{word}/{path.name}", label, match["speaker"] if match else None))
     if not items:
-        raise DataError(f"{root / word}: no recordings (.wav or .flac) of this class")
+        raise DataError(f"{root / word}: no recordings (.wav, .flac and the like) of this class")
     return items
 
 

@@ -127,6 +127,31 @@ def test_check_lists_all_that_is_wrong_with_sound(tmp_path: Path, monkeypatch: p
     assert "testing_list.txt: no such list" in spikescr("data", "check", f"gsc:{root}").stdout
 
 
+def test_check_lists_what_libsndfile_does_not_read_and_goes_on(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    root = tmp_path / "words"
+    for word in ("no", "yes"):
+        (root / word).mkdir(parents=True)
+        for index in range(10):
+            soundfile.write(root / word / f"{index}.wav", rng.normal(0, 0.1, 800), 8000)
+    soundfile.write(root / "yes/gsm.wav", rng.normal(0, 0.1, 800), 8000, subtype="GSM610")
+    found = spikescr("data", "check", f"folder:{root}")
+    assert found.exit_code == 0, found.output
+    content = bytearray((root / "no/3.wav").read_bytes())
+    content[20:22] = b"\x61\x01"  # WMA 9
+    (root / "no/3.wav").write_bytes(content)
+    (root / "yes/4.wav").write_bytes(b"<html>")
+    found = spikescr("data", "check", f"folder:{root}")
+    assert found.exit_code == 1
+    problems = sorted(line for line in found.stdout.splitlines() if line.startswith("problem: "))
+    assert [line.partition(" no readable recording: ")[0] for line in problems] == [
+        f"problem: {root}/no/3.wav:",
+        f"problem: {root}/yes/4.wav:",
+    ]
+    assert "recordings" in found.stdout
+    assert found.stderr == f"error: folder:{root}: 2 problem(s), each in a line on standard output\n"
+
+
 def test_check_of_what_is_not_there_is_one_line(tmp_path: Path) -> None:
     found = spikescr("data", "check", f"shd:{tmp_path / 'gone'}")
     assert (found.exit_code, found.stdout) == (1, "")

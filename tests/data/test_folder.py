@@ -51,8 +51,9 @@ def test_only_recordings_in_class_folders_count(make_folder: Maker) -> None:
     assert found == set(SPOKEN) - {"no/s00_nohash_0.wav"} | {"no/s00_nohash_0.WAV"}
 
 
-def test_flac_counts(make_folder: Maker) -> None:
-    dataset = open_data(f"folder:{make_folder([name.replace('.wav', '.FLAC') for name in SPOKEN])}")
+@pytest.mark.parametrize("suffix", [".FLAC", ".ogg", ".mp3", ".aiff", ".au", ".caf", ".w64"])
+def test_other_formats_count(make_folder: Maker, suffix: str) -> None:
+    dataset = open_data(f"folder:{make_folder([name.replace('.wav', suffix) for name in SPOKEN])}")
     assert sum(map(len, dataset.items.values())) == len(SPOKEN)
 
 
@@ -135,7 +136,7 @@ def test_folder_without_classes_is_refused(make_folder: Maker) -> None:
 def test_empty_class_is_refused(make_folder: Maker) -> None:
     root = make_folder(SPOKEN)
     (root / "maybe").mkdir()
-    with pytest.raises(DataError, match=r"words/maybe: no recordings \(\.wav or \.flac\) of this class"):
+    with pytest.raises(DataError, match=r"words/maybe: no recordings \(\.wav, \.flac and the like\) of this class"):
         open_data(f"folder:{root}")
 
 
