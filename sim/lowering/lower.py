@@ -25,7 +25,7 @@ from spikescr.errors import GraphError
 from spikescr.sim.lowering import nodes as standard
 from spikescr.sim.lowering.fixed import check_packed, check_weights, is_fixed
 from spikescr.sim.lowering.fusing import Fused
-from spikescr.sim.lowering.neurons import Integration, Neurons
+from spikescr.sim.lowering.neurons import Integration, Neurons, Reset
 from spikescr.sim.lowering.shapes import NEURONS
 from spikescr.sim.lowering.timing import Timing, longest_delay
 from spikescr.sim.lowering.topology import Topology
@@ -56,6 +56,7 @@ def lower(
     integration: Integration = "euler",
     input_signal: Signal | None = None,
     round_delays: bool = False,
+    reset: Reset | None = None,
 ) -> Program:
     """Makes the Program that the backends run.
 
@@ -68,11 +69,12 @@ def lower(
         input_signal: what the inputs carry, the clock aside; where None the metadata `spikescr.signal` of each decides,
             values where that is not there.
         round_delays: take the nearest whole step for delays that are none.
+        reset: of neurons of which the file does not say it (metadata `reset_mechanism`); to v_reset where None.
 
     Raises:
         GraphError: the graph cannot be run; the message names node, field and value.
     """
-    return _Lowering(graph, dt, steps, integration, input_signal, round_delays).run()
+    return _Lowering(graph, dt, steps, integration, input_signal, round_delays, reset).run()
 
 
 class _Lowering:
@@ -84,6 +86,7 @@ class _Lowering:
         integration: Integration,
         input_signal: Signal | None,
         round_delays: bool,
+        reset: Reset | None,
     ) -> None:
         self.fixed = is_fixed(graph.metadata)
         known = dialect.FIXED_FORMAT if self.fixed else dialect.FORMAT
@@ -106,7 +109,7 @@ class _Lowering:
         self.operations: dict[str, Operation] = {}
         self.timing = Timing(self.top, self.dt, round_delays=round_delays)
         self.returning = self.timing.returning
-        self.neurons = Neurons(self.dt, integration, graph.metadata)
+        self.neurons = Neurons(self.dt, integration, graph.metadata, reset)
         self.fused = Fused(self.timing)
 
     def run(self) -> Program:

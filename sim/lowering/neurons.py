@@ -10,8 +10,8 @@ Every neuron is at v = 0 (and I = 0) before the first step. In each step, in thi
    I, IF, dv/dt = r I: v = v + (r dt) * I.
    Threshold: v is what arrives; it keeps nothing.
 3. Neurons with a threshold compare: z = v > v_threshold, strictly. I, LI and CubaLI put out v.
-4. Where z is 1, v = v_reset. With metadata `reset_mechanism` "subtract", of the node or else of the graph, v = v -
-   v_threshold instead.
+4. Where z is 1, v = v_reset. With metadata `reset_mechanism` "subtract", of the node or else of the graph, or where the
+   file does not say it and the caller does, v = v - v_threshold instead.
 
 That is forward Euler, "euler". With "exponential" each equation is solved exactly for an input that is constant over
 the step: 1 - dt/tau becomes exp(-dt/tau), and dt/tau where it weighs an input becomes 1 - exp(-dt/tau).
@@ -31,13 +31,17 @@ from spikescr.sim.lowering.shapes import Shape
 from spikescr.sim.program import FloatArray, Integrator, Neuron, Operation, Port, Signal
 
 Integration = Literal["euler", "exponential"]
+Reset = Literal["subtract", "zero"]
 
 
 class Neurons:
     """Makes operations of neuron nodes; notes: what the user should know about them."""
 
-    def __init__(self, dt: float, integration: Integration, graph_metadata: dict[str, Any]) -> None:
+    def __init__(
+        self, dt: float, integration: Integration, graph_metadata: dict[str, Any], reset: Reset | None = None
+    ) -> None:
         self.dt = dt
+        self.reset = reset
         self.integration = integration
         self.metadata = graph_metadata
         self.fixed = is_fixed(graph_metadata)
@@ -57,6 +61,10 @@ class Neurons:
         """
         name = common["name"]
         if self.fixed:
+            if self.reset == "subtract":
+                raise GraphError(
+                    f"{name}: the graph is in fixed point, where neurons reset to 0; it cannot be run with subtract"
+                )
             return [fixed_neuron(node, self.dt, x, common)]
         made: list[Operation] = []
         where = f"{name} ({type(node).__name__})"
@@ -115,14 +123,15 @@ class Neurons:
 
     def _soft(self, where: str, node: nir.NIRNode, v_reset: FloatArray) -> bool:
         found = node.metadata.get(dialect.RESET, self.metadata.get(dialect.RESET))
+        said = f"metadata {dialect.RESET}"
+        if found not in (None, "subtract", "zero"):
+            raise GraphError(f"{where}: {said} must be subtract or zero, not {found!r}")
         if found is None:
-            return False
-        if found not in ("subtract", "zero"):
-            raise GraphError(f"{where}: metadata {dialect.RESET} must be subtract or zero, not {found!r}")
-        if v_reset.any():
-            raise GraphError(
-                f"{where}: metadata {dialect.RESET} is {found}, but v_reset is {v_reset[v_reset != 0][0]}; one must go"
-            )
+            found, said = self.reset, "the reset that was asked for"
+        elif self.reset not in (None, found):
+            raise GraphError(f"{where}: {said} is {found}; it cannot be run with {self.reset}")
+        if found is not None and v_reset.any():
+            raise GraphError(f"{where}: {said} is {found}, but v_reset is {v_reset[v_reset != 0][0]}; one must go")
         return bool(found == "subtract")
 
 

@@ -119,6 +119,23 @@ def test_snntorch_subtracts_the_threshold_a_step_late() -> None:
     assert at_once(torch.zeros(1, 1), v)[1].item() == 0.25
 
 
+def test_snntorch_loses_spikes_above_two_thresholds() -> None:
+    """It subtracts at once, but takes what is still above the threshold for a reset that was already made."""
+    given = torch.tensor([2.5, 0.0, 0.0, 0.0, 1.2, 0.0])
+    neurons, v = snn.Leaky(0.9, reset_delay=False), torch.zeros(1)
+    theirs = []
+    for x in given:
+        spike, v = neurons(x.reshape(1), v)
+        theirs.append(int(spike))
+    node = nir.LIF(10 * DT * np.ones(1), 10 * np.ones(1), np.zeros(1), np.ones(1), np.zeros(1))
+    named = {"input": nir.Input(np.array([1])), "n0": node, "output": nir.Output(np.array([1]))}
+    graph = nir.NIRGraph(named, [*itertools.pairwise(named)])
+    graph.metadata["reset_mechanism"] = "subtract"
+    _, got = execute(graph, given.double().numpy().reshape(-1, 1, 1), DT, "fast")
+    assert theirs == [1, 0, 0, 0, 1, 0]
+    assert got.spikes["n0"][:, 0, 0].tolist() == [1, 1, 0, 0, 1, 0]
+
+
 @pytest.mark.parametrize("reset_delay", [True, False])
 @pytest.mark.parametrize(
     "make",
