@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from spikescr.errors import GraphError
 from spikescr.sim.chip.layers import Emitter, Group, Signals
 from spikescr.sim.chip.limits import Chip
 from spikescr.sim.program import (
@@ -181,6 +182,10 @@ class _Building:
                 case Integrator():
                     self.demand.state_bits += self.sum_bits
                     self._hear(operation.x, _same, 1)
+                case _:
+                    raise GraphError(
+                        f"{operation.name}: what a {type(operation).__name__} needs of a chip is not known"
+                    )
         if self.flexible:
             self.demand.state_bits += self.sums * self.sum_bits
         return [*self.before, self.demand]

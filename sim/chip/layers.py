@@ -12,29 +12,18 @@ from dataclasses import dataclass
 
 from spikescr.sim.counting.account import layer_of
 from spikescr.sim.program import (
-    Attention,
-    ChannelDelay,
-    Convolution,
-    DelayLine,
-    Gate,
     IntArray,
-    Integrator,
-    Neuron,
     Operation,
     Port,
-    Position,
     Program,
-    Rotary,
+    Role,
     Select,
     Signal,
-    Sink,
     Source,
-    Synapse,
 )
 
 CLOCK_LAYER = "clock"
 INPUT_BITS = 8  # of a number that the host sends, as the weights
-FEEDING = (Synapse, Convolution, Rotary, Position, Attention, Gate, Integrator)
 
 
 @dataclass(frozen=True)
@@ -61,19 +50,16 @@ def groups(program: Program) -> tuple[Group, ...]:
     for operation in reversed(program.operations):
         after = readers.get(operation.name, [])
         into = heads.get(after[0].name) if len(after) == 1 else None
-        alone = isinstance(operation, FEEDING) and into is not None and _by_channel(operation, after[0])
+        alone = operation.role is Role.CURRENT and into is not None and _by_channel(operation, after[0])
         heads[operation.name] = into if alone and into is not None else operation.name
     found: dict[str, list[Operation]] = {}
     clocks = []
     for operation in program.operations:
-        if isinstance(operation, (DelayLine, ChannelDelay)) and operation.signal is Signal.CLOCK:
+        if operation.role is Role.DELAY and operation.signal is Signal.CLOCK:
             clocks.append(operation)
-        elif not isinstance(operation, (Source, Sink, Select)):
+        elif operation.role not in (Role.HOST, Role.ROUTING):
             found.setdefault(heads[operation.name], []).append(operation)
-    layers = [
-        Group(name, tuple(members), isinstance(members[-1], (DelayLine, ChannelDelay)))
-        for name, members in _named(found).items()
-    ]
+    layers = [Group(name, tuple(members), members[-1].role is Role.DELAY) for name, members in _named(found).items()]
     if not clocks:
         return tuple(layers)
     taken = any(layer.name == CLOCK_LAYER for layer in layers)
@@ -92,18 +78,14 @@ def _readers(program: Program) -> dict[str, list[Operation]]:
 
 def _by_channel(operation: Operation, reader: Operation) -> bool:
     """Whether the reader's channel i reads this operation's channel i and no other."""
-    if reader.width != operation.width:
+    if reader.width != operation.width or reader.role not in (Role.CURRENT, Role.NEURON):
         return False
-    if isinstance(reader, Gate):
-        return operation.name in reader.value.sources
-    return isinstance(reader, (Neuron, Integrator))
+    return any(operation.name in reader.ports[port].sources for port in reader.by_channel)
 
 
 def _named(found: dict[str, list[Operation]]) -> dict[str, list[Operation]]:
     """The same by names that people know: that of the trained layer where one operation alone has it."""
-    short = {
-        head: head if isinstance(ops[-1], (DelayLine, ChannelDelay)) else layer_of(head) for head, ops in found.items()
-    }
+    short = {head: head if ops[-1].role is Role.DELAY else layer_of(head) for head, ops in found.items()}
     names = list(short.values())
     return {head if names.count(short[head]) > 1 else short[head]: ops for head, ops in found.items()}
 
@@ -157,8 +139,8 @@ class Signals:
     def _most(self, operation: Operation) -> int | None:
         if isinstance(operation, Source):
             return 1 if operation.signal is Signal.CLOCK else 2**INPUT_BITS - 1
-        if isinstance(operation, Neuron):
+        if operation.role is Role.NEURON:
             return 1
-        if isinstance(operation, (DelayLine, ChannelDelay, Select)):
-            return self._sum(operation.x)
+        if operation.role in (Role.DELAY, Role.ROUTING):
+            return self._sum(operation.ports["x"])
         return None

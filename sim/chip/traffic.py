@@ -11,7 +11,7 @@ from spikescr.sim.chip.layers import Signals
 from spikescr.sim.chip.mapper import Placed, Placement
 from spikescr.sim.counting.energy import PICO, EnergyCost
 from spikescr.sim.counting.saved import Audit
-from spikescr.sim.program import ChannelDelay, DelayLine, Neuron, Program, Synapse
+from spikescr.sim.program import Program, Role, Synapse
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ def channel_rates(program: Program, fired: Mapping[str, float] | None) -> dict[s
     signals, rates = Signals(program), dict[str, float]()
     for operation in program.operations:
         rate = 1.0
-        if fired is not None and isinstance(operation, Neuron):
+        if fired is not None and operation.role is Role.NEURON:
             rate = fired[operation.name] / operation.width
-        elif isinstance(operation, (DelayLine, ChannelDelay)):
+        elif operation.role is Role.DELAY:
             # A sum is one message; what comes later in a cycle is not known yet and counts as 1.
-            rate = min(1.0, sum(rates.get(e.name, 1.0) for e in signals.emitters(operation.x)))
+            rate = min(1.0, sum(rates.get(e.name, 1.0) for e in signals.emitters(operation.ports["x"])))
         elif isinstance(operation, Synapse):
             sources = signals.emitters(operation.x)
             rates[f"{operation.name}.relays"] = min(1.0, sum(rates.get(e.name, 1.0) for e in sources))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from spikescr.sim.counting.formula import Formula
 from spikescr.sim.program import (
-    Attention,
     Convolution,
     DelayLine,
     IntArray,
@@ -76,8 +75,8 @@ def gather(program: Program, ledger: Ledger, formula: Formula, valid: IntArray) 
     for row, operation in enumerate(program.operations):
         found.setdefault(type(operation), []).append(row)
     counts: IntArray = np.zeros((*ledger.table.shape[:2], len(valid)), np.int64)
-    for counted in (Synapse, Convolution, Rotary, Attention, Neuron):
-        for row in found.get(counted, []):
+    for row, operation in enumerate(program.operations):
+        if operation.parts:
             ledger.table[row].sum(axis=1, out=counts[row])
     sums = _Sums(program, counts, valid).table()
     facts: dict[type[Operation], Facts] = {}

@@ -90,6 +90,8 @@ class _Evaluation:
                     self._attention(row, operation)
                 case Convolution():
                     self._convolution(row, operation)
+                case _ if {"ac", "mac"} & set(operation.counts):
+                    raise GraphError(f"{operation.name}: the formula does not know a {type(operation).__name__}")
         self.result = Formula(self.ac, self.mac, self.causes)
 
     def _synapse(self, row: int, operation: Synapse) -> None:

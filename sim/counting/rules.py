@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.sim.counting.facts import Facts
-from spikescr.sim.program import Attention, Convolution, Neuron, Operation, Rotary, Synapse
 
 Amount: TypeAlias = NDArray[Any] | float  # (rows, samples), or what can be broadcast to it
 
@@ -150,12 +149,3 @@ RULES: Mapping[str, Mapping[str, Rule | None]] = {
     "neuron": {"none": None, "six": _updates(6, less_once=1), "one": _updates(1, less_once=0)},
     "residual": {"none": None, "sums": _sums},
 }  # fmt: skip
-
-# The parts that operations of a type have; sums of sources belong to the source that is added.
-PARTS_OF: Mapping[type[Operation], tuple[str, ...]] = {
-    Synapse: ("synapse", "bias", "normalisation"),
-    Convolution: ("synapse", "bias"),
-    Rotary: ("rotary",),
-    Attention: ("attention",),
-    Neuron: ("neuron",),
-}

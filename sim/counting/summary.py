@@ -12,7 +12,7 @@ import numpy as np
 from spikescr.sim.counting.conventions import CONVENTIONS
 from spikescr.sim.counting.energy import PICO, EnergyCost, MemoryCost
 from spikescr.sim.counting.saved import Audit
-from spikescr.sim.program import FloatArray, IntArray
+from spikescr.sim.program import FloatArray, IntArray, operation_types
 
 
 def joules(cost: EnergyCost, charge: FloatArray) -> FloatArray:
@@ -91,7 +91,8 @@ def memory(audit: Audit, cost: EnergyCost, prices: dict[str, MemoryCost]) -> dic
 
 def _words(audit: Audit) -> dict[str, IntArray]:
     """Words moved by part, (operations, steps), sums over the recordings."""
-    attention = np.array([[kind == "Attention"] for kind in audit.types])
+    known = operation_types()
+    attention = np.array([[known[kind].in_state] for kind in audit.types])
     executed = audit.counts("ac") + audit.counts("mac")
     return {
         "weights": np.where(attention, 0, executed),

@@ -9,7 +9,7 @@ import numpy as np
 
 from spikescr.sim.counting.conventions import CAUSES, CONVENTIONS
 from spikescr.sim.counting.facts import Facts
-from spikescr.sim.counting.rules import PARTS_OF, RULES, Charge
+from spikescr.sim.counting.rules import RULES, Charge
 from spikescr.sim.program import FloatArray, Operation
 
 NAMES = tuple(CONVENTIONS)
@@ -40,7 +40,7 @@ class Tally:
         samples = np.zeros((next(iter(facts.values())).valid.size, len(NAMES), 2))
         for kind, found in facts.items():
             shape = (len(found.rows), found.valid.size)
-            for part in (*PARTS_OF.get(kind, ()), "residual"):
+            for part in (*kind.parts, "residual"):  # a sum of sources belongs to the source that is added
                 charges: dict[str, Charge] = {}
                 for column, convention in enumerate(CONVENTIONS.values()):
                     name = convention.rules[part]

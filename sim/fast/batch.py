@@ -57,7 +57,7 @@ class Evaluation(Ports):
         name, x, rows = operation.name, self._values(operation.x), self.geometry.all
         packed = self.buffers(f"{name} out", (rows.count, operation.width), self.dtype)
         membranes = NO_MEMBRANES
-        if self.record_membranes and not operation.current:
+        if self.record_membranes and operation.has_membrane:
             membranes = self.membranes[name] = np.zeros((*self.shape, operation.width))
         sample, step = convolution.integrate(
             packed, rows.arrays, x.packed, x.rows.arrays, self.plan.sums[name], membranes

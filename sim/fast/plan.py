@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from spikescr.sim.program import (
-    Attention,
     Convolution,
     FixedNeuron,
     Gate,
@@ -18,15 +17,12 @@ from spikescr.sim.program import (
     Neuron,
     Operation,
     Program,
-    Rotary,
     Signal,
-    Source,
     Synapse,
 )
 from spikescr.sim.recording import KINDS
 
 KIND = {name: row for row, name in enumerate(KINDS)}
-_TALLIED = ("entries", "graded", "synops", "synops_graded")
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class Plan:
         self.lif = {n.name: self._lif(n) for n in program.of_type(Neuron)}
         self.kernels = {c.name: self._kernel(c) for c in program.of_type(Convolution)}
         self.sums = {i.name: self._array(np.stack([i.decay, i.gain, i.drive])) for i in program.of_type(Integrator)}
-        self.counted = [(row, kind) for row, o in enumerate(program.operations) for kind in _kinds(o)]
+        self.counted = [(row, KIND[kind]) for row, o in enumerate(program.operations) for kind in o.counts]
         self.quiet = {n.name for n in program.of_type(Neuron) if _is_quiet(n)}
 
     def _drive(self, by_name: dict[str, Operation], neuron: Neuron) -> Drive | None:
@@ -161,29 +157,6 @@ class Plan:
     def _array(self, values: NDArray[Any]) -> NDArray[Any]:
         """A copy of its own: every kernel is compiled for contiguous, writable arrays alone."""
         return np.array(values, dtype=self.dtype, order="C")
-
-
-def _kinds(operation: Operation) -> list[int]:
-    """Rows of the ledger that an operation may set."""
-    names: tuple[str, ...] = ()
-    match operation:
-        case Synapse():
-            names = ("spikes", "ac", "mac", "discarded", "bias", *_TALLIED, "synops_discarded")
-        case Convolution():
-            names = ("spikes", "ac", "mac", "bias", *_TALLIED)
-        case Source():
-            names = ("saturated",)
-        case Neuron():
-            names = ("fired", "neuron", "saturated")
-        case Integrator():
-            names = ("neuron",)
-        case Rotary():
-            names = ("spikes", "ac", "mac", *_TALLIED)
-        case Attention():
-            names = ("spikes", "ac", "ac_quadratic")
-        case Gate():
-            names = ("spikes",)
-    return [KIND[name] for name in names]
 
 
 def _is_quiet(neuron: Neuron) -> bool:

@@ -45,7 +45,7 @@ class Steps:
         self.now: dict[str, Array] = {}
         self.valid: IntArray = np.full(samples, self.program.steps)
         self.spikes = {o.name: self._record(o, np.bool_) for o in self.program.of_type(Neuron)} if spikes else {}
-        kept = [*self.program.of_type(Neuron), *(o for o in self.program.of_type(Integrator) if not o.current)]
+        kept = [o for o in self.program.operations if o.has_membrane]
         self.membranes = {o.name: self._record(o, np.float64) for o in kept} if membranes else {}
         self.sinks = {o.name: self._record(o, np.float64) for o in self.program.of_type(Sink)}
 

@@ -47,7 +47,7 @@ class Stepwise(Steps):
                 self.valid = np.count_nonzero(inputs[source.name][..., 0], axis=0)
         steps = {o.name: self._operation(o, inputs) for o in self.program.operations}
         delays = [o for o in self.program.operations if isinstance(o, (DelayLine, ChannelDelay))]
-        before = [line for line in delays if np.min(line.delay) >= 1]
+        before = [line for line in delays if line.sends_first]
         lines = {line.name: self._zeros(line.width, depth=int(np.max(line.delay)) + 1) for line in before}
         for n in range(self.program.period):
             for line in before:

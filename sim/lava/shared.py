@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from spikescr.sim.program import IntArray, Integrator, Neuron, Operation, Program, Sink, Source
+from spikescr.sim.program import IntArray, Neuron, Operation, Program, Sink, Source
 from spikescr.sim.recording import KINDS
 
 # Room for a note of `Slot.report` even if JSON had to escape every character of it (6 bytes each).
@@ -88,12 +88,8 @@ class Board:
                 valid=self.valid,
                 failure=failures[i],
                 record=_record(operation, program.steps, shape),
-                membrane=shared_array(shape, np.float64) if membranes and _has_membrane(operation) else None,
+                membrane=shared_array(shape, np.float64) if membranes and operation.has_membrane else None,
             )
-
-
-def _has_membrane(operation: Operation) -> bool:
-    return isinstance(operation, Neuron) or (isinstance(operation, Integrator) and not operation.current)
 
 
 def _record(operation: Operation, steps: int, shape: tuple[int, int, int]) -> NDArray[Any]:

@@ -32,7 +32,7 @@ class ChannelDelayModel(OperationModel):
 
     def _step(self, n: int) -> None:
         depth, delay = len(self.line), self.operation.delay
-        waits = delay.min() >= 1
+        waits = self.operation.sends_first
         if not waits:
             self.line[n % depth] = self.x.recv()
         self.y.send(np.ascontiguousarray(self.line[(n - delay) % depth, :, self.channels].T))

@@ -10,7 +10,7 @@ import numpy as np
 from spikescr.errors import GraphError
 from spikescr.sim.lowering.shapes import NEURONS
 from spikescr.sim.lowering.topology import Topology
-from spikescr.sim.program import Attention, ChannelDelay, DelayLine, IntArray, Operation, Synapse
+from spikescr.sim.program import IntArray, Operation
 
 WHOLE_STEPS = 1e-6  # how far, in steps, a delay may be from a whole number
 
@@ -93,12 +93,9 @@ def longest_delay(operations: Iterable[Operation]) -> int:
     """Steps of the longest path through the delays of operations, given in the order of a Program."""
     reach: dict[str, int] = {}
     for operation in operations:
-        arrivals = {k: max(reach.get(s, 0) for s in port.sources) for k, port in operation.ports.items()}
-        if isinstance(operation, Synapse):
-            arrivals["x"] += max(tap.delay for tap in operation.taps)
-        reach[operation.name] = max(arrivals.values(), default=0)
-        if isinstance(operation, (DelayLine, ChannelDelay)):
-            reach[operation.name] += int(np.max(operation.delay))
-        elif isinstance(operation, Attention):
-            reach[operation.name] += operation.steps
+        arrivals = (
+            max(reach.get(source, 0) for source in port.sources) + operation.longest_delay(name)
+            for name, port in operation.ports.items()
+        )
+        reach[operation.name] = max(arrivals, default=0)
     return max(reach.values(), default=0)

@@ -11,6 +11,7 @@ from spikescr.quantities import percent, si
 from spikescr.sim.counting import summary
 from spikescr.sim.counting.energy import Constants, EnergyCost
 from spikescr.sim.counting.saved import Audit
+from spikescr.sim.program import operation_types
 from spikescr.sim.report import charts
 from spikescr.sim.report.document import (
     Cell,
@@ -83,7 +84,8 @@ def steps(audit: Audit, cost: EnergyCost) -> Section:
 
 
 def _waits(audit: Audit) -> bool:
-    return "Attention" in audit.types
+    known = operation_types()
+    return any(known[kind].waits_for_window for kind in audit.types)
 
 
 def named(cause: str) -> str:
