@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -17,16 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from spikescr.data.cache import cache_folder, one_at_a_time, publish, workshop
-from spikescr.data.heidelberg import opened
-from spikescr.data.spikes import SpikeBins, Times, Units, densest_stretch
+from spikescr.data.spike_file import opened
+from spikescr.data.spikes import SpikeBins, densest_stretch
 from spikescr.errors import DataError
 from spikescr.files import write_text
 from spikescr.progress import track
 
 FORMAT = 1
 """Raised when the same file and bins would give other counts."""
-BLOCK = 256
-"""Recordings read from HDF5 at once."""
 
 Counts: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -82,13 +79,6 @@ class Binned:
         return cls(counts, lengths)
 
 
-def recordings(file: Any) -> Iterator[tuple[Times, Units]]:
-    """Yield times and units of every recording of an open HDF5 file, read in blocks."""
-    times, units = file["spikes/times"], file["spikes/units"]
-    for begin in range(0, len(times), BLOCK):
-        yield from zip(times[begin : begin + BLOCK], units[begin : begin + BLOCK], strict=True)
-
-
 def _make(root: Path, path: Path, bins: SpikeBins, header: str) -> None:
     with workshop(root) as temporary:
         made = temporary / root.name
@@ -105,13 +95,13 @@ def _make(root: Path, path: Path, bins: SpikeBins, header: str) -> None:
 def _bin(made: Path, path: Path, bins: SpikeBins, dtype: np.dtype[Any]) -> bool:
     """Write counts and lengths; False where a count does not fit the type."""
     with opened(path) as file, (made / "counts.npy").open("wb") as target:
-        total = len(file["labels"])
+        total = len(file)
         shape = (total, bins.window_steps, bins.bands)
         lengths = np.zeros(total, dtype=np.int64)
         # Written, not mapped: a full disk is an error then, not the end of the process.
         description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(target, description)
-        for index, (times, units) in enumerate(track(recordings(file), f"Binning {path.name}", total)):
+        for index, (times, units) in enumerate(track(file.recordings(), f"Binning {path.name}", total)):
             try:
                 found = bins.count(times, units)
             except DataError as error:

@@ -1,9 +1,7 @@
 """The Heidelberg data sets of spikes, SHD and SSC, as published: an HDF5 file per split.
 
-`spikes/times` (float16, seconds) and `spikes/units` (uint16) have an array of variable length per recording; `labels`
-its class; `extra/keys` the names of the classes; SHD also has `extra/speaker` per recording. A file may still be
-compressed as published (`.h5.gz`, `.h5.zip`). Source: B. Cramer et al., IEEE Transactions on Neural Networks and
-Learning Systems 33, 2744 (2022), https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/.
+How a file is laid out is told in `spikescr.data.spike_file`. It may still be compressed as published (`.h5.gz`,
+`.h5.zip`).
 
 SSC comes with a validation split. SHD does not: of its training speakers, the two with the highest numbers are held
 out. This is how its authors made the test split, in which two of the twelve speakers appear alone; validation by
@@ -15,15 +13,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from spikescr.data.archives import PACKED, unpacked
 from spikescr.data.dataset import SPLITS, DataSet, Item
 from spikescr.data.folder import missing
+from spikescr.data.spike_file import opened
 from spikescr.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -70,41 +67,6 @@ def find_file(name: str, root: Path, split: str, cache: Path | None = None) -> P
     )
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file and refuse one that is not laid out as published.
-
-    Raises:
-        DataError: It cannot be read, or a field is missing, of another type or of another length.
-    """
-    import h5py
-
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: no readable HDF5 file ({error}); download it again") from error
-    with file:
-        fields = {"labels": None, "spikes/times": np.dtype(np.float16), "spikes/units": np.dtype(np.uint16)}
-        for field, base in fields.items():
-            if field not in file or not isinstance(file[field], h5py.Dataset):
-                raise DataError(f"{path}: has no field '{field}'")
-            kind = h5py.check_vlen_dtype(file[field].dtype)
-            if base is not None and kind != base:
-                raise DataError(f"{path}: '{field}' must hold {base} of variable length, is {file[field].dtype}")
-            if len(file[field]) != len(file["labels"]):
-                raise DataError(
-                    f"{path}: '{field}' has {len(file[field])} recordings, 'labels' has {len(file['labels'])}"
-                )
-        if not len(file["labels"]):
-            raise DataError(f"{path}: has no recordings")
-        try:
-            yield file
-        except OSError as error:  # a damaged chunk shows when it is read
-            if error.errno is not None:  # not HDF5's: what the block itself could not read or write
-                raise
-            raise DataError(f"{path}: cannot be read ({error}); download it again") from error
-
-
 def read_classes(path: Path) -> tuple[str, ...]:
     """Return the names of the classes, in the order of the labels.
 
@@ -112,15 +74,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
         DataError: The file is not as published.
     """
     with opened(path) as file:
-        if "extra/keys" not in file:
-            raise DataError(f"{path}: has no field 'extra/keys' with the names of the classes")
-        try:
-            names = tuple(key.decode() if isinstance(key, bytes) else str(key) for key in file["extra/keys"][()])
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: 'extra/keys' is not UTF-8") from error
-    if len(set(names)) != len(names) or len(names) < 2:
-        raise DataError(f"{path}: 'extra/keys' must name different classes, has {', '.join(names) or 'none'}")
-    return names
+        return file.classes()
 
 
 def read_items(path: Path, classes: tuple[str, ...], *, prefix: str, speakers: bool) -> tuple[Item, ...]:
@@ -135,16 +89,14 @@ def read_items(path: Path, classes: tuple[str, ...], *, prefix: str, speakers: b
     Raises:
         DataError: Other classes, labels without a class, or no speakers.
     """
-    found = read_classes(path)
-    if found != classes:
-        raise DataError(f"{path}: its classes are {', '.join(found)}, the training file's {', '.join(classes)}")
     with opened(path) as file:
-        labels = np.asarray(file["labels"][()])
+        found = file.classes()
+        if found != classes:
+            raise DataError(f"{path}: its classes are {', '.join(found)}, the training file's {', '.join(classes)}")
+        labels = file.labels()
         who: list[str | None] = [None] * len(labels)
         if speakers:
-            if "extra/speaker" not in file or len(file["extra/speaker"]) != len(labels):
-                raise DataError(f"{path}: has no 'extra/speaker' with a number for each recording")
-            who = [str(number) for number in file["extra/speaker"][()]]
+            who = [str(number) for number in file.speakers()]
     wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if len(wrong):
         raise DataError(f"{path}: recording {wrong[0]} has label {labels[wrong[0]]}; there are {len(classes)} classes")

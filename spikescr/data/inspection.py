@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from spikescr.data import open_data
 from spikescr.data.audio import read_recording
-from spikescr.data.binned import recordings
 from spikescr.data.dataset import SPLITS, DataSet, Item
 from spikescr.data.folder import SPEECH_COMMANDS, layout_faults
 from spikescr.data.frontend import FrontEnd, Normaliser
-from spikescr.data.heidelberg import HEIDELBERG, find_file, opened, read_classes, read_items
+from spikescr.data.heidelberg import HEIDELBERG, find_file, read_classes, read_items
 from spikescr.data.published import PUBLISHED
+from spikescr.data.spike_file import opened
 from spikescr.data.spikes import SpikeBins, Times, Units, densest_stretch
 from spikescr.errors import DataError
 from spikescr.progress import track
@@ -111,7 +111,7 @@ def _inspect_spikes(kind: str, root: Path, report: Report) -> None:
             for item in items:
                 split.add(item)
             with opened(path) as file:
-                for index, spikes in enumerate(track(recordings(file), f"Reading {path.name}", len(items))):
+                for index, spikes in enumerate(track(file.recordings(), f"Reading {path.name}", len(items))):
                     _inspect_recording(split, spikes, f"{path}: recording {index}", report)
         except DataError as error:
             report.problems.append(str(error))
@@ -204,7 +204,7 @@ def single(item: Item, *, steps: int, window_s: float) -> tuple[npt.NDArray[np.f
         bins = SpikeBins.design(steps=steps, window_s=window_s)
         with opened(item.path) as file:
             try:
-                counts = bins.count(file["spikes/times"][item.index], file["spikes/units"][item.index])
+                counts = bins.count(*file.spikes(item.index))
             except DataError as error:
                 raise DataError(f"{item.path}: recording {item.index}: {error}") from error
         return densest_stretch(counts, bins.window_steps).astype(np.float32), True

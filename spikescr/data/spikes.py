@@ -1,8 +1,9 @@
 """Recordings of spikes as network input: channels in groups, counts per bin (arXiv 2412.12858, section 4.1).
 
-The rule of the edges. A spike at t seconds falls into bin floor(t * steps), t being the float16 number in the file; a
-spike on an edge opens the later bin. A float16 has 11 significant bits, so the product is exact in float64: nothing is
-rounded, and the same file gives the same counts everywhere. (The files' own rounding, up to half a millisecond beyond
+The rule of the edges. A spike at t seconds falls into bin floor(t * steps), t being the number in the file; a spike on
+an edge opens the later bin. The published files have float16, with 11 significant bits, so the product is exact in
+float64; so it is of float32, and of float64 its rounding is taken back: nothing is rounded, and the same file gives the
+same counts everywhere. (The published files' own rounding, up to half a millisecond beyond
 1 s, is part of the data.) Bins count from the recording's time 0, silence before the first spike included. A
 recording's valid steps end with the bin of its last spike.
 """
@@ -22,8 +23,8 @@ from spikescr.errors import DataError, UsageError
 UNITS = 700
 """Channels of the cochlea model of both Heidelberg data sets."""
 
-Times: TypeAlias = npt.NDArray[np.float16]
-Units: TypeAlias = npt.NDArray[np.uint16]
+Times: TypeAlias = npt.NDArray[np.floating]
+Units: TypeAlias = npt.NDArray[np.integer]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
 _OUTSIDE = np.iinfo(np.intp).min // 2
@@ -91,9 +92,14 @@ class SpikeBins(BaseModel):
             raise DataError(f"{len(times)} times, but {len(units)} units")
         if not len(times):
             return np.zeros((0, self.bands), dtype=np.intp)
-        first, channel = _tables(self)
-        place = first.take(times.view(np.uint16))
-        place += channel.take(units)
+        if times.dtype == np.float16 and units.dtype == np.uint16:  # as published
+            first, channel = _tables(self)
+            place = first.take(times.view(np.uint16))
+            place += channel.take(units)
+        else:
+            place = _first_channels(times, self)
+            inside = (units >= 0) & (units < self.units)
+            place += np.where(inside, units // (self.units // self.bands), _OUTSIDE).astype(np.intp)
         if place.min() < 0:
             raise DataError(_reason(times, units, self.units))
         length = int(place.max()) // self.bands + 1
@@ -112,13 +118,25 @@ def densest_stretch(counts: npt.NDArray[np.intp], length: int) -> npt.NDArray[np
 @lru_cache(maxsize=8)
 def _tables(bins: SpikeBins) -> tuple[Indices, Indices]:
     """For each of the 65,536 float16 numbers the place of its bin's first channel; for each uint16 the channel."""
-    seconds = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float64)
-    possible = (seconds >= 0) & (seconds <= LONGEST_WINDOW_S)
-    first = np.full(2**16, _OUTSIDE, dtype=np.intp)
-    first[possible] = np.floor(seconds[possible] * bins.steps).astype(np.intp) * bins.bands
+    first = _first_channels(np.arange(2**16, dtype=np.uint16).view(np.float16), bins)
     channel = np.full(2**16, _OUTSIDE, dtype=np.intp)
     channel[: bins.units] = np.arange(bins.units) // (bins.units // bins.bands)
     return first, channel
+
+
+def _first_channels(times: Times, bins: SpikeBins) -> Indices:
+    """For each time the place of its bin's first channel, `_OUTSIDE` for one that cannot be."""
+    seconds = times.astype(np.float64)
+    possible = (seconds >= 0) & (seconds <= LONGEST_WINDOW_S)
+    seconds = seconds[possible]
+    steps = seconds * bins.steps
+    # Of 53 significant bits the product may have been rounded up to a whole number. Its error, exact below 2^24 steps
+    # per second: the products of both halves of the number are.
+    upper = seconds.astype(np.float32).astype(np.float64)
+    error = (upper * bins.steps - steps) + (seconds - upper) * bins.steps
+    first = np.full(times.shape, _OUTSIDE, dtype=np.intp)
+    first[possible] = (np.floor(steps) - ((steps == np.floor(steps)) & (error < 0))).astype(np.intp) * bins.bands
+    return first
 
 
 def _reason(times: Times, units: Units, count: int) -> str:
@@ -128,5 +146,5 @@ def _reason(times: Times, units: Units, count: int) -> str:
     if len(impossible):
         at = impossible[0]
         return f"spike {at} is at {seconds[at]} s; expected 0 to {LONGEST_WINDOW_S} s"
-    at = np.flatnonzero(units >= count)[0]
+    at = np.flatnonzero((units < 0) | (units >= count))[0]
     return f"spike {at} is of unit {units[at]}; there are {count}"

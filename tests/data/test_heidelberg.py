@@ -124,12 +124,30 @@ def replace(path: Path, field: str, content: object) -> None:
             file[field] = content
 
 
-def put_vlen(path: Path, field: str, dtype: type, arrays: list[np.ndarray]) -> None:
+def put_vlen(path: Path, field: str, dtype: object, arrays: list[np.ndarray]) -> None:
     with h5py.File(path, "r+") as file:
         del file[field]
         dataset = file.create_dataset(field, (len(arrays),), h5py.vlen_dtype(dtype))
         for index, array in enumerate(arrays):
             dataset[index] = array
+
+
+def put_vlen_new(path: Path, field: str) -> None:
+    with h5py.File(path, "r+") as file:
+        file[field] = np.zeros(1)
+
+
+def put_references(path: Path, field: str) -> None:
+    with h5py.File(path, "r+") as file:
+        del file[field]
+        file.create_dataset(field, (26,), h5py.ref_dtype)[:] = [file["spikes"].ref] * 26
+
+
+def put_huge(path: Path, field: str, dtype: object) -> None:
+    """As many values as no disk holds: only what is written takes space."""
+    with h5py.File(path, "r+") as file:
+        del file[field]
+        file.create_dataset(field, (2**50,), dtype, chunks=(1024,))
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -138,10 +156,96 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no keys": (lambda p: replace(p, "extra/keys", None), "has no field 'extra/keys' with the names of the classes"),
     "no speakers": (lambda p: replace(p, "extra/speaker", None), "has no 'extra/speaker' with a number for each"),
     "speakers too few": (lambda p: replace(p, "extra/speaker", np.zeros(3)), "has no 'extra/speaker'"),
-    "flat times": (lambda p: replace(p, "spikes/times", np.zeros(26)), "must hold float16 of variable length"),
-    "times of float32": (
-        lambda p: put_vlen(p, "spikes/times", np.float32, [np.zeros(1)] * 26),
-        "'spikes/times' must hold float16 of variable length, is object",
+    "flat times": (
+        lambda p: replace(p, "spikes/times", np.zeros(26)),
+        r"'spikes/times' must hold times in floating point, an array for each recording, holds float64, shape \(26,\)",
+    ),
+    "times are whole numbers": (
+        lambda p: put_vlen(p, "spikes/times", np.int32, [np.zeros(1)] * 26),
+        r"'spikes/times' must hold times .*, holds variable length of int32, shape \(26,\); download it again, or",
+    ),
+    "times of another byte order": (
+        lambda p: put_vlen(p, "spikes/times", np.dtype(">f4"), [np.zeros(1)] * 26),
+        r"holds variable length of >f4, shape \(26,\), whose byte order h5py ignores; download it again, or lay it out",
+    ),
+    "times are text": (
+        lambda p: replace(p, "spikes/times", ["0.1"] * 26),
+        r"'spikes/times' must hold times .*, holds text, shape \(26,\)",
+    ),
+    "units in floating point": (
+        lambda p: put_vlen(p, "spikes/units", np.float32, [np.zeros(1)] * 26),
+        "'spikes/units' must hold whole numbers, an array for each recording, holds variable length of float32",
+    ),
+    "units are a group": (
+        lambda p: (replace(p, "spikes/units", None), put_vlen_new(p, "spikes/units/x")),
+        "'spikes/units' must hold whole numbers, an array for each recording, holds a group",
+    ),
+    "labels are text": (
+        lambda p: replace(p, "labels", ["null"] * 26),
+        r"'labels' must hold whole numbers, holds text, shape \(26,\)",
+    ),
+    "labels are null": (
+        lambda p: replace(p, "labels", h5py.Empty("i4")),
+        r"'labels' must hold whole numbers, holds nothing \(null\)",
+    ),
+    "labels are one number": (lambda p: replace(p, "labels", 1), r"'labels' must hold .*, holds int64, shape \(\)"),
+    "labels are a matrix": (
+        lambda p: replace(p, "labels", np.zeros((26, 2), int)),
+        r"'labels' must hold whole numbers, holds int64, shape \(26, 2\)",
+    ),
+    "labels are references": (lambda p: put_references(p, "labels"), "'labels' must hold whole .*, holds references"),
+    "labels are records": (
+        lambda p: replace(p, "labels", np.zeros(26, [("a", "i4"), ("b", "f4")])),
+        "'labels' must hold whole numbers, holds records of a, b",
+    ),
+    "labels are no whole numbers": (
+        lambda p: replace(p, "labels", np.full(26, 0.5)),
+        "'labels' has 0.5 for recording 0; expected a whole number",
+    ),
+    "labels are NaN": (lambda p: replace(p, "labels", np.full(26, np.nan)), "'labels' has nan for recording 0; expec"),
+    "labels of which there are 2^50": (
+        lambda p: (
+            put_huge(p, "labels", np.uint16),
+            put_huge(p, "spikes/times", h5py.vlen_dtype(np.float16)),
+            put_huge(p, "spikes/units", h5py.vlen_dtype(np.uint16)),
+        ),
+        "a file that promises 1,125,899,906,842,624 recordings takes .*TB of memory, allowed are .*; divide it",
+    ),
+    "keys are null": (
+        lambda p: replace(p, "extra/keys", h5py.Empty("S4")),
+        r"'extra/keys' must hold names of classes, holds nothing \(null\)",
+    ),
+    "keys are a matrix": (
+        lambda p: replace(p, "extra/keys", np.array([[b"a", b"b"]])),
+        r"'extra/keys' must hold names of classes, holds text, shape \(1, 2\)",
+    ),
+    "keys are references": (lambda p: put_references(p, "extra/keys"), "'extra/keys' must hold names .* references"),
+    "keys are real numbers": (lambda p: replace(p, "extra/keys", np.zeros(2)), "'extra/keys' must hold names of class"),
+    "a key is empty": (lambda p: replace(p, "extra/keys", ["", "x"]), "'extra/keys' has '' as name of class 0"),
+    "a key is two lines": (
+        lambda p: replace(p, "extra/keys", ["x", "y\nz"]),
+        r"'extra/keys' has 'y\\nz' as name of class 1",
+    ),
+    "keys are a group": (
+        lambda p: (replace(p, "extra/keys", None), put_vlen_new(p, "extra/keys/x")),
+        "'extra/keys' must hold names of classes, holds a group",
+    ),
+    "speakers are text": (
+        lambda p: replace(p, "extra/speaker", ["anna"] * 26),
+        "'extra/speaker' must hold whole numbers, holds text",
+    ),
+    "speakers are no whole numbers": (
+        lambda p: replace(p, "extra/speaker", np.full(26, 1.5)),
+        "'extra/speaker' has 1.5 for recording 0; expected a whole number",
+    ),
+    "speakers are null": (lambda p: replace(p, "extra/speaker", h5py.Empty("i4")), "'extra/speaker' must hold whole"),
+    "labels in another file": (
+        lambda p: replace(p, "labels", h5py.ExternalLink("elsewhere.h5", "/labels")),
+        "'labels' is a link to '/labels' in another file, 'elsewhere.h5'; a file must hold all of its content itself",
+    ),
+    "labels under another name": (
+        lambda p: replace(p, "labels", h5py.SoftLink("/gone")),
+        "'labels' is a soft link to '/gone'",
     ),
     "labels too few": (lambda p: replace(p, "labels", np.zeros(25)), "has 26 recordings, 'labels' has 25"),
     "label too high": (
@@ -161,6 +265,69 @@ def test_file_that_is_not_as_published_is_refused(shd: Path, fault: str) -> None
     spoil(shd / "shd_train.h5")
     with pytest.raises(DataError, match=rf"shd_train\.h5: .*{message}"):
         open_data(f"shd:{shd}").split("train")
+
+
+def test_damaged_values_are_named_by_file_and_field(shd: Path) -> None:
+    path = shd / "shd_train.h5"
+    with h5py.File(path, "r+") as file:
+        for field in ("labels", "extra/keys", "extra/speaker"):
+            values = file[field][()]
+            del file[field]
+            file.create_dataset(field, data=values, chunks=values.shape, compression="gzip", fletcher32=True)
+        places = {field: file[field].id.get_chunk_info(0) for field in ("labels", "extra/keys", "extra/speaker")}
+    whole = path.read_bytes()
+    for field, place in places.items():
+        end = place.byte_offset + place.size
+        path.write_bytes(whole[: end - 8] + bytes(b ^ 0xFF for b in whole[end - 8 : end]) + whole[end:])
+        with pytest.raises(DataError, match=rf"shd_train\.h5: '{field}' is damaged \(.+\); download it again$"):
+            open_data(f"shd:{shd}").split("train")
+
+
+def test_damage_anywhere_is_one_line(shd: Path) -> None:
+    path = shd / "shd_train.h5"
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    told = []
+    for at in [*range(0, 4000, 250), *rng.integers(4000, len(whole) - 300, 15)]:
+        path.write_bytes(whole[:at] + rng.bytes(250) + whole[at + 250 :])
+        try:
+            load(open_data(f"shd:{shd}").split("train"), Preprocessing(front_end=SpikeBins(steps=5)))
+        except DataError as error:
+            told.append(str(error))
+    assert len(told) > 5
+    assert all(str(path) in said and said.isprintable() for said in told)
+
+
+KINDS = [
+    (np.float16, False),
+    (np.float32, False),
+    (np.float64, False),
+    (">f2", True),
+    (np.float16, True),
+    ("<f4", True),
+]
+
+
+@pytest.mark.parametrize(("kind", "flat"), KINDS)
+@pytest.mark.parametrize("of_units", [np.uint16, np.int64])
+def test_other_types_and_arrays_of_one_length_are_read(
+    tmp_path: Path, kind: object, flat: bool, of_units: object
+) -> None:
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.random((8, 100)), axis=1).astype(np.float16)  # so that every type holds the same numbers
+    units = rng.integers(0, 700, (8, 100))
+    labels = np.arange(8) % 2
+    (tmp_path / "shd").mkdir()
+    path = write_heidelberg_file(tmp_path / "shd/shd_train.h5", [*times], [*units], labels, CLASSES, np.arange(8) % 4)
+    expected = fit_and_load(open_data(f"shd:{tmp_path / 'shd'}"), steps=40)[1]
+    for field, values, dtype in (("spikes/times", times, kind), ("spikes/units", units, of_units)):
+        if flat:
+            replace(path, field, values.astype(dtype))
+        else:
+            put_vlen(path, field, dtype, [*values.astype(dtype)])
+    found = fit_and_load(open_data(f"shd:{tmp_path / 'shd'}"), steps=40)[1]
+    np.testing.assert_array_equal(found.values, expected.values)
+    np.testing.assert_array_equal(found.steps, expected.steps)
 
 
 def test_test_file_with_other_classes_is_refused(shd: Path) -> None:

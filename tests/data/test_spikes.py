@@ -39,6 +39,25 @@ def test_counts_are_those_of_a_plain_loop(times: np.ndarray, steps: int, bands: 
     )
 
 
+@given(
+    times=st.sampled_from([32, 64]).flatmap(
+        lambda width: arrays.arrays(f"f{width // 8}", st.integers(0, 40), elements=st.floats(0, 1.5, width=width))
+    ),
+    near=arrays.arrays(np.int64, st.integers(0, 40), elements=st.integers(0, 700)),
+    steps=st.one_of(st.sampled_from([40, 100, 200, 400, 500]), st.integers(1, 3000)),
+    units=st.sampled_from(["u2", ">u2", "i4", "u8"]),
+    seed=st.integers(0, 2**32),
+)
+def test_other_types_are_counted_exactly(
+    times: np.ndarray, near: np.ndarray, steps: int, units: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    edges = np.nextafter(near / steps, rng.choice([-1.0, 1.0], len(near))).clip(0, 2)  # on edges, and just beside
+    times = np.concatenate([times, near / steps, edges]).astype(times.dtype)
+    fired = rng.integers(0, 700, len(times)).astype(units)
+    np.testing.assert_array_equal(SpikeBins(steps=steps).count(times, fired), plain(times, fired, steps, 140))
+
+
 @pytest.mark.parametrize("steps", [40, 100, 500, 1000])
 def test_every_float16_up_to_two_seconds_is_in_the_bin_of_its_exact_value(steps: int) -> None:
     times = np.arange(2**16, dtype=np.uint16).view(np.float16)
@@ -81,6 +100,20 @@ def test_order_of_the_spikes_does_not_matter_and_nothing_is_no_step() -> None:
 def test_impossible_spikes_are_named(time: float, unit: int, message: str) -> None:
     with pytest.raises(DataError, match=message):
         SpikeBins(steps=500, bands=700).count(np.array([0.1, time], np.float16), np.array([699, unit], np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("time", "unit", "message"),
+    [
+        (1e12, 3, r"spike 1 is at 1000000000000\.0 s; expected 0 to 60 s"),
+        (np.nan, 3, "spike 1 is at nan s"),
+        (0.5, -1, "spike 1 is of unit -1; there are 700"),
+        (0.5, 2**40, "spike 1 is of unit 1099511627776"),
+    ],
+)
+def test_impossible_spikes_of_other_types_are_named(time: float, unit: int, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        SpikeBins(steps=500).count(np.array([0.1, time]), np.array([699, unit]))
 
 
 def test_as_many_times_as_units() -> None:
