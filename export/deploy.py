@@ -11,7 +11,7 @@ from spikescr import dialect
 from spikescr.checkpoint import CheckpointInfo, load_checkpoint
 from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
-from spikescr.files import replacing, sha256
+from spikescr.files import in_memory, sha256, write_bytes
 from spikescr.model import Network
 from spikescr.provenance import versions
 from spikescr.quantization.file import load_quantized
@@ -59,5 +59,9 @@ def network_graph(model: Network, info: CheckpointInfo, source: str) -> nir.NIRG
 
 def write_graph(path: Path, graph: nir.NIRGraph) -> None:
     """Writes a NIR file as a whole or not at all."""
-    with replacing(path) as temporary:
-        nir.write(temporary, graph)
+    write_bytes(path, packed(graph))
+
+
+def packed(graph: nir.NIRGraph) -> bytes:
+    """The content of a NIR file; equal graphs give equal bytes."""
+    return in_memory(lambda file: nir.write(file, graph))

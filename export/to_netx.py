@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import h5py
@@ -31,7 +32,7 @@ from spikescr.errors import ExportError
 from spikescr.export.chain import Chain
 from spikescr.export.layers import SpikingLayer
 from spikescr.export.registers import EXACT, is_whole, smallest_scale
-from spikescr.files import replacing
+from spikescr.files import in_memory, write_bytes
 
 IntArray = NDArray[np.int64]
 UNITY = 4096  # of the decays
@@ -183,7 +184,11 @@ def write_netx(path: Path, chain: Chain, layers: tuple[QuantisedLayer, ...], att
         layers: quantised, in order.
         attributes: of the file (netx reads none).
     """
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    write_bytes(path, in_memory(lambda file: _write(file, chain, layers, attributes)))
+
+
+def _write(target: BytesIO, chain: Chain, layers: tuple[QuantisedLayer, ...], attributes: Mapping[str, str]) -> None:
+    with h5py.File(target, "w") as file:
         file.attrs.update(attributes)
         entries = file.create_group("layer")
         _entry(entries, "input", chain.input_shape)

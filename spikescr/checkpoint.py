@@ -57,8 +57,13 @@ def save_checkpoint(path: Path, model: Network, info: CheckpointInfo) -> None:
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], info: CheckpointInfo) -> None:
     """The same for weights and buffers by name."""
+    write_bytes(path, packed(weights, info))
+
+
+def packed(weights: Mapping[str, Tensor], info: CheckpointInfo) -> bytes:
+    """The content of a checkpoint."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_bytes(path, safetensors.torch.save(tensors, {METADATA_KEY: info.model_dump_json()}))
+    return safetensors.torch.save(tensors, {METADATA_KEY: info.model_dump_json()})
 
 
 def load_checkpoint(path: Path) -> tuple[Network, CheckpointInfo]:

@@ -9,9 +9,11 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from spikescr.errors import UsageError
 
 _STAGED, _REMOVED = ".staged", ".removed"
 _UNFINISHED = ".unfinished"
@@ -89,7 +91,7 @@ def finish(folder: Path) -> None:
     unfinished = folder / _UNFINISHED
     plan = unfinished / _PLAN
     if plan.exists():
-        names = json.loads(plan.read_text())
+        names = json.loads(plan.read_text(encoding="utf-8"))
         waiting = [name for name in names["made"] if (unfinished / name).exists()]
         (unfinished / _OLD).mkdir(exist_ok=True)
         for name in (*names["gone"], *waiting):
@@ -139,6 +141,30 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file as a whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def expanded(path: Path) -> Path:
+    """A path with `~` and `~user` replaced by home folders.
+
+    Raises:
+        UsageError: there is no such user, or nothing says where home is.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        who = path.parts[0].removeprefix("~")
+        why = f"there is no user {who} here" if who else "nothing says where your home is (HOME)"
+        raise UsageError(f"{path}: {why}; write the folder out") from error
+
+
+def in_memory(write: Callable[[io.BytesIO], object]) -> bytes:
+    """What a function writes to a file.
+
+    For HDF5: its library ends the process with signal 11 when it cannot write to a disk, because that is full say.
+    """
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
 
 
 def write_csv(path: Path, fields: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

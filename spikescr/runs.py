@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -249,20 +248,15 @@ class RunFolder(_Folder):
             raise SpikescrError(f"{path} does not exist; make it with: {self.make_command(path)}")
         return path
 
-    def discard_derived(self) -> None:
-        """Removes what was made from the checkpoint, so that nothing of an old network stands beside a new one."""
-        self.graph.unlink(missing_ok=True)
-        for folder in (self.evaluation, self.path / LOIHI2):
-            if folder.exists():
-                shutil.rmtree(folder)
-        self.discard_results()
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Names of what is made from the graph."""
+        return tuple(path.name for path in (self.verification, self.simulation, self.report, self.report_text))
 
-    def discard_results(self) -> None:
-        """Removes what was made from the graph."""
-        self.verification.unlink(missing_ok=True)
-        self.discard_report()
-        if self.simulation.exists():
-            shutil.rmtree(self.simulation)
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """Names of all that is made from the checkpoint, so that none of an old network stands beside a new one."""
+        return (self.graph.name, self.evaluation.name, LOIHI2, *self.results)
 
     def discard_report(self) -> None:
         """Removes what was made from a simulation."""

@@ -66,7 +66,7 @@ def command(
         from spikescr.checkpoint import load_checkpoint
         from spikescr.data import load
         from spikescr.data.picture import require_matplotlib
-        from spikescr.files import sha256, write_text
+        from spikescr.files import replacing_together, sha256, write_text
         from spikescr.provenance import versions
         from spikescr.training.assess import answer, assess
         from spikescr.workflows.deployed import choose_recordings
@@ -81,8 +81,8 @@ def command(
         items = choose_recordings(trained, data=data, split=split, limit=limit, recording=None)
         answers = answer(model, load(items, info.preprocessing), batch_size)
         found = assess(answers, info.classes, [item.speaker for item in items])
-        run.evaluation.mkdir(exist_ok=True)
-        path = run.evaluation / f"{split}.json"
+        name = run.evaluation.name
+        names = [f"{name}/{split}{ending}" for ending in (".json", "-confusion.csv", "-answers.csv", ".png")]
         content = {
             "data": data or info.training.data,
             "split": split,
@@ -93,20 +93,23 @@ def command(
             "versions": versions("spikescr", "torch", "spikingjelly", "numpy"),
             **found.as_json(),
         }
-        written = [path]
-        write_text(path, json.dumps(content, indent=2) + "\n")
-        if tables:
-            written += _write_tables(path, items, answers, found, info.classes)
-        if picture:
-            written.append(_draw(path.with_suffix(".png"), found, info.classes))
+        with replacing_together(run.path, names) as stage:
+            path = RunFolder(stage).evaluation / f"{split}.json"
+            path.parent.mkdir()
+            written = [path.name]
+            write_text(path, json.dumps(content, indent=2) + "\n")
+            if tables:
+                written += _write_tables(path, items, answers, found, info.classes)
+            if picture:
+                written.append(_draw(path.with_suffix(".png"), found, info.classes))
     _show(found, info.classes)
     for each in written:
-        output().print(f"wrote {each}", soft_wrap=True)
+        output().print(f"wrote {run.evaluation / each}", soft_wrap=True)
 
 
 def _write_tables(
     path: Path, items: tuple[Item, ...], answers: Answers, found: Assessment, classes: tuple[str, ...]
-) -> list[Path]:
+) -> list[str]:
     from spikescr.files import write_text
 
     confusion: list[list[object]] = [
@@ -125,12 +128,12 @@ def _write_tables(
     for name, table in (("confusion", confusion), ("answers", rows)):
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(table)
-        written.append(path.with_name(f"{path.stem}-{name}.csv"))
-        write_text(written[-1], text.getvalue())
+        written.append(f"{path.stem}-{name}.csv")
+        write_text(path.with_name(written[-1]), text.getvalue())
     return written
 
 
-def _draw(path: Path, found: Assessment, classes: tuple[str, ...]) -> Path:
+def _draw(path: Path, found: Assessment, classes: tuple[str, ...]) -> str:
     """The confusion matrix, rows in shares of their class, and confidence against accuracy."""
     import numpy as np
     from matplotlib.figure import Figure
@@ -163,7 +166,7 @@ def _draw(path: Path, found: Assessment, classes: tuple[str, ...]) -> Path:
     right.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
-    return path
+    return path.name
 
 
 def _show(found: Assessment, classes: tuple[str, ...]) -> None:

@@ -52,16 +52,16 @@ def command(target: str, folder: Path | None, graph_path: Path | None, out_path:
 
 def _to_nir(run: RunFolder) -> None:
     from spikescr import dialect
-    from spikescr.export.deploy import deploy, deploy_quantized, write_graph
-    from spikescr.files import sha256
+    from spikescr.export.deploy import deploy, deploy_quantized, packed
+    from spikescr.files import replacing_together, sha256, write_bytes
 
     run.require(run.checkpoint)
     with run.locked():
         graph = (deploy_quantized if run.is_in_integers else deploy)(run.checkpoint)
-        before = sha256(run.graph) if run.graph.exists() else None
-        write_graph(run.graph, graph)
-        if sha256(run.graph) != before:
-            run.discard_results()
+        content = packed(graph)
+        if not run.graph.exists() or run.graph.read_bytes() != content:
+            with replacing_together(run.path, [run.graph.name, *run.results]) as stage:
+                write_bytes(stage / run.graph.name, content)
     kinds = Counter(node.metadata.get(dialect.OP) or type(node).__name__ for node in graph.nodes.values())
     table = Table(title="Exported to NIR", box=SIMPLE_HEAD)
     table.add_column("nodes")

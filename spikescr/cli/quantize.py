@@ -64,7 +64,7 @@ def command(
     from spikescr.checkpoint import load_checkpoint
     from spikescr.export.deploy import deploy_quantized, write_graph
     from spikescr.export.fold import fold
-    from spikescr.files import sha256, write_text
+    from spikescr.files import replacing_together, sha256, write_text
     from spikescr.quantization.file import QuantizedInfo, save_quantized
 
     run = RunFolder(folder)
@@ -77,11 +77,11 @@ def command(
         request = _Request(folded, info, wanted, bits)
         found = _calibrated(request, splits, criterion)
         tuned = _tuned(found, splits, info, epochs, lr) if epochs else []
-        made.discard_results()
-        save_quantized(
-            made.checkpoint,
-            found.model,
-            QuantizedInfo(
+        report = _Report(request, found, splits, tuned, lr, len(splits.calibration))
+        names = (made.checkpoint.name, made.quantization.name, *made.derived)
+        with replacing_together(made.path, names) as stage:
+            staged = RunFolder(stage)
+            about = QuantizedInfo(
                 source=info,
                 source_sha256=sha256(run.checkpoint),
                 layers=dict(found.scheme.layers),
@@ -89,11 +89,11 @@ def command(
                 head_bits=found.scheme.head_bits,
                 criterion=found.criterion,
                 epochs=epochs,
-            ),
-        )
-        write_graph(made.graph, deploy_quantized(made.checkpoint))
-        report = _Report(request, found, splits, tuned, lr, len(splits.calibration))
-        write_text(made.quantization, json.dumps(report.content(run, made), indent=1) + "\n")
+            )
+            save_quantized(staged.checkpoint, found.model, about)
+            write_graph(staged.graph, deploy_quantized(staged.checkpoint))
+            content = report.content(run, made, staged)
+            write_text(staged.quantization, json.dumps(content, indent=1) + "\n")
     report.show()
     output().print(
         f"wrote {made.checkpoint} ({made.checkpoint.stat().st_size / 1e3:.0f} kB), {made.graph.name}, "
@@ -204,8 +204,8 @@ class _Report:
         assert isinstance(model, ModelConfig)  # the scheme refuses all others
         return model.width // model.heads
 
-    def content(self, run: RunFolder, made: RunFolder) -> dict[str, Any]:
-        """For quantization.json."""
+    def content(self, run: RunFolder, made: RunFolder, staged: RunFolder) -> dict[str, Any]:
+        """For quantization.json; staged: where the files of `made` are now."""
         from spikescr.files import sha256
         from spikescr.provenance import versions
         from spikescr.quantization.finetune import best_of
@@ -227,7 +227,9 @@ class _Report:
             "saturated": self.saturated,
             "seed": info.training.seed,
             "files": {
-                str(path.relative_to(run.path)): sha256(path) for path in (run.checkpoint, made.checkpoint, made.graph)
+                run.checkpoint.name: sha256(run.checkpoint),
+                f"{made.path.name}/{made.checkpoint.name}": sha256(staged.checkpoint),
+                f"{made.path.name}/{made.graph.name}": sha256(staged.graph),
             },
             "versions": versions("spikescr", "torch", "numpy", "nir"),
         }

@@ -50,7 +50,7 @@ def command(
     constants: Path | None,
 ) -> None:
     """Write a page about a run: what it cost, why conventions differ, what its layers do, where it comes from."""
-    from spikescr.files import write_text
+    from spikescr.files import replacing_together, write_text
     from spikescr.sim.report.content import document
     from spikescr.sim.report.html import page
     from spikescr.sim.report.markdown import markdown
@@ -72,8 +72,9 @@ def command(
         example = None if no_recording else _example(folders[0], audit, recording)
         chip = _chip(folders[0], audit)
         content = document(found, known.costs[cost], known, example, _provenance(folders[0], audit), chip)
-        write_text(target.report, page(content))
-        write_text(target.report_text, markdown(content))
+        with replacing_together(target.path, [target.report.name, target.report_text.name]) as stage:
+            write_text(stage / target.report.name, page(content))
+            write_text(stage / target.report_text.name, markdown(content))
     for path in (target.report, target.report_text):
         output().print(f"wrote {path} ({si(path.stat().st_size, 'B')})")
 

@@ -6,9 +6,9 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from spikescr.checkpoint import CheckpointInfo, save_weights
+from spikescr.checkpoint import CheckpointInfo, packed
 from spikescr.errors import SpikescrError
-from spikescr.files import write_text
+from spikescr.files import replacing_together, write_bytes, write_text
 from spikescr.runs import RunFolder
 from spikescr.training.metrics import write_metrics, write_times
 from spikescr.training.precision import as_json
@@ -59,20 +59,23 @@ class Keeper:
         return f"{self.folder.make_command(self.folder.checkpoint)} --resume"
 
     def _publish(self, state: TrainState, best: bool) -> None:
-        progressed, setting = state.progressed, state.setting
-        if len(progressed.epochs) == 1:
-            self.folder.discard_derived()
-        write_text(self.folder.config, setting.config.model_dump_json(indent=2) + "\n")
-        if best:
-            self._save_best(setting, state)
-        write_metrics(self.folder.metrics, progressed.epochs)
-        write_times(self.folder.times, progressed.seconds)
-        if progressed.drift:
-            write_text(self.folder.precision, as_json(progressed.drift, setting.config))
-        else:
-            self.folder.precision.unlink(missing_ok=True)
+        """Writes what a state tells, as one; a changed network takes all with it that was made of the one before."""
+        progressed, setting, run = state.progressed, state.setting, self.folder
+        weights = self._best(setting, state) if best else None
+        names = {path.name for path in (run.config, run.metrics, run.times, run.precision)}
+        if weights is not None and not (run.checkpoint.exists() and run.checkpoint.read_bytes() == weights):
+            names |= {run.checkpoint.name, *run.derived}
+        with replacing_together(run.path, names) as stage:
+            staged = RunFolder(stage)
+            write_text(staged.config, setting.config.model_dump_json(indent=2) + "\n")
+            if weights is not None and run.checkpoint.name in names:
+                write_bytes(staged.checkpoint, weights)
+            write_metrics(staged.metrics, progressed.epochs)
+            write_times(staged.times, progressed.seconds)
+            if progressed.drift:
+                write_text(staged.precision, as_json(progressed.drift, setting.config))
 
-    def _save_best(self, setting: Setting, state: TrainState) -> None:
+    def _best(self, setting: Setting, state: TrainState) -> bytes:
         best = state.progressed.epochs[state.progressed.best - 1]
         info = CheckpointInfo(
             model=setting.config.model,
@@ -83,7 +86,7 @@ class Keeper:
             valid_loss=best.valid_loss,
             valid_accuracy=best.valid_accuracy,
         )
-        save_weights(self.folder.checkpoint, state.best, info)
+        return packed(state.best, info)
 
     @contextmanager
     def _telling(self, state: TrainState) -> Iterator[None]:

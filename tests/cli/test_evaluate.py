@@ -11,7 +11,7 @@ from helpers import write_tones
 from spikescr.checkpoint import load_checkpoint
 from spikescr.cli import main
 from spikescr.data import load, open_data
-from spikescr.files import sha256
+from spikescr.files import replacing_together, sha256
 from spikescr.runs import RunFolder
 from spikescr.training.batches import Split
 from spikescr.training.evaluate import evaluate
@@ -90,5 +90,6 @@ def test_a_new_training_removes_the_old_ones_evaluation(run: RunFolder, tmp_path
     fresh = RunFolder(tmp_path)
     fresh.evaluation.mkdir()
     (fresh.evaluation / "test.json").write_text("{}")
-    fresh.discard_derived()
+    with replacing_together(fresh.path, fresh.derived):
+        pass
     assert not fresh.evaluation.exists()

@@ -95,7 +95,7 @@ def test_a_kill_between_state_and_results_is_made_good(
 
     run = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(keeper, "save_weights", kill)
+        patch.setattr(keeper, "packed", kill)
         with pytest.raises(Killed):
             train(config, dataset, run)
     assert not run.checkpoint.exists()
@@ -374,3 +374,43 @@ def test_killed_at_random_it_ends_with_the_same_bytes(tones: Path, tmp_path: Pat
     result = json.loads(file.read_text())
     assert result["equal"] == {"model.safetensors": True, "metrics.csv": True, "config.json": True}
     assert len(result["kills"]) == 2
+
+
+def test_a_better_network_takes_with_it_what_was_made_of_the_one_before(
+    config: TrainConfig, dataset: DataSet, tmp_path: Path
+) -> None:
+    """A graph of epoch 1 beside the weights of epoch 2 would be simulated as the network's own."""
+    run = RunFolder(tmp_path / "run")
+    train(config, dataset, run, **stopping_at(2, 1))
+    before = run.checkpoint.read_bytes()
+    run.graph.write_text("of epoch 1")
+    train(config, dataset, run, resume=True)
+    assert run.checkpoint.read_bytes() != before  # or this proves nothing
+    assert not run.graph.exists()
+    run.graph.write_text("of epoch 2")
+    train(config, dataset, run, resume=True)  # nothing is left to do
+    assert run.graph.exists()
+
+
+def test_a_kill_between_two_files_leaves_those_of_one_epoch(
+    config: TrainConfig,
+    dataset: DataSet,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The metrics of an epoch cannot be written: weights and configuration stay those of the one before."""
+    run = RunFolder(tmp_path / "run")
+    train(config, dataset, run, **stopping_at(2, 1))
+    before = results(run)
+
+    def full(path: Path, rows: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("spikescr.training.keeper.write_metrics", full)
+        with pytest.raises(SpikescrError, match=rf"^{run.metrics}: No space left on device while saving epoch 2"):
+            train(config, dataset, run, resume=True)
+    assert results(run) == before
+    train(config, dataset, run, resume=True)
+    assert results(run) == undisturbed

@@ -1,0 +1,188 @@
+"""Several files written as one: whatever is killed when, what is there is of one writing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spikescr.files import finish, is_unfinished, remove_folder, replacing_together, write_text
+from spikescr.runs import RunFolder
+
+NAMES = ("audit.npz", "counts/a.csv", "report.html", "spikes", "summary.json")
+MADE = ("audit.npz", "counts/a.csv", "spikes/0.h5", "summary.json")  # report.html is not made again
+
+
+def put(folder: Path, what: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(what)
+
+
+def rewrite(folder: Path) -> None:
+    with replacing_together(folder, NAMES) as stage:
+        put(stage, "new", MADE)
+
+
+def state(folder: Path) -> dict[str, str]:
+    """Content of all files that one sees."""
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and not str(path.relative_to(folder)).startswith(".")
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    put(tmp_path, "old", (*MADE, "report.html", "spikes/1.h5", "config.json"))
+    return tmp_path
+
+
+OLD = dict.fromkeys((*MADE, "report.html", "spikes/1.h5", "config.json"), "old")
+NEW = dict.fromkeys(MADE, "new") | {"config.json": "old"}
+
+
+def killed_at(number: int, function: Callable[[], object]) -> bool:
+    """Runs a function in another process that is gone before its event of this number; whether it ended before."""
+    child = os.fork()
+    if child == 0:
+        seen = 0
+
+        def count(event: str, _: object) -> None:
+            nonlocal seen
+            if event.startswith(("open", "os.", "shutil.")):
+                seen += 1
+                if seen > number:
+                    os._exit(9)
+
+        sys.addaudithook(count)
+        function()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 0
+
+
+def test_it_replaces_all_and_removes_what_is_not_made_again(folder: Path) -> None:
+    rewrite(folder)
+    assert state(folder) == NEW
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_kill_at_any_moment_leaves_no_mixture_and_nothing_is_lost(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    ends = set()
+    for number in range(1000):
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        put(folder, "old", tuple(OLD))
+        done = killed_at(number, lambda: rewrite(folder))
+        found = state(folder)
+        assert found.pop("config.json") == "old"
+        assert len(set(found.values())) <= 1, f"event {number}: {found}"
+        with RunFolder(folder).locked():  # as the next command does
+            assert state(folder) in (OLD, NEW), f"event {number}"
+            ends.add(state(folder) == NEW)
+        assert not is_unfinished(folder)
+        rewrite(folder)
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")], f"event {number}"
+        if done:
+            break
+    assert done
+    assert number > 20
+    assert ends == {False, True}
+
+
+def test_a_kill_while_finishing_is_no_worse(folder: Path) -> None:
+    """The command after the killed one is killed too."""
+    for number in range(1000):
+        put(folder, "old", tuple(OLD))
+        (folder / ".unfinished").mkdir()
+        put(folder / ".unfinished", "new", MADE)
+        write_text(
+            folder / ".unfinished/.plan.json",
+            '{"made": ["audit.npz", "counts/a.csv", "spikes", "summary.json"], "gone": ["report.html"]}',
+        )
+        done = killed_at(number, lambda: finish(folder))
+        found = state(folder)
+        assert found.pop("config.json") == "old"
+        assert len(set(found.values())) <= 1, f"event {number}: {found}"
+        finish(folder)
+        assert state(folder) == NEW, f"event {number}"
+        if done:
+            break
+    assert done
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("half way")])
+def test_what_fails_half_way_changes_nothing(folder: Path, error: Exception) -> None:
+    def fail() -> None:
+        with replacing_together(folder, NAMES) as stage:
+            put(stage, "new", MADE[:2])
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert state(folder) == OLD
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_an_error_names_the_file_that_was_to_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as found, replacing_together(folder, NAMES) as stage:
+        write_text(stage / "summary.json", "{}")
+    assert found.value.filename == str(folder / "summary.json")
+
+
+def test_a_file_that_is_missing_is_put_in_its_place_by_who_asks_for_it(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for number in range(1000):
+        put(tmp_path, "old", ("model.safetensors",))
+
+        def rewrite() -> None:
+            with replacing_together(tmp_path, ["model.safetensors"]) as stage:
+                put(stage, "new", ("model.safetensors",))
+
+        done = killed_at(number, rewrite)
+        assert run.require(run.checkpoint).read_text() in ("old", "new")
+        if done:
+            break
+    assert done
+
+
+def test_a_folder_that_is_removed_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "chunks"
+    for number in range(1000):
+        folder.mkdir(exist_ok=True)
+        put(folder, "old", ("key.json", "000000.npz", "000001.npz"))
+        done = killed_at(number, lambda: remove_folder(folder))
+        assert not folder.exists() or len(list(folder.iterdir())) == 3
+        remove_folder(folder)
+        assert list(tmp_path.iterdir()) == [], f"event {number}"
+        if done:
+            break
+    assert done
+
+
+def test_a_checkpoint_takes_with_it_what_was_made_of_the_one_before(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    made = (
+        "model.nir",
+        "loihi2/model.nir",
+        "simulation/audit.npz",
+        "verify.json",
+        "report.html",
+        "evaluation/test.json",
+    )
+    put(tmp_path, "old", ("model.safetensors", "config.json", *made))
+    with replacing_together(run.path, (run.checkpoint.name, *run.derived)) as stage:
+        put(stage, "new", ("model.safetensors",))
+    assert state(tmp_path) == {"model.safetensors": "new", "config.json": "old"}
