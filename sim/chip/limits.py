@@ -90,7 +90,7 @@ class _File(BaseModel):
 
 @cache
 def _read() -> _File:
-    return _File.model_validate(tomllib.loads(Path(__file__).with_name("limits.toml").read_text()))
+    return _File.model_validate(tomllib.loads(Path(__file__).with_name("limits.toml").read_text(encoding="utf-8")))
 
 
 def chips() -> Mapping[str, Chip]:

@@ -72,7 +72,7 @@ def read_constants(path: Path) -> Constants:
         UsageError: it cannot be read, or a field is missing, unknown or out of range; the message names it.
     """
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as TOML: {error}") from error
     unknown = content.keys() - {"cost", "memory"}

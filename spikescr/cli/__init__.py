@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import signal
+import sys
 import traceback
 from importlib import import_module
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import click
 
 from spikescr import __version__
-from spikescr.cli.console import bars, report_error, reporting
+from spikescr.cli.console import bars, report_error, reporting, standard_streams
 from spikescr.errors import SpikescrError, UsageError
 
 # name -> module with its `command`, what it does
@@ -71,6 +73,23 @@ class CommandTable(click.Group):
         """Lists the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs as a process of its own: once it is done, Ctrl-C does not disturb how it ends."""
+        try:
+            return self.main(*args, **kwargs)
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs with standard output and error that can be written to, or says in one line why not."""
+        try:
+            with standard_streams():
+                return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno != errno.EPIPE:  # of whom nobody listens to, nothing is to be told
+                report_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; what goes wrong is told in one line."""

@@ -5,13 +5,17 @@ Of several processes that train together, only the first gives notices and warni
 
 from __future__ import annotations
 
+import codecs
+import errno
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, TextIO
+from contextlib import closing, contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from spikescr.progress import listening
 
@@ -19,7 +23,79 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+_OUTPUT = "standard output"
+_ASCII = {"±": "+-", "µ": "u", "…": "...", "\u00d7": "x", "\u2013": "-", "→": "->", "²": "2"}
 WIDE = 160  # of output that no terminal shows; a log is not to be wrapped at 80
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Makes standard output and error fit for any locale while the block lasts, and sees to it that all is written.
+
+    Raises:
+        OSError: standard output is closed or cannot take what is written, being on a full disk for instance; it says
+            so in its `filename`. What is still to be written is dropped then.
+    """
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "closed; send it somewhere, > /dev/null say", _OUTPUT)
+    codecs.register_error("spikescr", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spikescr")
+    named = _Named(sys.stdout, _OUTPUT)
+    with redirect_stdout(cast(TextIO, named)):
+        try:
+            yield
+        finally:
+            try:
+                if not named.failed:  # or it was told already
+                    named.flush()
+            finally:
+                if named.failed:
+                    _drop(sys.stdout)
+
+
+class _Named:
+    """A stream whose errors say which one it is."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream, self._name, self.failed = stream, name, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._naming():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._naming():
+            self._stream.flush()
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename, self.failed = self._name, True
+            raise
+
+
+def _drop(stream: TextIO) -> None:
+    """What is still to be written goes nowhere: Python would try again when it ends, and fail."""
+    with suppress(OSError):  # it is no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """Characters that the locale lacks, in ASCII."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(_ASCII.get(c, "?") for c in lacking), error.end
 
 
 def output() -> Console:

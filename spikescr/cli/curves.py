@@ -63,7 +63,7 @@ def read_metrics(run: RunFolder) -> dict[str, list[float]]:
     """
     path = run.require(run.metrics)
     try:
-        rows = list(csv.DictReader(path.read_text().splitlines()))
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         columns = ["epoch", *(column for *_, lines in PANELS for column, _ in lines)]
         table = {column: [float(row[column]) for row in rows] for column in columns}
     except (KeyError, TypeError, ValueError) as error:

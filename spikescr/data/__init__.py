@@ -12,6 +12,7 @@ from spikescr.data.frontend import Preprocessing
 from spikescr.data.heidelberg import HEIDELBERG, open_heidelberg
 from spikescr.data.spikes import SpikeBins
 from spikescr.errors import UsageError
+from spikescr.files import expanded
 
 __all__ = [
     "CHOICES",
@@ -45,7 +46,7 @@ def open_data(spec: str, *, seed: int = 0, cache: Path | None = None) -> DataSet
         DataError: Its files cannot be used, or not be made.
     """
     kind, _, place = spec.partition(":")
-    root = Path(place).expanduser()
+    root = expanded(Path(place))
     if spec == "digits":
         return open_digits(cache)
     if kind == "folder" and place:

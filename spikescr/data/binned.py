@@ -71,7 +71,7 @@ class Binned:
         try:
             counts = np.load(root / "counts.npy", mmap_mode="c")
             lengths = np.load(root / "lengths.npy")
-            whole = (root / "header.json").read_text() == header and len(counts) == len(lengths)
+            whole = (root / "header.json").read_text(encoding="utf-8") == header and len(counts) == len(lengths)
         except (ValueError, EOFError, FileNotFoundError) as error:
             raise DataError(f"{root}: damaged ({error}); delete this folder, it is made again") from error
         if not whole:

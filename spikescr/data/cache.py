@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from spikescr.files import expanded
+
 
 def cache_folder() -> Path:
     """Return the cache: `SPIKESCR_CACHE`, else `spikescr` in `XDG_CACHE_HOME` or `~/.cache`."""
     if own := os.environ.get("SPIKESCR_CACHE"):
-        return Path(own).expanduser()
+        return expanded(Path(own))
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "spikescr"
+    return (base if base.is_absolute() else expanded(Path("~/.cache"))) / "spikescr"
 
 
 @contextmanager

@@ -124,7 +124,7 @@ class Downloader:
     def _validator(self, url: str) -> str | None:
         """What tells the server which version the part is of; None where that is not known."""
         try:
-            state = json.loads(self._state.read_text())
+            state = json.loads(self._state.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
         found = state.get("validator") if isinstance(state, dict) and state.get("url") == url else None

@@ -20,6 +20,7 @@ from spikescr.data.published import PUBLISHED
 from spikescr.data.spike_file import opened
 from spikescr.data.spikes import SpikeBins, Times, Units, densest_stretch
 from spikescr.errors import DataError
+from spikescr.files import expanded
 from spikescr.progress import track
 
 
@@ -78,7 +79,7 @@ def inspect(spec: str) -> Report:
         DataError: Its folder is missing, or it cannot be opened for a reason that no list of faults would tell better.
     """
     kind, _, place = spec.partition(":")
-    root = Path(place).expanduser()
+    root = expanded(Path(place))
     report = Report(spec)
     if kind in HEIDELBERG and place and root.is_dir():
         _inspect_spikes(kind, root, report)

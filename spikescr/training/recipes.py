@@ -120,7 +120,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> Recipe:
         raise UsageError(f"{path}: is its own base")
     shown = path.name if path.is_relative_to(FOLDER) else str(path)
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{shown}: is no TOML: {error}") from error
     own = {key: content.pop(key) for key in OWN_KEYS if key in content}
