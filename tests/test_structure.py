@@ -25,7 +25,7 @@ LAYERS = (
 """Rooms of `spikescr`, from below: each knows those below it alone. "": `spikescr` itself; it names workflows."""
 
 SIM = (
-    {"program", "flat_graph"},
+    {"program"},
     {"recording"},
     {"lowering", "counting", "backends", "compare"},
     {"fast", "lava", "inputs", "inspection"},

@@ -5,9 +5,8 @@ from __future__ import annotations
 import nir
 
 from spikescr.dialect import BITS
-from spikescr.errors import GraphError
 from spikescr.sim.chip.layers import groups
-from spikescr.sim.flat_graph import FlatGraph
+from spikescr.sim.lowering.flat import FlatGraph
 from spikescr.sim.program import Program
 
 
@@ -27,8 +26,6 @@ def layer_bits(graph: nir.NIRGraph, program: Program) -> dict[str, int]:
         told = node.metadata.get(BITS)
         if told is None:
             continue
-        if int(told) != told or told < 1:
-            raise GraphError(f"{name}: metadata {BITS} is {told}, must be a positive whole number")
         # A node's operation is named like it, or like what its taps' names have in common.
         owner = next((o for o in _prefixes(name) if o in layer_of), None)
         if owner is not None:

@@ -205,7 +205,7 @@ class _Building:
 
     def _synapse(self, operation: Synapse) -> None:
         reach = self.chip.whole("delay")
-        longest = max(tap.delay for tap in operation.taps)
+        longest = max(tap.delay for tap in operation.taps) + self.signals.held(operation.x)
         self.demand.longest = max(self.demand.longest, longest)
         within = min(longest, reach)
         self.sums = max(self.sums, within + 1)

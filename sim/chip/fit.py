@@ -17,8 +17,8 @@ from spikescr.sim.chip.rules import Violation, check
 from spikescr.sim.chip.traffic import Activity, Estimate, between_cores, channel_rates, estimate
 from spikescr.sim.counting.energy import CONSTANTS
 from spikescr.sim.counting.saved import Audit
+from spikescr.sim.lowering.graph_time import has_clock, has_step
 from spikescr.sim.lowering.lower import lower
-from spikescr.sim.lowering.nodes import FOREIGN_DT, has_clock
 from spikescr.sim.program import Program
 from spikescr.tables import ShortTable, ShowsTable
 
@@ -156,7 +156,7 @@ def fit_graph(
 
 
 def _lowered(graph: nir.NIRGraph, notify: Notify) -> Program:
-    told = any(key in graph.metadata for key in ("spikescr.dt", FOREIGN_DT))
+    told = has_step(graph)
     if not told:
         notify("the graph has no seconds per step; its delays are taken as steps of 1 s")
     # A graph without a clock runs as long as its input; nothing that a core holds depends on that.

@@ -2,17 +2,20 @@
 
 A layer is a neuron operation with all that feeds it alone, channel by channel: its synapse, and rotary, gate or
 attention between the two. What feeds others too, or is not read channel by channel, is a layer of its own and sends its
-sums as graded spikes. A DelayLine is a layer of relay neurons, one for each channel and each `delay` steps that the
-chip can delay a spike; all relays of the clock are one layer. Inputs, outputs and routing are no layers.
+sums as graded spikes. A delay that synapses alone read is theirs, within the range that the chip can delay a spike. Any
+other is a layer of relay neurons, one for each channel and each `delay` steps of that range; all relays of the clock
+are one layer. Inputs, outputs and routing are no layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from spikescr.sim.counting.account import layer_of
 from spikescr.sim.program import (
     IntArray,
+    Integrator,
     Operation,
     Port,
     Program,
@@ -20,6 +23,7 @@ from spikescr.sim.program import (
     Select,
     Signal,
     Source,
+    Synapse,
 )
 
 CLOCK_LAYER = "clock"
@@ -43,27 +47,54 @@ class Group:
         return sum(o.width for o in self.operations) if self.relays else self.operations[-1].width
 
 
-def groups(program: Program) -> tuple[Group, ...]:
-    """The layers of a Program, in the order of what they put out."""
+def held_delays(program: Program, reach: int) -> frozenset[str]:
+    """Delays that need no relays: all that reads them are synapses, which get nothing else and delay it themselves.
+
+    Args:
+        program: any.
+        reach: steps that a synapse of the chip can delay a spike.
+    """
+    readers = _readers(program)
+    lines = (o for o in program.operations if o.role is Role.DELAY and o.signal is not Signal.CLOCK)
+    return frozenset(
+        line.name
+        for line in lines
+        if line.name in readers and all(_holds(reader, line, reach) for reader in readers[line.name])
+    )
+
+
+def _holds(reader: Operation, line: Operation, reach: int) -> bool:
+    if not isinstance(reader, Synapse) or reader.x.sources != (line.name,):
+        return False
+    return line.longest_delay("x") + reader.longest_delay("x") <= reach
+
+
+def groups(program: Program, held: Container[str] = ()) -> tuple[Group, ...]:
+    """The layers of a Program, in the order of what they put out; without the delays that synapses hold."""
     heads: dict[str, str] = {}
     readers = _readers(program)
     for operation in reversed(program.operations):
         after = readers.get(operation.name, [])
         into = heads.get(after[0].name) if len(after) == 1 else None
-        alone = operation.role is Role.CURRENT and into is not None and _by_channel(operation, after[0])
+        alone = _feeds(operation) and into is not None and _by_channel(operation, after[0])
         heads[operation.name] = into if alone and into is not None else operation.name
     found: dict[str, list[Operation]] = {}
     clocks = []
     for operation in program.operations:
         if operation.role is Role.DELAY and operation.signal is Signal.CLOCK:
             clocks.append(operation)
-        elif operation.role not in (Role.HOST, Role.ROUTING):
+        elif operation.role not in (Role.HOST, Role.ROUTING) and operation.name not in held:
             found.setdefault(heads[operation.name], []).append(operation)
     layers = [Group(name, tuple(members), members[-1].role is Role.DELAY) for name, members in _named(found).items()]
     if not clocks:
         return tuple(layers)
     taken = any(layer.name == CLOCK_LAYER for layer in layers)
     return Group(f"{CLOCK_LAYER}.delays" if taken else CLOCK_LAYER, tuple(clocks), relays=True), *layers
+
+
+def _feeds(operation: Operation) -> bool:
+    """Whether an operation can be part of the neuron that it feeds alone; a leaky sum is a neuron of its own."""
+    return operation.role is Role.CURRENT and not (isinstance(operation, Integrator) and not operation.current)
 
 
 def _readers(program: Program) -> dict[str, list[Operation]]:
@@ -102,9 +133,10 @@ class Emitter:
 
 
 class Signals:
-    """Who sends what a port carries, through routing; and how large one entry of it may be."""
+    """Who sends what a port carries, through routing and delays that synapses hold; and how large an entry may be."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, held: Container[str] = ()) -> None:
+        self._held = held
         self._operations = {o.name: o for o in program.operations}
         self._largest: dict[str, int | None] = {}
         for operation in program.operations:
@@ -112,14 +144,21 @@ class Signals:
 
     def emitters(self, port: Port) -> tuple[Emitter, ...]:
         """The operations whose spikes a port gets."""
-        found = []
+        found: list[Emitter] = []
         for name in port.sources:
             operation = self._operations[name]
-            if isinstance(operation, Select):  # which reads what sends, never another Select: lowering joins wires so
+            if name in self._held:
+                found += self.emitters(operation.ports["x"])
+            elif isinstance(operation, Select):  # which reads what sends, never another Select: lowering joins wires so
                 found += [Emitter(source, operation.index) for source in operation.x.sources]
             else:
                 found.append(Emitter(name))
         return tuple(found)
+
+    def held(self, port: Port) -> int:
+        """Steps, at most, of the delay that a synapse holds of what a port carries."""
+        held = (self._operations[name] for name in port.sources if name in self._held)
+        return max((line.longest_delay("x") for line in held), default=0)
 
     def port_bits(self, port: Port) -> int | None:
         """Bits of an entry of a port, None where it carries sums of weights."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spikescr.sim.chip.demand import Demand, demands
-from spikescr.sim.chip.layers import Signals, groups
+from spikescr.sim.chip.layers import Signals, groups, held_delays
 from spikescr.sim.chip.limits import Chip
 from spikescr.sim.program import IntArray, Program, Signal, Source
 
@@ -116,9 +116,12 @@ def place(
         The placement. A neuron that alone needs more than a core has is on a core alone, beyond its limits; `rules`
         tells.
     """
-    signals = Signals(program)
+    held = held_delays(program, chip.whole("delay"))
+    signals = Signals(program, held)
     layers = [
-        demand for group in groups(program) for demand in demands(group, signals, chip, bits.get(group.name, default))
+        demand
+        for group in groups(program, held)
+        for demand in demands(group, signals, chip, bits.get(group.name, default))
     ]
     hosts = program.of_type(Source)
     inputs = {o.name: signals.bits(o) or 1 for o in hosts if o.signal is not Signal.CLOCK}

@@ -87,14 +87,13 @@ def _style() -> str:
 
 def layer_of(name: str) -> str:
     """The layer that a node belongs to by its name."""
-    outer, _, inner = name.rpartition("/")
-    inner = re.sub(r"(\.sum)?\.delay\d+$|\.wire_\w+$", "", inner)
+    inner = re.sub(r"(\.sum)?\.delay\d+$|\.wire_\w+$", "", name)
     inner = re.sub(r"\.synapse\.tap\d+$", ".synapse", inner)
     parts = inner.split(".")
     # Names like features.0, features.1 are layers of their own.
     if len(parts) > 1 and not parts[-1].isdigit():
         parts.pop()
-    return "/".join(filter(None, (outer, ".".join(parts))))
+    return ".".join(parts)
 
 
 def _layers(report: GraphReport) -> dict[str, list[NodeReport]]:

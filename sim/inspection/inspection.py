@@ -15,17 +15,15 @@ import numpy as np
 
 from spikescr import dialect
 from spikescr.errors import GraphError
-from spikescr.sim.flat_graph import SPIKING, FlatGraph, Flow, op_of, shape, width
+from spikescr.sim.lowering.flat import FlatGraph, Flow
+from spikescr.sim.lowering.graph_time import has_clock, has_step, step_length
 from spikescr.sim.lowering.lower import lower
-from spikescr.sim.lowering.nodes import FOREIGN_DT, has_clock
+from spikescr.sim.lowering.primitives import Kind, kind_name, kind_of, op_of, primitive
+from spikescr.sim.lowering.shapes import spread
+from spikescr.sim.lowering.timing import MOST_STEPS, delay_steps
+from spikescr.sim.program import Signal
 
 STATE_BYTES = 8  # of one state variable: the simulator computes in float64
-SYNAPSES = (nir.Linear, nir.Affine, nir.Scale, nir.Conv1d, nir.Conv2d)
-POOLS = (nir.SumPool2d, nir.AvgPool2d)
-# State variables of one neuron.
-VARIABLES = {nir.LIF: 1, nir.IF: 1, nir.LI: 1, nir.I: 1, nir.CubaLIF: 2, nir.CubaLI: 2, nir.Threshold: 0}
-# Fields of nodes that say how they are wired, not with what weights.
-_GEOMETRY = ("input_type", "input_shape", "stride", "padding", "dilation", "groups", "kernel_size")
 
 
 @dataclass(frozen=True)
@@ -147,96 +145,88 @@ def inspect(graph: nir.NIRGraph) -> GraphReport:
         what the simulator says where it cannot run the graph.
     """
     flat = FlatGraph(graph)
-    flows = flat.flows()
-    dt = graph.metadata.get(dialect.DT)
-    nodes = tuple(_node(name, node, flows[name], dt) for name, node in flat.nodes.items())
-    return GraphReport(nodes, flat.edges, dict(graph.metadata), tuple(_warnings(graph, flat, nodes)))
+    try:
+        dt = step_length(graph)
+    except GraphError:
+        dt = None
+    nodes = tuple(_node(flat, name, dt) for name in flat.order)
+    edges = tuple((a, b) for a in flat.order for b in flat.after[a])
+    return GraphReport(nodes, edges, dict(graph.metadata), tuple(_warnings(graph, flat, nodes)))
 
 
-def _node(name: str, node: nir.NIRNode, flow: Flow, dt: float | None) -> NodeReport:
-    op = op_of(node)
-    outputs = width(node.output_type)
-    latency, bits = (node.metadata.get(key) for key in (dialect.LATENCY, dialect.BITS))
-    synapses = 0 if op == dialect.WIRE or flow.kind == "clock" else _connections(node, zeros=False)
+def _node(flat: FlatGraph, name: str, dt: float | None) -> NodeReport:
+    node, entry, op = flat.nodes[name], primitive(flat.nodes[name]), op_of(flat.nodes[name])
+    flow = flat.arriving(name) if name in flat.relays or entry.kind is not Kind.INPUT else flat.leaving[name]
+    routed = op == dialect.WIRE or flow.kind is Signal.CLOCK or not entry.weighted
     return NodeReport(
         name=name,
-        type=op or type(node).__name__,
+        type=op or kind_name(node),
         standard=op is None,
-        input_shape=shape(node.input_type),
-        output_shape=shape(node.output_type),
-        carries=flow.kind,
-        parameters=_parameters(node, op),
-        synapses=synapses if isinstance(node, SYNAPSES) else 0,
-        neurons=outputs if isinstance(node, SPIKING + tuple(VARIABLES)) else 0,
-        latency=None if latency is None else int(latency),
-        operations=_operations(node, op, flow, outputs),
-        state_bytes=_state_bytes(node, op, outputs, dt),
-        bits=None if bits is None else int(bits),
+        input_shape=flat.reads[name],
+        output_shape=flat.shape.get(name),
+        carries=None if flow.kind is None else flow.kind.value,
+        parameters=_parameters(node),
+        synapses=0 if routed else _connections(flat, name, zeros=False),
+        neurons=flat.width(name) if entry.states is not None else 0,
+        latency=_whole(node, dialect.LATENCY),
+        operations=Operations() if name in flat.faulty else _operations(flat, name, flow),
+        state_bytes=None if name in flat.faulty else _state_bytes(flat, name, dt),
+        bits=_whole(node, dialect.BITS) if entry.weighted else None,
     )
 
 
-def _parameters(node: nir.NIRNode, op: str | None) -> dict[str, Parameter]:
+def _whole(node: nir.NIRNode, key: str) -> int | None:
+    """A whole number of a node's metadata, None where there is none."""
+    value = node.metadata.get(key)
+    return int(value) if isinstance(value, (int, np.integer)) else None
+
+
+def _parameters(node: nir.NIRNode) -> dict[str, Parameter]:
     if isinstance(node, nir.NIRGraph):
-        arrays = {k: v for k, v in node.metadata.items() if isinstance(v, np.ndarray)}
+        found = {key: value for key, value in node.metadata.items() if isinstance(value, np.ndarray)}
     else:
-        values = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in _GEOMETRY}
-        arrays = {k: v for k, v in values.items() if isinstance(v, np.ndarray)}
+        found = {key: getattr(node, key) for key in primitive(node).numbers}
+    arrays = {key: np.asarray(value) for key, value in found.items() if value is not None}
     return {key: Parameter(int(a.size), str(a.dtype), int(a.nbytes)) for key, a in arrays.items()}
 
 
-def _connections(node: nir.NIRNode, *, zeros: bool) -> int:
+def _connections(flat: FlatGraph, name: str, *, zeros: bool) -> int:
     """Pairs of an input and an output channel that a node connects; a convolution's are unrolled over its input.
 
     Args:
-        node: any; what is neither a synapse nor a pool connects nothing.
+        flat: the graph.
+        name: of the node; what is neither a synapse nor a pool connects nothing.
         zeros: whether those of weight 0 are counted too.
     """
-    if isinstance(node, (nir.Linear, nir.Affine, nir.Scale)):
-        weight = node.scale if isinstance(node, nir.Scale) else node.weight
-        return int(weight.size if zeros else np.count_nonzero(weight))
-    known, out = shape(node.input_type), shape(node.output_type)
-    if not isinstance(node, (nir.Conv1d, nir.Conv2d, *POOLS)) or known is None or out is None:
+    node = flat.nodes[name]
+    if name in flat.faulty or name not in flat.shape:
         return 0
-    if isinstance(node, POOLS):
-        weight = np.ones((out[0], 1, *(_axis(node.kernel_size, axis) for axis in range(2))))
-    else:
-        weight = node.weight
-    # How often each place of the kernel lies within the input, axis by axis.
-    reached = np.ones(())
-    for axis, length in enumerate(known[1:]):
-        size, step = weight.shape[2 + axis], _axis(node.stride, axis)
-        dilation = _axis(getattr(node, "dilation", 1), axis)
-        span = dilation * (size - 1)
-        if isinstance(node.padding, str):
-            padded = {"valid": 0, "same": span}[node.padding]
-            before = padded // 2
-        else:
-            before = _axis(node.padding, axis)
-            padded = 2 * before
-        positions = (length + padded - span - 1) // step + 1
-        places = np.arange(positions)[:, None] * step - before + np.arange(size) * dilation
-        reached = np.multiply.outer(reached, np.sum((places >= 0) & (places < length), axis=0))
-    live = np.ones(weight.shape) if zeros else weight != 0
-    return int(np.sum(live.sum(axis=(0, 1)) * reached))
+    if name in flat.geometry:
+        return flat.geometry[name].connections(zeros=zeros)
+    match kind_of(node):
+        case Kind.SYNAPSE if isinstance(node, nir.Scale):
+            weight = spread(np.asarray(node.scale), flat.shape[name])
+        case Kind.SYNAPSE | Kind.AFFINE:
+            weight = np.asarray(node.weight)
+        case _:
+            return 0
+    return int(weight.size if zeros else np.count_nonzero(weight))
 
 
-def _axis(value: Any, axis: int) -> int:
-    values = np.atleast_1d(np.asarray(value))
-    return int(values[axis] if values.size > 1 else values[0])
-
-
-def _operations(node: nir.NIRNode, op: str | None, flow: Flow, outputs: int) -> Operations:
+def _operations(flat: FlatGraph, name: str, flow: Flow) -> Operations:
+    node, entry, op = flat.nodes[name], primitive(flat.nodes[name]), op_of(flat.nodes[name])
+    outputs = flat.width(name)
     if op is not None:
         return _packed_operations(node, op, flow, outputs)
-    if isinstance(node, tuple(VARIABLES)):
+    if entry.states is not None:
         return Operations(neuron=outputs)
-    if not isinstance(node, SYNAPSES + POOLS):
+    if not entry.weighted and entry.kind is not Kind.POOL:
         return Operations()
-    if flow.kind == "clock":
+    if flow.kind is Signal.CLOCK:
         return Operations(bias=outputs)
-    bias = outputs if isinstance(node, (nir.Affine, nir.Conv1d, nir.Conv2d)) else 0
-    count = _connections(node, zeros=True) if flow.kind is not None else 0
-    if flow.kind == "spikes":
+    bias = outputs if getattr(node, "bias", None) is not None else 0
+    count = _connections(flat, name, zeros=True) if flow.kind is not None else 0
+    if flow.kind is Signal.SPIKES:
         return Operations(ac=count * flow.events, bias=bias)
     return Operations(mac=count, bias=bias)
 
@@ -255,47 +245,51 @@ def _rotated_events(flow: Flow) -> int:
     return max(flow.events - 1, 0)
 
 
-def _state_bytes(node: nir.NIRNode, op: str | None, outputs: int, dt: float | None) -> int | None:
+def _state_bytes(flat: FlatGraph, name: str, dt: float | None) -> int | None:
+    node, op, outputs = flat.nodes[name], op_of(flat.nodes[name]), flat.width(name)
     if op == "attention":
         head = outputs // int(node.metadata["heads"])
         return STATE_BYTES * outputs * (head + int(node.metadata["steps"]))  # A per head, and q until it is read
     if op in ("rotary", "position"):
         return STATE_BYTES  # the number of ticks
-    if isinstance(node, nir.Delay):
-        return None if dt is None else STATE_BYTES * int(np.rint(np.sum(node.delay) / dt))
-    return STATE_BYTES * outputs * VARIABLES.get(type(node), 0)
+    if kind_of(node) is Kind.DELAY:
+        if dt is None or name not in flat.shape:
+            return None
+        try:
+            delay = spread(np.asarray(node.delay, np.float64), flat.shape[name])
+        except ValueError:  # of another shape than what arrives: it cannot be run
+            return None
+        runs = np.isfinite(delay).all() and (delay >= 0).all() and (delay <= MOST_STEPS * dt).all()
+        return STATE_BYTES * int(delay_steps(delay, dt).sum()) if runs else None
+    return STATE_BYTES * outputs * (primitive(node).states or 0)
 
 
 def _warnings(graph: nir.NIRGraph, flat: FlatGraph, nodes: tuple[NodeReport, ...]) -> list[str]:
     found = []
     for name, node in flat.nodes.items():
-        if isinstance(node, nir.NIRGraph):
-            continue
-        for f in fields(node):
-            value = getattr(node, f.name)
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.all(np.isfinite(value)):
-                found.append(f"{name}: {f.name} has numbers that are not finite")
+        for field in primitive(node).numbers:
+            value = np.asarray(getattr(node, field))
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                found.append(f"{name}: {field} has numbers that are not finite")
     unknown = [n.name for n in nodes if n.input_shape is None or n.output_shape is None]
     if unknown:
         found.append(f"shapes unknown, and with them synapses and operations: {_few(unknown)}")
-    driven = flat.reached([n for n, node in flat.nodes.items() if isinstance(node, nir.Input)], forward=True)
-    if silent := [name for name in flat.nodes if name not in driven]:
+    driven = flat.reached(flat.of_kind(Kind.INPUT), forward=True)
+    if silent := [name for name in flat.order if name not in driven]:
         found.append(f"no input leads to: {_few(silent)}")
-    heard = flat.reached([n for n, node in flat.nodes.items() if isinstance(node, nir.Output)], forward=False)
-    if unheard := [name for name in flat.nodes if name not in heard]:
+    heard = flat.reached(flat.of_kind(Kind.OUTPUT), forward=False)
+    if unheard := [name for name in flat.order if name not in heard]:
         found.append(f"no output is reached from: {_few(unheard)}")
-    if not unknown:
-        # The input tells how many steps there are, but for a graph with a clock. Where the file has no seconds per
-        # step, any will do, delays rounded to it, to see what else there is.
-        told = any(key in graph.metadata for key in (dialect.DT, FOREIGN_DT))
-        steps = None if has_clock(graph) else 1
-        try:
-            lower(graph, dt=None if told else 1.0, steps=steps, round_delays=not told)
-        except GraphError as error:
-            found.append(f"spikescr simulate cannot run it: {error}")
-        else:
-            if not told:
-                found.append("the file has no step: spikescr simulate needs --dt SECONDS")
+    # The input tells how many steps there are, but for a graph with a clock. Where the file has no seconds per step,
+    # any will do, delays rounded to it, to see what else there is.
+    told = has_step(graph)
+    try:
+        lower(graph, dt=None if told else 1.0, steps=None if has_clock(graph) else 1, round_delays=not told)
+    except GraphError as error:
+        found.append(f"spikescr simulate cannot run it: {error}")
+    else:
+        if not told:
+            found.append("the file has no step: spikescr simulate needs --dt SECONDS")
     return found
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spikescr.sim.flat_graph import in_order
+from spikescr.sim.lowering.ordering import in_order
 
 SWEEPS = 12
 GAP = 28.0  # between neighbours of a rank

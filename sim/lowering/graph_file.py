@@ -1,35 +1,219 @@
-"""Reading NIR files, from whoever wrote them."""
+"""Reading NIR files, from whoever wrote them: what nodes can be made of a file, and what is wrong with the others."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import h5py
 import nir
+import numpy as np
 
 from spikescr.errors import GraphError
+from spikescr.sim.lowering.metadata import graph_faults
+from spikescr.sim.lowering.primitives import PRIMITIVES, Unreadable, fault_of
+from spikescr.sizes import require_memory
+from spikescr.strangers import open_hdf5
+
+_WHAT = "a readable NIR graph"
+_UNTOLD = "does not say which nir wrote it"
+DEEPEST = 100
+"""Groups within groups that a file may have."""
+_KINDS = {kind.__name__: kind for kind in PRIMITIVES}
+_STRUCTURE = ("type", "metadata", "nodes", "edges", "input_type", "output_type")
 
 
 def read_graph(path: Path, *, type_check: bool = True) -> nir.NIRGraph:
-    """A graph from a NIR file.
+    """A graph from a NIR file, all of which could be read.
 
     Args:
         path: of the file.
         type_check: whether nir infers the shapes of all nodes and compares them along the edges.
 
     Raises:
-        GraphError: there is no such file, it is not NIR, or its graph contradicts itself; the message names the file.
+        GraphError: there is no such file, it is not NIR, or its graph contradicts itself; a node has a type or fields
+            that nir does not know, or metadata that mean something else. The message names file, node and what is
+            wrong, and where that helps the version of nir that wrote the file.
     """
-    if not path.is_file():
-        raise GraphError(f"{path}: no such file; make one with: spikescr export --to nir")
-    try:
-        graph = nir.read(path, type_check=type_check)
-    # nir and h5py raise whatever comes (KeyError, OSError, AssertionError, ValueError, TypeError) on foreign files.
-    except Exception as error:
-        raise GraphError(f"{path}: not a readable NIR graph ({type(error).__name__}: {error})") from error
-    if not isinstance(graph, nir.NIRGraph):
-        raise GraphError(f"{path}: holds a single {type(graph).__name__}, not a graph")
-    for a, b in graph.edges:  # nir asks this only together with the shapes
-        for end in (a, b):
-            if end not in graph.nodes:
-                raise GraphError(f"{path}: the edge {a} -> {b} names a node {end} that the graph does not have")
+    graph, problems = describe_graph(path)
+    if problems:
+        raise GraphError(problems[0])
+    if type_check and (refused := refused_by_nir(graph)):
+        raise GraphError(f"{path}: not {_WHAT} ({refused})")
     return graph
+
+
+def describe_graph(path: Path) -> tuple[nir.NIRGraph, tuple[str, ...]]:
+    """A graph from a NIR file as far as it can be read: nodes that cannot are `Unreadable`.
+
+    Returns:
+        The graph, without inferred shapes, and what is wrong with the file, each with file and node.
+
+    Raises:
+        GraphError: there is no such file, or there is no graph in it.
+    """
+    if not path.exists():
+        raise GraphError(f"{path}: no such file; make one with: spikescr export --to nir")
+    with open_hdf5(path, GraphError) as file:
+        if "node" not in file or not isinstance(file["node"], h5py.Group):
+            held = ", ".join(sorted(file)[:5]) or "nothing"
+            raise GraphError(f"{path}: not {_WHAT}: it has no group 'node', but {held}")
+        try:
+            version = f"was written by nir {_text(file['version'][()])}" if "version" in file else _UNTOLD
+            _check_size(path, file["node"])
+            content = _content(file["node"])
+        except GraphError:
+            raise
+        # h5py raises whatever comes on damaged files: OSError, RuntimeError, ValueError, TypeError, KeyError.
+        except Exception as error:
+            raise GraphError(f"{path}: not {_WHAT}: damaged ({type(error).__name__}: {error})") from error
+    kind = content.get("type")
+    if kind != "NIRGraph":
+        raise GraphError(f"{path}: holds a single {kind if isinstance(kind, str) else 'node'}, not a graph")
+    reading = _Reading()
+    graph = reading.graph(content, ())
+    if any(isinstance(node, Unreadable) for node in _all(graph)):
+        reading.problems = [f"{problem}; the file {version}" for problem in reading.problems]
+    reading.problems += [f"the graph's {fault}" for fault in graph_faults(graph.metadata)]
+    return graph, tuple(f"{path}: {problem}" for problem in reading.problems)
+
+
+def refused_by_nir(graph: nir.NIRGraph) -> str | None:
+    """Why nir's own type check refuses a graph, None where it does not. It writes the shapes that it infers into it."""
+    try:
+        graph.infer_types()
+        graph.check_types()
+    except Exception as error:  # nir raises whatever comes: AssertionError, ValueError, TypeError, KeyError
+        return f"{type(error).__name__}: {error}"
+    graph._update_input_output_types()
+    return None
+
+
+class _Reading:
+    """Makes nodes of what a file holds; problems: what is wrong, each with the node."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def graph(self, content: Mapping[str, Any], path: tuple[str, ...]) -> nir.NIRGraph:
+        """A graph, nested ones included."""
+        where = f"{'.'.join(path)}: " if path else ""
+        nodes: dict[str, nir.NIRNode] = {}
+        held = content.get("nodes")
+        if not isinstance(held, dict):
+            self.problems.append(f"{where}the graph has no nodes")
+            held = {}
+        for name, node in held.items():
+            nodes[name] = self._node(node, (*path, name))
+        edges: list[tuple[str, str]] = []
+        for ends in self._edges(content.get("edges"), where):
+            missing = [end for end in ends if end not in nodes]
+            if missing:  # nir asks this only together with the shapes
+                self.problems.append(
+                    f"{where}the edge {ends[0]} -> {ends[1]} names a node {missing[0]} that the graph does not have"
+                )
+            else:
+                edges.append(ends)
+        metadata = content.get("metadata", {})
+        graph = nir.NIRGraph({}, [], metadata=metadata if isinstance(metadata, dict) else {}, type_check=False)
+        graph.nodes, graph.edges = nodes, edges
+        try:
+            graph._update_input_output_types()
+        except (KeyError, AttributeError, TypeError):
+            graph.input_type, graph.output_type = {}, {}
+        return graph
+
+    def _edges(self, found: Any, where: str) -> list[tuple[str, str]]:
+        array = np.asarray(found) if found is not None else np.zeros((0, 2))
+        if array.size == 0:
+            return []
+        if array.ndim != 2 or array.shape[1] != 2:
+            self.problems.append(f"{where}edges must be pairs of names, they have the shape {array.shape}")
+            return []
+        # The first versions of nir numbered their nodes.
+        return [(_text(a), _text(b)) for a, b in array.tolist()]
+
+    def _node(self, content: Any, path: tuple[str, ...]) -> nir.NIRNode:
+        if isinstance(content, dict) and content.get("type") == "NIRGraph":
+            return self.graph(content, path)
+        try:
+            return _made(content)
+        # Constructors of nir raise whatever comes: AssertionError, TypeError, ValueError, KeyError, IndexError.
+        except Exception as error:
+            fields = content if isinstance(content, dict) else {}
+            kind, why = fields.get("type"), str(error) if isinstance(error, GraphError) else _why(fields, error)
+            self.problems.append(f"{'.'.join(path)}: {why}")
+            metadata = fields.get("metadata")
+            return Unreadable(
+                kind if isinstance(kind, str) else "?", why, metadata=metadata if isinstance(metadata, dict) else {}
+            )
+
+
+def _made(content: Any) -> nir.NIRNode:
+    """A node of what a file holds for it.
+
+    Raises:
+        GraphError: it has no type that nir knows, or parameters that are no numbers.
+        Exception: what nir's constructor raises.
+    """
+    kind = content.get("type") if isinstance(content, dict) else None
+    if not isinstance(kind, str):
+        raise GraphError("is no node: it has no type")
+    if kind not in _KINDS:
+        raise GraphError(f"type {kind} is not one of nir {nir.version}")
+    for key, (least, most) in PRIMITIVES[_KINDS[kind]].numbers.items():
+        if key in content and (fault := fault_of(key, content[key], least, most)):
+            raise GraphError(fault)
+    return _KINDS[kind].from_dict(dict(content))
+
+
+def _why(content: Mapping[str, Any], error: Exception) -> str:
+    """What of a node's fields is not as nir has it."""
+    kind = _KINDS[content["type"]]
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    if kind in (nir.Input, nir.Output):
+        fields = {"shape": fields[f"{kind.__name__.lower()}_type"]}
+    required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [n for n in required if n not in content and n not in _STRUCTURE]
+    more = [key for key in content if key not in fields and key not in _STRUCTURE]
+    found = [f"lacks {', '.join(missing)}, which a {kind.__name__} of nir {nir.version} has"] if missing else []
+    found += [f"has {', '.join(more)}, which no {kind.__name__} of nir {nir.version} has"] if more else []
+    return "; ".join(found) or f"no {kind.__name__} can be made of it ({type(error).__name__}: {error})"
+
+
+def _check_size(path: Path, group: h5py.Group) -> None:
+    """Refuses what promises more than memory has room for, before anything is read; compressed data promise much."""
+    size, frontier = 0, [(group, 1)]
+    while frontier:
+        some, depth = frontier.pop()
+        if depth > DEEPEST:
+            raise GraphError(f"{path}: {some.name} is nested deeper than {DEEPEST} groups")
+        for item in some.values():
+            if isinstance(item, h5py.Group):
+                frontier.append((item, depth + 1))
+            elif isinstance(item, h5py.Dataset):
+                size += 0 if item.shape is None else int(item.size) * item.dtype.itemsize
+    require_memory(size, f"{path}: what it holds", "give a file without the large fields", GraphError)
+
+
+def _content(group: h5py.Group) -> dict[str, Any]:
+    """All that a group holds, groups as dictionaries, text as such."""
+    found: dict[str, Any] = {}
+    for key, item in group.items():
+        if isinstance(item, h5py.Group):
+            found[key] = _content(item)
+        elif isinstance(item, h5py.Dataset):
+            value = item[()]
+            found[key] = _text(value) if isinstance(value, bytes) else value
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf8", errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _all(graph: nir.NIRGraph) -> list[nir.NIRNode]:
+    inner = [node for nested in graph.nodes.values() if isinstance(nested, nir.NIRGraph) for node in _all(nested)]
+    return [*graph.nodes.values(), *inner]

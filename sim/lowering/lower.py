@@ -1,7 +1,7 @@
 """Lowering: a NIR graph becomes a Program.
 
-1. Inline nested graphs, tell the shapes of all signals, check the nodes: supported types only, one word about anything
-   else that names node and type.
+1. Flatten: open nested graphs, tell the shapes of all signals, check the nodes: supported types only, one word about
+   anything else that names node and type.
 2. Fuse: Linear and Scale nodes that share a source (each behind a Delay of its own) and a destination are the taps of
    one temporal synapse; a Linear from the clock that shares the destination is its bias.
 3. Resolve wires into the operands of the packed operations.
@@ -22,11 +22,14 @@ import numpy as np
 
 from spikescr import dialect
 from spikescr.errors import GraphError
-from spikescr.sim.lowering import nodes as standard
 from spikescr.sim.lowering.fixed import check_packed, check_weights, is_fixed
 from spikescr.sim.lowering.fusing import Fused
+from spikescr.sim.lowering.graph_time import check_step, has_clock, step_length, window
+from spikescr.sim.lowering.metadata import check_graph
 from spikescr.sim.lowering.neurons import Integration, Neurons, Reset
-from spikescr.sim.lowering.shapes import NEURONS
+from spikescr.sim.lowering.primitives import Kind, kind_of
+from spikescr.sim.lowering.shapes import spread
+from spikescr.sim.lowering.synapses import check_numbers, operation
 from spikescr.sim.lowering.timing import Timing, longest_delay
 from spikescr.sim.lowering.topology import Topology
 from spikescr.sim.program import (
@@ -65,7 +68,7 @@ def lower(
         dt: seconds per step; the graph's metadata (`spikescr.dt` or `dt`) where None.
         steps: how many steps to run. Where None, the metadata's `spikescr.steps` are the window of a sample, and the
             Program runs as many more as delays need until all is quiet. A graph with a clock has its window.
-        integration: of the neurons' equations, see `sim.neurons`.
+        integration: of the neurons' equations, see `sim.lowering.neurons`.
         input_signal: what the inputs carry, the clock aside; where None the metadata `spikescr.signal` of each decides,
             values where that is not there.
         round_delays: take the nearest whole step for delays that are none.
@@ -88,21 +91,22 @@ class _Lowering:
         round_delays: bool,
         reset: Reset | None,
     ) -> None:
+        check_graph(graph.metadata)
         self.fixed = is_fixed(graph.metadata)
         known = dialect.FIXED_FORMAT if self.fixed else dialect.FORMAT
         version = graph.metadata.get(dialect.GRAPH_FORMAT, known)
         if version != known:
             raise GraphError(f"metadata {dialect.GRAPH_FORMAT} is {version}, this version reads {known}; export again")
-        self.dt = standard.step_length(graph) if dt is None else dt
+        self.dt = step_length(graph) if dt is None else check_step(dt, "dt")
         self.top = Topology(graph, input_signal)
-        clocked = standard.has_clock(graph)
-        if clocked and dt is not None and dialect.DT in graph.metadata and dt != standard.step_length(graph):
+        clocked = has_clock(graph)
+        if clocked and dt is not None and dialect.DT in graph.metadata and dt != step_length(graph):
             raise GraphError(
-                f"the graph's metadata has {dialect.DT} {standard.step_length(graph)}; with a clock, whose window and "
+                f"the graph's metadata has {dialect.DT} {step_length(graph)}; with a clock, whose window and "
                 f"latencies are steps, it cannot be run with {dt}"
             )
         self.open_end = steps is not None and not clocked
-        self.steps = steps if steps is not None and not clocked else standard.window(graph)
+        self.steps = steps if steps is not None and not clocked else window(graph)
         if clocked and steps not in (None, self.steps):
             raise GraphError(f"the graph's metadata has {dialect.STEPS} {self.steps}; it cannot be run for {steps}")
         self.owner: dict[str, str] = {}  # node -> operation that puts out its signal
@@ -178,20 +182,21 @@ class _Lowering:
         common: dict[str, Any] = {
             "name": name, "width": width, "signal": self.top.signal[name], "latency": latency,
         }  # fmt: skip
-        if isinstance(node, nir.Input):
+        kind = kind_of(node)
+        if kind is Kind.INPUT:
             self._add(Source(**common, unit=node.metadata.get(dialect.SCALE) if self.fixed else None))
-        elif isinstance(node, nir.Output):
+        elif kind is Kind.OUTPUT:
             self._add(Sink(**common, x=self._port(name), scale=node.metadata.get(dialect.SCALE, 1.0)))
-        elif isinstance(node, NEURONS):
-            for operation in self.neurons.operations(node, self.top.shape[name], self._port(name), common):
-                self._add(operation)
+        elif kind is Kind.NEURON:
+            for made in self.neurons.operations(node, self.top.shape[name], self._port(name), common):
+                self._add(made)
         elif isinstance(node, nir.NIRGraph):
             self._packed(name, node, common)
-        elif self.fixed and not isinstance(node, (nir.Delay, nir.Flatten)):
+        elif self.fixed and kind not in (Kind.DELAY, Kind.FLATTEN):
             raise GraphError(f"{name} ({type(node).__name__}): cannot be run in fixed point")
         else:
             delay = self.timing.delays.get(name)
-            self._add(standard.operation(node, self.top.geometry.get(name), delay, self._port(name), common))
+            self._add(operation(node, self.top.geometry.get(name), delay, self._port(name), common))
 
     def _step_before(self, name: str) -> None:
         neuron = next(a for (a, _), line in self.returning.items() if line == name)
@@ -215,11 +220,11 @@ class _Lowering:
             node = self.top.nodes[member]
             scale = isinstance(node, nir.Scale)
             weight = np.asarray(node.scale if scale else node.weight, np.float64)
-            standard.check_numbers(member, "scale" if scale else "weight", weight)
+            check_numbers(member, "scale" if scale else "weight", weight)
             if self.fixed:
                 check_weights(member, node.metadata, weight)
             if scale:
-                weight = standard.spread(weight, self.top.shape[member])
+                weight = spread(weight, self.top.shape[member])
             delay = self.fused.own_delay(member)
             taps.append(Tap(0 if delay is None else int(self.timing.delays[delay][0]), weight))
         taps.sort(key=lambda tap: tap.delay)

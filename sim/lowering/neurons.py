@@ -27,7 +27,8 @@ import numpy as np
 from spikescr import dialect
 from spikescr.errors import GraphError
 from spikescr.sim.lowering.fixed import fixed_neuron, is_fixed
-from spikescr.sim.lowering.shapes import Shape
+from spikescr.sim.lowering.primitives import Carries, primitive
+from spikescr.sim.lowering.shapes import Shape, spread
 from spikescr.sim.program import FloatArray, Integrator, Neuron, Operation, Port, Signal
 
 Integration = Literal["euler", "exponential"]
@@ -51,7 +52,7 @@ class Neurons:
         """The operations of one neuron node, the last of them under its name.
 
         Args:
-            node: one of `spatial.NEURONS`.
+            node: a neuron.
             shape: of its output; parameters are broadcast to it.
             x: what arrives.
             common: name, width, signal and latency.
@@ -72,7 +73,7 @@ class Neurons:
         def parameter(field: str) -> FloatArray:
             return _parameter(name, field, getattr(node, field), shape)
 
-        if isinstance(node, (nir.CubaLI, nir.CubaLIF)):
+        if primitive(node).states == 2:  # a synaptic current of its own
             decay, share = self._decay(name, "tau_syn", parameter("tau_syn"))
             current = Integrator(
                 name=f"{name}.current", width=x.width, signal=Signal.VALUES, latency=common["latency"], x=x,
@@ -91,7 +92,7 @@ class Neurons:
             decay, share = self._decay(name, field, parameter(field))
             drive = parameter("v_leak") * share
         fields: dict[str, Any] = {"decay": decay, "gain": parameter("r") * share, "drive": drive}
-        if isinstance(node, (nir.I, nir.LI, nir.CubaLI)):
+        if primitive(node).carries is Carries.VALUES:
             made.append(Integrator(**common, x=x, **fields))
             return made
         v_reset = parameter("v_reset")
@@ -138,7 +139,10 @@ class Neurons:
 def _parameter(name: str, field: str, values: Any, shape: Shape) -> FloatArray:
     """Numbers for all neurons, (width,); a threshold may be endless."""
     array = np.asarray(values, np.float64)
-    flat = (array if array.size == np.prod(shape, dtype=int) else np.broadcast_to(array, shape)).ravel()
+    try:
+        flat = spread(array, shape)
+    except ValueError:
+        raise GraphError(f"{name}: {field} has shape {array.shape}, the neurons {shape}") from None
     fit = ~np.isnan(flat) if field.endswith("threshold") else np.isfinite(flat)
     if not fit.all() and not field.startswith("tau"):
         raise GraphError(f"{name}: {field} must be a number, found {flat[~fit][0]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,16 +11,26 @@ import numpy as np
 
 from spikescr.errors import GraphError
 from spikescr.sim.program import FloatArray
+from spikescr.sizes import require_memory
 
 Shape: TypeAlias = tuple[int, ...]
 
-CONVOLUTIONS = (nir.Conv1d, nir.Conv2d, nir.SumPool2d, nir.AvgPool2d)
-NEURONS = (nir.I, nir.IF, nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF, nir.Threshold)
+ShapeRule: TypeAlias = Callable[[str, Any, Shape | None, bool], Shape | None]
+"""Name, node, shape that arrives, whether one is still to come -> shape of its output, None if that cannot be told."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The fields of a `program.Convolution`, with the shape that the node's signal has in NIR."""
+    """The fields of a `program.Convolution`, with the shapes that the node's signals have in NIR.
+
+    Attributes:
+        in_shape, out_shape: (channels, rows, columns); one dimension is one row.
+        stride, padding, dilation: of rows and columns; padding before the first.
+        groups: of channels.
+        weight: (out channels, in channels of a group, rows, columns).
+        bias: (out channels,), None where it is zeros.
+        reads, shape: what arrives and what is put out, as NIR has it.
+    """
 
     in_shape: tuple[int, int, int]
     out_shape: tuple[int, int, int]
@@ -30,35 +40,20 @@ class Geometry:
     groups: int
     weight: FloatArray
     bias: FloatArray | None
+    reads: Shape
     shape: Shape
 
-
-def output_shapes(nodes: Mapping[str, nir.NIRNode], before: Mapping[str, Sequence[str]]) -> dict[str, Shape]:
-    """The shape of every node's output, from what the nodes say and from what arrives where they do not.
-
-    Parameters of one number, or of shapes that NumPy broadcasts to what arrives, hold for all channels.
-
-    Raises:
-        GraphError: a shape cannot be told, or contradicts the node.
-    """
-    known: dict[str, Shape] = {}
-    while len(known) < len(nodes):
-        found = len(known)
-        for name, node in nodes.items():
-            if name not in known:
-                arriving = next((known[source] for source in before[name] if source in known), None)
-                shape = _output_shape(name, node, arriving, waiting=bool(before[name]))
-                if shape is not None:
-                    known[name] = shape
-        if len(known) == found:  # only a cycle may need what it gives: take what its nodes say themselves
-            for name, node in nodes.items():
-                if name not in known and (shape := _output_shape(name, node, None, waiting=False)) is not None:
-                    known[name] = shape
-                    break
-            else:
-                left = next(name for name in nodes if name not in known)
-                raise GraphError(f"{left}: the shape that arrives at this {type(nodes[left]).__name__} cannot be told")
-    return known
+    def connections(self, *, zeros: bool) -> int:
+        """Pairs of an input and an output that it connects, over all places; those of weight 0 where `zeros`."""
+        reached = np.ones((1, 1))
+        for axis in (0, 1):
+            size, length = self.weight.shape[2 + axis], self.in_shape[1 + axis]
+            places = np.arange(self.out_shape[1 + axis])[:, None] * self.stride[axis] - self.padding[axis]
+            read = places + np.arange(size) * self.dilation[axis]
+            within = ((read >= 0) & (read < length)).sum(axis=0)
+            reached = reached * (within[:, None] if axis == 0 else within)
+        live = np.ones(self.weight.shape) if zeros else self.weight != 0
+        return int((live.sum(axis=(0, 1)) * reached).sum())
 
 
 def geometry(name: str, node: nir.NIRNode, arriving: Shape | None) -> Geometry:
@@ -66,8 +61,8 @@ def geometry(name: str, node: nir.NIRNode, arriving: Shape | None) -> Geometry:
 
     Args:
         name: for messages.
-        node: one of CONVOLUTIONS, or a Linear or Affine whose weight has more than two axes: one matrix for each place
-            of the leading ones, a convolution of one group each over a single place.
+        node: a convolution or a pool, or a Linear or Affine whose weight has more than two axes: one matrix for each
+            place of the leading ones, a convolution of one group each over a single place.
         arriving: shape of its input, None where the node's own input_shape tells.
 
     Raises:
@@ -75,14 +70,7 @@ def geometry(name: str, node: nir.NIRNode, arriving: Shape | None) -> Geometry:
     """
     where = f"{name} ({type(node).__name__})"
     if isinstance(node, (nir.Linear, nir.Affine)):
-        matrices = np.asarray(node.weight, np.float64)
-        *lead, rows, columns = matrices.shape
-        count = int(np.prod(lead))
-        bias = np.asarray(node.bias, np.float64).ravel() if isinstance(node, nir.Affine) else None
-        return Geometry(
-            (count * columns, 1, 1), (count * rows, 1, 1), (1, 1), (0, 0), (1, 1), count,
-            matrices.reshape(count * rows, columns, 1, 1), bias, (*lead, rows),
-        )  # fmt: skip
+        return _matrices(where, node)
     axes = 1 if isinstance(node, nir.Conv1d) else 2
     if isinstance(node, (nir.Conv1d, nir.Conv2d)):
         weight = _real(where, "weight", node.weight, axes + 2)
@@ -96,10 +84,9 @@ def geometry(name: str, node: nir.NIRNode, arriving: Shape | None) -> Geometry:
             raise GraphError(f"{where}: bias has shape {bias.shape}, must have {weight.shape[:1]}")
         dilation = _whole(where, "dilation", node.dilation, axes, 1)
     else:
-        own, bias, dilation = None, None, (1,) * axes
+        own, bias, dilation, weight = None, None, (1,) * axes, None
         channels = groups = 0 if arriving is None or len(arriving) != 3 else arriving[0]
-        window = _whole(where, "kernel_size", node.kernel_size, axes, 1)
-        weight = np.full((groups, 1, *window), 1.0 / np.prod(window) if isinstance(node, nir.AvgPool2d) else 1.0)
+    kernel = _whole(where, "kernel_size", node.kernel_size, axes, 1) if weight is None else weight.shape[2:]
     if arriving is None:
         if own is None:
             raise GraphError(f"{where}: input_shape is not given and cannot be told")
@@ -110,7 +97,6 @@ def geometry(name: str, node: nir.NIRNode, arriving: Shape | None) -> Geometry:
         wanted = f"{channels or 'C'} channels x " + ("x".join(map(str, own)) if own else "x".join("N" * axes))
         raise GraphError(f"{where}: shape {arriving} arrives, it takes {wanted}")
     stride = _whole(where, "stride", node.stride, axes, 1)
-    kernel = weight.shape[2:]
     pads = _padding(where, node.padding, kernel, stride, dilation)
     size = tuple(
         (n + before + after - d * (k - 1) - 1) // s + 1
@@ -118,6 +104,11 @@ def geometry(name: str, node: nir.NIRNode, arriving: Shape | None) -> Geometry:
     )
     if min(size) < 1:
         raise GraphError(f"{where}: its kernel of {kernel} does not fit into {arriving[1:]} with padding {pads}")
+    if weight is None:
+        require_memory(
+            8 * channels * int(np.prod(kernel)), f"{where}: its window of {kernel}", "give it smaller ones", GraphError
+        )
+        weight = np.full((groups, 1, *kernel), 1.0 / np.prod(kernel) if isinstance(node, nir.AvgPool2d) else 1.0)
     one = (1,) * (2 - axes)
     return Geometry(
         in_shape=_three((channels, *one, *arriving[1:])),
@@ -128,52 +119,115 @@ def geometry(name: str, node: nir.NIRNode, arriving: Shape | None) -> Geometry:
         groups=groups,
         weight=weight.reshape(*weight.shape[:2], *one, *kernel),
         bias=bias if bias is not None and bias.any() else None,
+        reads=arriving,
         shape=(weight.shape[0], *size),
     )
 
 
-def _output_shape(name: str, node: nir.NIRNode, arriving: Shape | None, *, waiting: bool) -> Shape | None:  # noqa: PLR0911
-    """The shape of a node's output, None if it must be told by what arrives and that is still to come (`waiting`)."""
-    match node:
-        case nir.Input() | nir.NIRGraph():
-            return _declared(node)
-        case nir.Output():
-            return arriving or _declared(node)
-        case nir.Linear() | nir.Affine():
-            return (*node.weight.shape[:-2], node.weight.shape[-2])
-        case nir.Flatten():
-            return None if arriving is None else (int(np.prod(arriving)),)
-        case (
-            nir.Scale()
-            | nir.Delay()
-            | nir.Threshold()
-            | nir.I()
-            | nir.IF()
-            | nir.LI()
-            | nir.LIF()
-            | nir.CubaLI()
-            | (nir.CubaLIF())
-        ):
-            own = tuple(int(n) for n in next(iter(node.output_type.values())))
-            if arriving is None:
-                return None if waiting else own
-            if own != arriving and np.prod(own, dtype=int) != np.prod(arriving, dtype=int):
-                try:
-                    if np.broadcast_shapes(own, arriving) == arriving:
-                        return arriving
-                except ValueError:
-                    return own  # the edge is refused, with both widths
-            return own
-        case nir.SumPool2d() | nir.AvgPool2d():
-            return None if arriving is None else geometry(name, node, arriving).shape
-    if arriving is None and (waiting or node.input_shape is None):
+def declared(name: str, node: nir.NIRNode, arriving: Shape | None, waiting: bool) -> Shape | None:
+    """As the node says."""
+    shape = next(iter((node.output_type or {}).values()), None)
+    if shape is None:
+        return None
+    sizes = np.atleast_1d(np.asarray(shape))
+    if sizes.dtype.kind not in "biuf" or sizes.ndim > 1 or not ((sizes >= 1) & (sizes == np.floor(sizes))).all():
+        raise GraphError(f"{name} ({type(node).__name__}): its shape must be whole numbers above 0, found {shape!r}")
+    return tuple(int(n) for n in sizes)
+
+
+def arriving_or_declared(name: str, node: nir.NIRNode, arriving: Shape | None, waiting: bool) -> Shape | None:
+    """What arrives, else as the node says."""
+    return arriving or declared(name, node, arriving, waiting)
+
+
+def rows(name: str, node: nir.Linear | nir.Affine, arriving: Shape | None, waiting: bool) -> Shape | None:
+    """One number for each row of a matrix, or of each of several."""
+    return (*node.weight.shape[:-2], node.weight.shape[-2])
+
+
+def own(name: str, node: nir.NIRNode, arriving: Shape | None, waiting: bool) -> Shape | None:
+    """That of the parameters; of what arrives where NumPy broadcasts them to it, one number being for all channels."""
+    mine = declared(name, node, None, False)
+    if arriving is None or mine is None:
+        return None if waiting else mine
+    if mine != arriving and np.prod(mine, dtype=int) != np.prod(arriving, dtype=int):
+        try:
+            return arriving if np.broadcast_shapes(mine, arriving) == arriving else mine
+        except ValueError:
+            return mine  # the edge is refused, with both widths
+    return mine
+
+
+def flattened(name: str, node: nir.Flatten, arriving: Shape | None, waiting: bool) -> Shape | None:
+    """Axes from start to end as one; from the axis behind the last one on there is nothing to flatten.
+
+    Raises:
+        GraphError: there are no such axes.
+    """
+    arriving = arriving or (None if waiting else _declared_input(node))
+    if arriving is None:
+        return None
+    first, last = (int(n) for n in (node.start_dim, node.end_dim))
+    count = len(arriving)
+    start, end = (n + count if n < 0 else n for n in (first, last))
+    if start == count:  # as tools write it that count the samples as an axis
+        return arriving
+    if not 0 <= start <= end < count:
+        raise GraphError(f"{name} (Flatten): axes {first} to {last} of a shape {arriving} cannot be flattened")
+    return (*arriving[:start], int(np.prod(arriving[start : end + 1], dtype=int)), *arriving[end + 1 :])
+
+
+def window(name: str, node: nir.NIRNode, arriving: Shape | None, waiting: bool) -> Shape | None:
+    """That of a convolution or a pool."""
+    if arriving is None and (waiting or getattr(node, "input_shape", None) is None):
         return None
     return geometry(name, node, arriving).shape
 
 
-def _declared(node: nir.NIRNode) -> Shape | None:
-    shape = next(iter(node.output_type.values()), None)
-    return None if shape is None else tuple(int(n) for n in shape)
+def unknown(name: str, node: nir.NIRNode, arriving: Shape | None, waiting: bool) -> Shape | None:
+    """That of a node of which nothing is known."""
+    return None
+
+
+def input_shape(node: nir.NIRNode, arriving: Shape | None, shape: Shape | None) -> Shape | None:
+    """What a node takes, where it is no convolution: of matrices their columns, else what arrives or it puts out."""
+    if isinstance(node, (nir.Linear, nir.Affine)) and node.weight.ndim > 1:
+        return (*node.weight.shape[:-2], node.weight.shape[-1])
+    if isinstance(node, nir.NIRGraph):
+        return _declared_input(node)
+    if isinstance(node, nir.Flatten):
+        return arriving or _declared_input(node)
+    return shape
+
+
+def spread(values: FloatArray, shape: Shape) -> FloatArray:
+    """One number for each channel, (width,): as many as there are, or what NumPy broadcasts to the shape.
+
+    Raises:
+        ValueError: it cannot be.
+    """
+    return (values if values.size == np.prod(shape, dtype=int) else np.broadcast_to(values, shape)).ravel()
+
+
+def _declared_input(node: nir.NIRNode) -> Shape | None:
+    shape = next(iter((node.input_type or {}).values()), None)
+    return None if shape is None else tuple(int(n) for n in np.atleast_1d(np.asarray(shape)))
+
+
+def _matrices(where: str, node: nir.Linear | nir.Affine) -> Geometry:
+    """Several matrices: a convolution of one group each over a single place."""
+    matrices = np.asarray(node.weight, np.float64)
+    *lead, out, columns = matrices.shape
+    count = int(np.prod(lead, dtype=int))
+    bias = None
+    if isinstance(node, nir.Affine):
+        bias = np.asarray(node.bias, np.float64).ravel()
+        if bias.size != count * out:
+            raise GraphError(f"{where}: bias has shape {np.shape(node.bias)}, must have {(*lead, out)}")
+    return Geometry(
+        (count * columns, 1, 1), (count * out, 1, 1), (1, 1), (0, 0), (1, 1), count,
+        matrices.reshape(count * out, columns, 1, 1), bias, (*lead, columns), (*lead, out),
+    )  # fmt: skip
 
 
 def _padding(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import nir
 import numpy as np
 
 from spikescr.errors import GraphError
-from spikescr.sim.lowering.shapes import NEURONS
+from spikescr.sim.lowering.primitives import Kind, kind_of
+from spikescr.sim.lowering.shapes import spread
 from spikescr.sim.lowering.topology import Topology
-from spikescr.sim.program import IntArray, Operation
+from spikescr.sim.program import FloatArray, IntArray, Operation
 
 WHOLE_STEPS = 1e-6  # how far, in steps, a delay may be from a whole number
+MOST_STEPS = 10**9  # that a delay may have
 
 
 class Timing:
@@ -38,7 +39,7 @@ class Timing:
         self.dt = dt
         self.notes: list[str] = []
         self._round = round_delays
-        lines = (name for name, node in topology.nodes.items() if isinstance(node, nir.Delay))
+        lines = (name for name, node in topology.nodes.items() if kind_of(node) is Kind.DELAY)
         self.delays: dict[str, IntArray] = {name: self._in_steps(name) for name in lines}
         self.returning = self._find_returning()
 
@@ -52,21 +53,23 @@ class Timing:
         return name in self.delays and bool((self.delays[name] >= 1).all())
 
     def _in_steps(self, name: str) -> IntArray:
-        exact = np.asarray(self.top.nodes[name].delay, np.float64) / self.dt
-        steps = np.rint(exact)
-        odd = np.abs(exact - steps) > WHOLE_STEPS
-        if not np.isfinite(exact).all() or (steps < 0).any() or (odd.any() and not self._round):
-            worst = exact[odd | (steps < 0) | ~np.isfinite(exact)].ravel()[0] * self.dt
+        delay, shape = np.asarray(self.top.nodes[name].delay, np.float64), self.top.shape[name]
+        wrong = ~(np.isfinite(delay) & (delay >= -WHOLE_STEPS * self.dt))
+        if wrong.any():
+            raise GraphError(f"{name}: delay must be 0 or more, found {delay[wrong].flat[0]:g} s")
+        every = spread(delay, shape)
+        if (every > MOST_STEPS * self.dt).any():
+            raise GraphError(f"{name}: delay of {every.max():g} s is more than {MOST_STEPS:,} steps of {self.dt} s")
+        steps = delay_steps(every, self.dt)
+        odd = np.abs(every / self.dt - steps) > WHOLE_STEPS
+        if odd.any() and not self._round:
             raise GraphError(
-                f"{name}: delay must be whole steps of {self.dt} s, not {worst:g} s; take another step (--dt) or "
-                f"--round-delays"
+                f"{name}: delay must be whole steps of {self.dt} s, not {every[odd][0]:g} s; take another step (--dt) "
+                f"or --round-delays"
             )
         if odd.any():
             self.notes.append(f"{name}: {int(odd.sum())} delays rounded to whole steps of {self.dt} s")
-        shape = self.top.shape[name]
-        return np.broadcast_to(steps, shape if steps.size != np.prod(shape, dtype=int) else steps.shape).astype(
-            np.int64
-        ).ravel()  # fmt: skip
+        return steps
 
     def _find_returning(self) -> dict[tuple[str, str], str]:
         top = self.top
@@ -74,7 +77,7 @@ class Timing:
         into = {edge for edge in top.edges if edge[1] in waiting}
         found: dict[tuple[str, str], str] = {}
         for name in sorted(top.cyclic):
-            if not isinstance(top.nodes[name], NEURONS):
+            if kind_of(top.nodes[name]) is not Kind.NEURON:
                 continue
             for after in top.after[name]:
                 if after not in waiting and top.leads([after], name, into):
@@ -87,6 +90,17 @@ class Timing:
                     )
                     found[name, after] = line
         return found
+
+
+def delay_steps(delay: FloatArray, dt: float) -> IntArray:
+    """Delays in steps, half a step to the even one.
+
+    Args:
+        delay: in seconds.
+        dt: seconds per step.
+    """
+    steps: IntArray = np.rint(delay / dt).astype(np.int64)
+    return steps
 
 
 def longest_delay(operations: Iterable[Operation]) -> int:

@@ -88,7 +88,7 @@ def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt:
     from spikescr.files import sha256
     from spikescr.provenance import versions
     from spikescr.sim.lowering.graph_file import read_graph
-    from spikescr.sim.lowering.nodes import FOREIGN_DT, step_length
+    from spikescr.sim.lowering.graph_time import FOREIGN_DT, step_length
 
     path = run.require(run.graph) if graph_path is None else graph_path
     out = out_path or path.with_suffix(".net")

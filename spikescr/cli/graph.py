@@ -89,8 +89,8 @@ def simulate(request: Request) -> None:
 def _prepare(request: Request) -> tuple[Program, dict[str, FloatArray]]:
     """The Program, and the inputs of all its sources over all its steps."""
     from spikescr.sim.inputs import read_inputs
-    from spikescr.sim.lowering import nodes as standard
     from spikescr.sim.lowering.graph_file import read_graph
+    from spikescr.sim.lowering.graph_time import has_clock, step_length
     from spikescr.sim.lowering.lower import lower
     from spikescr.sim.program import Signal
     from spikescr.sim.run import fit
@@ -98,11 +98,11 @@ def _prepare(request: Request) -> tuple[Program, dict[str, FloatArray]]:
     graph = read_graph(request.graph, type_check=False)  # nir refuses grouped convolutions; lowering checks shapes
     signal = None if request.input_signal is None else Signal(request.input_signal)
     try:
-        dt = standard.step_length(graph) if request.dt is None else request.dt
+        dt = step_length(graph) if request.dt is None else request.dt
         given = read_inputs(request.data, graph, dt)
         inputs = {name: array[: request.steps] for name, array in given.items()}
         # A graph with a clock has a window of its own, which its attention needs.
-        steps = None if standard.has_clock(graph) else request.steps or len(next(iter(inputs.values())))
+        steps = None if has_clock(graph) else request.steps or len(next(iter(inputs.values())))
         program = lower(
             graph,
             dt=dt,

@@ -13,7 +13,7 @@ import numpy as np
 
 from spikescr.cli.console import notify, output
 from spikescr.cli.text import si
-from spikescr.errors import GraphError, UsageError
+from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
@@ -45,38 +45,33 @@ def command(
     """List the nodes of a NIR file: shapes, parameters, synapses, latency, state, operations per step."""
     from spikescr.files import write_text
     from spikescr.sim.inspection.inspection import inspect
+    from spikescr.sim.lowering.graph_file import describe_graph, refused_by_nir
 
     if file is not None and folder is not None:
         raise UsageError("give a FILE or --run, not both")
     if file is None:
         run = RunFolder(folder or DEFAULT_RUN)
         file = run.require(run.graph)
-    graph, problem = _read(file)
+    graph, problems = describe_graph(file)
     report = inspect(graph)
     if values:
         _print_values(graph)
     else:
         _print_report(file, report)
-    for warning in ([problem] if problem else []) + list(report.warnings):
+    # It is what reading found where that is why it cannot be run.
+    warnings = [*problems, *report.warnings]
+    if not problems and (refused := refused_by_nir(graph)):
+        warnings.insert(0, f"nir does not infer its shapes: {refused}")
+    for warning in warnings:
         notify(warning)
     if json_path is not None:
-        write_text(json_path, json.dumps(_as_json(file, report, problem), indent=1, allow_nan=False) + "\n")
+        write_text(json_path, json.dumps(_as_json(file, report, warnings), indent=1, allow_nan=False) + "\n")
         output().print(f"wrote {json_path}")
     if svg_path is not None:
         from spikescr.sim.inspection.drawing import draw
 
         write_text(svg_path, draw(report, title=file.name))
         output().print(f"wrote {svg_path}")
-
-
-def _read(path: Path) -> tuple[nir.NIRGraph, str | None]:
-    """A graph, and why nir does not infer its shapes where it does not."""
-    from spikescr.sim.lowering.graph_file import read_graph
-
-    try:
-        return read_graph(path), None
-    except GraphError as error:
-        return read_graph(path, type_check=False), f"shapes are as written, nir does not infer them: {error}"
 
 
 def _print_report(path: Path, report: GraphReport) -> None:
@@ -160,7 +155,7 @@ def _one_line(value: Any, limit: int = 100) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _as_json(path: Path, report: GraphReport, problem: str | None) -> dict[str, Any]:
+def _as_json(path: Path, report: GraphReport, warnings: list[str]) -> dict[str, Any]:
     from spikescr.sim.inspection.inspection import total
 
     return {
@@ -169,7 +164,7 @@ def _as_json(path: Path, report: GraphReport, problem: str | None) -> dict[str, 
         "edges": report.edges,
         "totals": {name: asdict(total(nodes)) for name, nodes in report.groups.items()},
         "metadata": {key: _plain(value) for key, value in report.metadata.items()},
-        "warnings": ([problem] if problem else []) + list(report.warnings),
+        "warnings": warnings,
     }
 
 
@@ -190,14 +185,15 @@ def _print_values(graph: nir.NIRGraph) -> None:
     """Every node: name, type, shapes, what it feeds, its fields in full where they are small, its metadata."""
     import nir
 
-    from spikescr.sim.flat_graph import FlatGraph, shape
+    from spikescr.sim.lowering.flat import FlatGraph
+    from spikescr.sim.lowering.primitives import kind_name
 
     flat = FlatGraph(graph)
     hidden = ("input_type", "output_type", "metadata")
     lines = []
-    for name, node in flat.nodes.items():
-        into, out = _shape(shape(node.input_type)), _shape(shape(node.output_type))
-        lines.append(f"{name}: {type(node).__name__} {into} > {out}, feeds {', '.join(flat.after[name]) or 'nothing'}")
+    for name in flat.order:
+        node, into, out = flat.nodes[name], _shape(flat.reads[name]), _shape(flat.shape.get(name))
+        lines.append(f"{name}: {kind_name(node)} {into} > {out}, feeds {', '.join(flat.after[name]) or 'nothing'}")
         if isinstance(node, nir.NIRGraph):
             lines += [f"    {inner}: {_inner(part)}" for inner, part in node.nodes.items()]
         else:
@@ -210,11 +206,15 @@ def _print_values(graph: nir.NIRGraph) -> None:
 
 def _inner(node: nir.NIRNode) -> str:
     """A node of a packed operation's body, which is NaN where it is as it should be."""
-    from spikescr.sim.flat_graph import shape
-
     kind, into, out = type(node).__name__, node.input_type, node.output_type
     nan = " of NaN" if np.all(np.isnan(getattr(node, "weight", 0.0))) else ""
-    return f"{kind} {_shape(shape(into))} > {_shape(shape(out))}{nan}"
+    return f"{kind} {_declared(into)} > {_declared(out)}{nan}"
+
+
+def _declared(types: dict[str, Any] | None) -> str:
+    """A shape as a node has it."""
+    sizes = next(iter((types or {}).values()), None)
+    return _shape(None if sizes is None else tuple(int(n) for n in np.atleast_1d(sizes)))
 
 
 def _array(value: Any) -> str:

@@ -314,7 +314,7 @@ REFUSED = {
     "other steps": (["rnn.nir", "slow.h5"], "slow.h5: 'input' has steps of 0.5 s, the graph is run with 0.001 s"),
     "late event": (["rnn.nir", "late.h5"], "late.h5: 'input' has an event of channel 1 at 9.0 s, outside of its own"),
     "no dt": (["timeless.nir", "x.npy"], "timeless.nir: the graph's metadata must have spikescr.dt, seconds per step"),
-    "no graph": (["x.npy", "x.npy"], "x.npy: not a readable NIR graph"),
+    "no graph": (["x.npy", "x.npy"], "x.npy: no readable HDF5 file"),
 }
 
 

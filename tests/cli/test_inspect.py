@@ -106,7 +106,7 @@ def test_file_whose_shapes_contradict_is_shown_as_written(tmp_path: Path) -> Non
     found = inspect(tmp_path / "wrong.nir")
     assert found.exit_code == 0
     assert "5 > 2" in found.stdout
-    assert "note: shapes are as written, nir does not infer them" in found.stderr
+    assert "note: nir does not infer its shapes: " in found.stderr
     assert "note: spikescr simulate cannot run it: " in found.stderr
 
 
@@ -114,9 +114,8 @@ def test_file_whose_shapes_contradict_is_shown_as_written(tmp_path: Path) -> Non
     ("arguments", "status", "words"),
     [
         (["nothing.nir"], 1, "nothing.nir: no such file"),
-        (["text.nir"], 1, "text.nir: not a readable NIR graph"),
-        (["other.h5"], 1, "other.h5: not a readable NIR graph"),
-        (["edge.nir"], 1, "edge.nir: the edge input -> lost names a node lost that the graph does not have"),
+        (["text.nir"], 1, "text.nir: no readable HDF5 file"),
+        (["other.h5"], 1, "other.h5: not a readable NIR graph: it has no group 'node', but a"),
         (["text.nir", "--run", "runs/x"], 2, "give a FILE or --run, not both"),
         (["--run", "runs/x"], 1, "model.nir does not exist; make it with: spikescr export --to nir --run runs/x"),
     ],
@@ -126,9 +125,6 @@ def test_bad_input_gets_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.nir").write_text("text")
-    ends = {"input": nir.Input(np.array([2])), "output": nir.Output(np.array([2]))}
-    edges = [("input", "output"), ("input", "lost")]
-    nir.write("edge.nir", nir.NIRGraph(ends, edges, type_check=False))
     with h5py.File("other.h5", "w") as file:
         file["a"] = 1
     found = inspect(*arguments)
@@ -136,3 +132,15 @@ def test_bad_input_gets_one_line(
     assert found.stderr.startswith("error: ")
     assert words in found.stderr
     assert found.stderr.count("\n") == 1
+
+
+def test_graph_that_cannot_be_run_is_described_with_why(tmp_path: Path) -> None:
+    ends = {"input": nir.Input(np.array([2])), "output": nir.Output(np.array([2]))}
+    graph = nir.NIRGraph(ends, [("input", "output"), ("input", "lost")], type_check=False)
+    nir.write(tmp_path / "edge.nir", graph)
+    found = inspect(tmp_path / "edge.nir", "--json", tmp_path / "a.json", "--svg", tmp_path / "a.svg")
+    assert found.exit_code == 0
+    told = f"{tmp_path / 'edge.nir'}: the edge input -> lost names a node lost that the graph does not have"
+    assert f"note: {told}\n" in found.stderr
+    assert told in json.loads((tmp_path / "a.json").read_text())["warnings"]
+    assert (tmp_path / "a.svg").exists()

@@ -28,10 +28,22 @@ def lowered(seconds: float, *, tap: bool) -> Program:
 
 
 @pytest.mark.parametrize("tap", [False, True])
-@pytest.mark.parametrize("steps", [1.1, 0.9, 1.3, 0.01, 2.001, 2.9999, -0.1])
+@pytest.mark.parametrize("steps", [1.1, 0.9, 1.3, 0.01, 2.001, 2.9999])
 def test_fraction_of_a_step_is_refused(steps: float, tap: bool) -> None:
     with pytest.raises(GraphError, match=r"^late: delay must be whole steps of 0\.01 s"):
         lowered(steps * DT, tap=tap)
+
+
+@pytest.mark.parametrize("round_delays", [False, True])
+def test_delay_below_0_is_told_as_such_whatever_else_is_wrong(round_delays: bool) -> None:
+    nodes = {
+        "input": nir.Input(np.array([2])),
+        "late": nir.Delay(np.array([1.05 * DT, -20 * DT])),
+        "output": nir.Output(np.array([2])),
+    }
+    graph = nir.NIRGraph(nodes, [("input", "late"), ("late", "output")], metadata={"spikescr.dt": DT})
+    with pytest.raises(GraphError, match=r"^late: delay must be 0 or more, found -0\.2 s$"):
+        lower(graph, steps=5, round_delays=round_delays)
 
 
 @pytest.mark.parametrize("tap", [False, True])

@@ -200,7 +200,7 @@ REFUSED = {
     "threshold": (put("layer", dialect.VTH, 2**17), r"^layer: metadata spikescr.vth must be .* from 0 to 131071"),
     "other threshold": (put("layer", dialect.VTH, 77), r"^layer: v_threshold is not 64 times the register"),
     "no decay": (without_decay, r"^layer: metadata spikescr.dv must be .* not there$"),
-    "decay of 13 bits": (put("layer", dialect.DV, 4096), "must be an integer from 0 to 4095, is 4096$"),
+    "decay of 13 bits": (put("layer", dialect.DV, 4096), "must be a whole number from 0 to 4095, is 4096$"),
     "decay": (put("layer", dialect.DV, 77), r"^layer: its time constant and r do not say what the register"),
     "precision": (say(dialect.PRECISION, "loihi3"), r"^metadata spikescr.precision is 'loihi3'"),
     "format": (say(dialect.GRAPH_FORMAT, 1), r"^metadata spikescr.format is 1, .* reads 2"),

@@ -219,14 +219,20 @@ def _odd_signal() -> nir.NIRGraph:
 REFUSED = {
     "unsupported type": (lambda: chain(Unknown()), r"node0: a Unknown cannot be run, only Input, .*CubaLIF, Threshold"),
     "fraction of a step": (lambda: chain(nir.Delay(np.full(3, 0.015))), r"node0: delay must be whole steps of 0\.01 s"),
-    "negative delay": (lambda: chain(nir.Delay(np.full(3, -0.01))), r"node0: delay must be whole steps"),
+    "negative delay": (lambda: chain(nir.Delay(np.full(3, -0.01))), r"node0: delay must be 0 or more, found -0\.01 s"),
     "no tau": (lambda: chain(_with_tau(0.0)), r"node0: tau must be above 0, found 0\.0"),
     "tau not a number": (lambda: chain(_with_tau(float("nan"))), r"node0: tau must be above 0, found nan"),
-    "half a step of window": (lambda: _with_steps(8.5), r"spikescr\.steps 8\.5; it must be a whole number"),
-    "endless window": (lambda: _with_steps(float("inf")), r"must have spikescr\.steps, the window in steps, above 0"),
+    "half a step of window": (
+        lambda: _with_steps(8.5),
+        r"metadata spikescr\.steps must be a whole number from 1 to .*, is 8\.5",
+    ),
+    "endless window": (
+        lambda: _with_steps(float("inf")),
+        r"metadata spikescr\.steps must be a whole number from 1 to .*, is inf",
+    ),
     "parameter of another type": (
         lambda: chain(_nested({"spikescr.op": "gate", "width": 2, "spike_width": "one"})),
-        r"node0: metadata spike_width of gate must be int, not str",
+        r"node0: metadata spike_width of gate must be a whole number, 1 or more, is 'one'",
     ),
     "no dt": (lambda: _without("spikescr.dt"), r"metadata must have spikescr\.dt, seconds per step"),
     "no steps": (lambda: _without("spikescr.steps"), r"metadata must have spikescr\.steps, the window"),
@@ -256,7 +262,7 @@ REFUSED = {
         _unbroken_cycle,
         r"the nodes (back -> node0 -> back|node0 -> back -> node0) form a cycle that neither a Delay nor a neuron",
     ),
-    "odd input signal": (_odd_signal, r"input: metadata spikescr\.signal must be values or spikes, not 'x'"),
+    "odd input signal": (_odd_signal, r"input: metadata spikescr\.signal must be values or spikes, is 'x'"),
 }
 
 

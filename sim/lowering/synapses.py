@@ -1,4 +1,4 @@
-"""Standard nodes of NIR that become one operation each, and what the graph's metadata say about time."""
+"""Delays, convolutions, pools and Affines, which become one operation each, and the weights of synapses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import nir
 import numpy as np
 
-from spikescr import dialect
 from spikescr.errors import GraphError
 from spikescr.sim.lowering.shapes import Geometry
 from spikescr.sim.program import (
@@ -23,8 +22,6 @@ from spikescr.sim.program import (
     Synapse,
     Tap,
 )
-
-FOREIGN_DT = "dt"  # graph metadata, the word that others use for seconds per step
 
 
 def operation(
@@ -58,7 +55,9 @@ def _convolution(node: nir.NIRNode, geometry: Geometry, x: Port, common: dict[st
     check_numbers(name, "weight", geometry.weight)
     if geometry.bias is not None:
         check_numbers(name, "bias", geometry.bias)
-    fields = {f.name: getattr(geometry, f.name) for f in dataclasses.fields(geometry) if f.name != "shape"}
+    fields = {
+        f.name: getattr(geometry, f.name) for f in dataclasses.fields(geometry) if f.name not in ("reads", "shape")
+    }
     return Convolution(**common, x=x, **fields)
 
 
@@ -79,38 +78,3 @@ def check_numbers(name: str, field: str, values: FloatArray) -> None:
     fit = np.isfinite(values)
     if not fit.all():
         raise GraphError(f"{name}: {field} must be numbers, found {values[~fit][0]} at {np.argwhere(~fit)[0].tolist()}")
-
-
-def spread(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """One number for each channel, (width,)."""
-    return (values if values.size == np.prod(shape, dtype=int) else np.broadcast_to(values, shape)).ravel()
-
-
-def has_clock(graph: nir.NIRGraph) -> bool:
-    """Whether one of the graph's Inputs is the clock of the dialect."""
-    return any(isinstance(n, nir.Input) and n.metadata.get(dialect.OP) == dialect.CLOCK for n in graph.nodes.values())
-
-
-def step_length(graph: nir.NIRGraph) -> float:
-    """Seconds per step, from the metadata."""
-    for key in (dialect.DT, FOREIGN_DT):
-        if key in graph.metadata:
-            return _graph_parameter(graph, key, "seconds per step")
-    raise GraphError(
-        f"the graph's metadata must have {dialect.DT}, seconds per step, or it must be given: --dt SECONDS"
-    )
-
-
-def window(graph: nir.NIRGraph) -> int:
-    """The window of a sample in steps, from the metadata."""
-    steps = _graph_parameter(graph, dialect.STEPS, "the window in steps")
-    if steps != int(steps):
-        raise GraphError(f"the graph's metadata has {dialect.STEPS} {steps}; it must be a whole number")
-    return int(steps)
-
-
-def _graph_parameter(graph: nir.NIRGraph, key: str, meaning: str) -> float:
-    value = graph.metadata.get(key)
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 < value < np.inf:
-        raise GraphError(f"the graph's metadata must have {key}, {meaning}, above 0; found {value!r}")
-    return float(value)

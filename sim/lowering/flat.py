@@ -1,0 +1,326 @@
+"""A NIR graph of any origin as one flat list of nodes: nested graphs opened, shapes told, signals derived.
+
+The one flattening: lowering runs what it gives, inspection shows it, also of graphs that cannot be run. What is wrong
+is collected, not raised.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import nir
+import numpy as np
+
+from spikescr import dialect
+from spikescr.errors import GraphError
+from spikescr.sim.lowering.metadata import node_faults
+from spikescr.sim.lowering.ordering import in_order, natural
+from spikescr.sim.lowering.primitives import (
+    PRIMITIVES,
+    Carries,
+    Kind,
+    Unreadable,
+    faults,
+    kind_name,
+    kind_of,
+    op_of,
+    primitive,
+)
+from spikescr.sim.lowering.shapes import Geometry, Shape, arriving_or_declared, geometry, input_shape
+from spikescr.sim.program import Signal
+
+Edge = tuple[str, str]
+MOST_EVENTS = 2**62
+"""Of one channel in one step that are told apart: a loop of sums has no bound."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What arrives at a node or leaves it.
+
+    Attributes:
+        kinds: of all that is summed there; none where nothing ever arrives.
+        events: the most events of one step on one channel: 1 behind a neuron and at an input, the sum where edges join.
+    """
+
+    kinds: frozenset[Signal] = frozenset()
+    events: int = 0
+
+    @property
+    def kind(self) -> Signal | None:
+        """What the sum carries: sums of different kinds are values."""
+        return None if not self.kinds else next(iter(self.kinds)) if len(self.kinds) == 1 else Signal.VALUES
+
+
+class FlatGraph:
+    """Nodes by name, nested ones as `outer.inner`, and the edges between them.
+
+    A reset or bits that a nested graph's metadata state hold for its nodes. Its Inputs and Outputs pass on what they
+    get. Packed operations of the dialect stay whole.
+
+    Attributes:
+        nodes: name -> node, in the order of the file.
+        paths: name -> names of the graphs around the node, and its own.
+        edges: sorted.
+        before, after: sources and destinations of every node, sorted as the edges.
+        relays: Inputs and Outputs of nested graphs.
+        wires: Linear nodes that only route.
+        shape, reads: of every node's output and input, where it can be told.
+        geometry: of convolutions, pools, and Linear and Affine nodes of several matrices.
+        leaving: what every node puts out.
+        faulty: nodes whose parameters or metadata are not what they must be.
+        problems: why the graph cannot be lowered, each with the node; none that only lowering finds.
+    """
+
+    def __init__(self, graph: nir.NIRGraph, input_signal: Signal | None = None) -> None:
+        """Flattens a graph; it is not changed.
+
+        Args:
+            graph: as read or made.
+            input_signal: what the Inputs carry that are not the clock, where the graph's metadata is not to decide.
+        """
+        self.problems: list[str] = []
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.paths: dict[str, tuple[str, ...]] = {}
+        self.relays: set[str] = set()
+        self.faulty: set[str] = set()
+        self._input = input_signal
+        edges = self._open(graph, (), {})
+        self._check_nodes()
+        self.edges = self._checked(edges)
+        self.before, self.after = neighbours(self.nodes, self.edges)
+        self.wires = {name for name, node in self.nodes.items() if op_of(node) == dialect.WIRE}
+        self.geometry: dict[str, Geometry] = {}
+        self.shape: dict[str, Shape] = {}
+        self._tell_shapes()
+        self.reads = {name: self._input_shape(name) for name in self.nodes}
+        self.order = self._flowing()
+        self.leaving = self._flows()
+
+    def arriving(self, name: str) -> Flow:
+        """What arrives at a node."""
+        return joined([self.leaving[source] for source in self.before[name]])
+
+    def width(self, name: str) -> int:
+        """Channels that a node puts out; 0 where it is not known."""
+        shape = self.shape.get(name)
+        return 0 if shape is None else int(np.prod(shape, dtype=object))
+
+    def reached(self, start: Iterable[str], *, forward: bool) -> set[str]:
+        """All nodes to which a path leads from `start`, or from which one leads there; `start` included."""
+        steps = self.after if forward else self.before
+        seen = set(start)
+        frontier = list(seen)
+        while frontier:
+            more = {name for name in steps[frontier.pop()] if name not in seen}
+            seen |= more
+            frontier += more
+        return seen
+
+    def of_kind(self, kind: Kind) -> list[str]:
+        """Nodes of a kind, those of nested graphs that only pass on left out."""
+        return [name for name, node in self.nodes.items() if kind_of(node) is kind and name not in self.relays]
+
+    def _open(self, graph: nir.NIRGraph, path: tuple[str, ...], told: dict[str, object]) -> list[Edge]:
+        """Takes in a graph and those in it; its edges."""
+        entries: dict[str, list[str]] = {}
+        exits: dict[str, list[str]] = {}
+        edges: list[Edge] = []
+        for key, node in graph.nodes.items():
+            name = ".".join((*path, key))
+            if isinstance(node, nir.NIRGraph) and dialect.OP not in node.metadata:
+                kept = {k: node.metadata[k] for k in (dialect.RESET, dialect.BITS) if k in node.metadata}
+                edges += self._open(node, (*path, key), told | kept)
+                ends = {kind: [n for n, x in node.nodes.items() if type(x) is kind] for kind in (nir.Input, nir.Output)}
+                for kind, found in ends.items():
+                    if len(found) != 1:
+                        self.problems.append(
+                            f"{name}: a nested NIRGraph must have one {kind.__name__} to be run, it has {len(found)}; "
+                            f"edges of NIR do not say which is meant"
+                        )
+                entries[key], exits[key] = ([f"{name}.{n}" for n in found] for found in ends.values())
+                continue
+            entries[key] = exits[key] = [name]
+            if name in self.nodes:
+                self.problems.append(f"{name}: a node and one of a nested graph have this name; rename one")
+                continue
+            self.nodes[name] = _told(node, told)
+            self.paths[name] = (*path, key)
+            if path and isinstance(node, (nir.Input, nir.Output)):
+                self.relays.add(name)
+        for a, b in graph.edges:
+            missing = next((end for end in (a, b) if end not in graph.nodes), None)
+            if missing is not None:
+                where = f"{'.'.join(path)}: " if path else ""
+                self.problems.append(f"{where}the edge {a} -> {b} names a node {missing} that the graph does not have")
+                continue
+            edges += [(out, into) for out in exits[a] for into in entries[b]]
+        return edges
+
+    def _check_nodes(self) -> None:
+        for name, node in self.nodes.items():
+            found = [*faults(node), *node_faults(node)]
+            self.problems += [f"{name}: {fault}" for fault in found]
+            if found:
+                self.faulty.add(name)
+            if isinstance(node, Unreadable):
+                self.problems.append(f"{name}: {node.why}")
+            elif kind_of(node) is Kind.UNKNOWN:
+                known = ", ".join(kind.__name__ for kind in PRIMITIVES)
+                self.problems.append(
+                    f"{name}: a {type(node).__name__} cannot be run, only {known} and packed operations"
+                )
+
+    def _checked(self, edges: list[Edge]) -> list[Edge]:
+        for (a, b), count in Counter(edges).items():
+            if count > 1:
+                self.problems.append(f"the edge {a} -> {b} is there twice; a Scale of 2 would add up")
+            if b not in self.relays and isinstance(self.nodes[b], nir.Input):
+                self.problems.append(f"{a} -> {b}: an edge leads into an Input of the graph")
+            if a not in self.relays and isinstance(self.nodes[a], nir.Output):
+                self.problems.append(f"{a} -> {b}: an edge leads out of an Output of the graph")
+        return sorted(set(edges))
+
+    def _tell_shapes(self) -> None:
+        """Shapes from what the nodes say and from what arrives where they do not.
+
+        Parameters of one number, or of shapes that NumPy broadcasts to what arrives, hold for all channels.
+        """
+        left = dict.fromkeys(self.nodes)
+        while left:
+            found = len(left)
+            for name in list(left):
+                arriving = next((self.shape[source] for source in self.before[name] if source in self.shape), None)
+                waiting = any(source in left for source in self.before[name])
+                if self._tell(name, arriving, waiting):
+                    del left[name]
+            if len(left) == found:  # only a cycle may need what it gives: take what its nodes say themselves
+                alone = next((name for name in left if self._tell(name, None, False)), None)
+                if alone is None:
+                    break
+                del left[alone]
+        for name in left:
+            kind = kind_name(self.nodes[name])
+            self.problems.append(f"{name}: the shape that arrives at this {kind} cannot be told")
+
+    def _tell(self, name: str, arriving: Shape | None, waiting: bool) -> bool:
+        """Whether the shape of a node is settled: it is known now, or the node contradicts itself or what arrives."""
+        node = self.nodes[name]
+        rule = arriving_or_declared if name in self.relays else primitive(node).shape
+        try:
+            shape = rule(name, node, arriving, waiting)
+            if shape is None:
+                return False
+            if kind_of(node) in (Kind.CONVOLUTION, Kind.POOL) or _matrices(node):
+                self.geometry[name] = geometry(name, node, arriving)
+        except GraphError as error:
+            self.problems.append(str(error))
+        except (AttributeError, IndexError, TypeError, ValueError) as error:  # a field is what no file should hold
+            self.problems.append(f"{name} ({kind_name(node)}): its shape cannot be told: {error}")
+        else:
+            self.shape[name] = shape
+        return True
+
+    def _input_shape(self, name: str) -> Shape | None:
+        if name in self.geometry:
+            return self.geometry[name].reads
+        arriving = next((self.shape[source] for source in self.before[name] if source in self.shape), None)
+        return input_shape(self.nodes[name], arriving, self.shape.get(name))
+
+    def _flowing(self) -> list[str]:
+        """Names in an order in which data flows: what feeds a node before it, but where a cycle cannot have that."""
+        clocks = [name for name, node in self.nodes.items() if op_of(node) == dialect.CLOCK]
+        others = [name for name in self.of_kind(Kind.INPUT) if name not in clocks]
+        clocked = self.reached(clocks, forward=True) - self.reached(others, forward=True)
+        before = {name: sorted(sources, key=natural) for name, sources in self.before.items()}
+        return in_order({name: sorted(sources, key=lambda s: s in clocked) for name, sources in before.items()})
+
+    def _flows(self) -> dict[str, Flow]:
+        leaving = dict.fromkeys(self.nodes, Flow())
+        # A neuron's output does not depend on what arrives: a few rounds settle every path, cycles included.
+        for _ in range(len(self.nodes) + 1):
+            before = dict(leaving)
+            for name in self.order:
+                leaving[name] = self._leaving(name, leaving)
+            if leaving == before:
+                break
+        return leaving
+
+    def _leaving(self, name: str, leaving: dict[str, Flow]) -> Flow:
+        node, sources = self.nodes[name], self.before[name]
+        if isinstance(node, nir.Input) and name not in self.relays:
+            return Flow(frozenset([self._input_signal(node)]), 1)
+        carries = primitive(node).carries
+        if op_of(node) == "gate" and name in self.shape and name not in self.faulty:
+            slots = dialect.PACKED_OPERATIONS["gate"].operands(node.metadata, self.width(name))[0]
+            sources = tuple(s for s in sources if s in self.wires and np.any(self.nodes[s].weight[: slots.stop]))
+        elif name not in self.wires and carries is not Carries.ARRIVING:
+            return Flow(frozenset([Signal.SPIKES if carries is Carries.SPIKES else Signal.VALUES]), 1)
+        arriving = joined([leaving[source] for source in sources])
+        if kind_of(node) is Kind.POOL and name in self.geometry:
+            window = int(np.prod(self.geometry[name].weight.shape[2:]))
+            return Flow(arriving.kinds, min(arriving.events * window, MOST_EVENTS))
+        return arriving
+
+    def _input_signal(self, node: nir.Input) -> Signal:
+        if op_of(node) == dialect.CLOCK:
+            return Signal.CLOCK
+        if self._input is not None:
+            return self._input
+        return Signal.SPIKES if node.metadata.get(dialect.SIGNAL) == Signal.SPIKES.value else Signal.VALUES
+
+
+def joined(flows: Iterable[Flow]) -> Flow:
+    """The sum of what joining edges carry."""
+    found = list(flows)
+    events = min(sum(flow.events for flow in found), MOST_EVENTS)
+    return Flow(frozenset().union(*(flow.kinds for flow in found)), events)
+
+
+def neighbours(
+    nodes: Iterable[str], edges: Iterable[Edge]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Sources and destinations of every node, in the order of the edges."""
+    before: dict[str, list[str]] = {name: [] for name in nodes}
+    after: dict[str, list[str]] = {name: [] for name in before}
+    for a, b in edges:
+        before[b].append(a)
+        after[a].append(b)
+    return {n: tuple(found) for n, found in before.items()}, {n: tuple(found) for n, found in after.items()}
+
+
+def without(edges: Iterable[Edge], relays: Iterable[str]) -> tuple[list[Edge], set[str]]:
+    """Edges that lead past nodes which only pass on what they get, and the nodes that are gone.
+
+    One stays where it passes on a signal to a node that gets the same signal another way too: the two add up, and there
+    is only one edge between two nodes.
+    """
+    left, gone = set(edges), set()
+    for relay in relays:
+        sources, targets = {a for a, b in left if b == relay}, {b for a, b in left if a == relay}
+        direct = {(a, b) for a in sources for b in targets}
+        if not sources or not targets or relay in sources or direct & left:
+            continue
+        left = {edge for edge in left if relay not in edge} | direct
+        gone.add(relay)
+    return sorted(left), gone
+
+
+def _matrices(node: nir.NIRNode) -> bool:
+    """Whether a Linear or an Affine has a matrix for each place of leading axes."""
+    return isinstance(node, (nir.Linear, nir.Affine)) and node.weight.ndim > 2
+
+
+def _told(node: nir.NIRNode, told: dict[str, object]) -> nir.NIRNode:
+    """A node with what the metadata of the graphs around it say of it and its own do not."""
+    more = {key: value for key, value in told.items() if key not in node.metadata}
+    if not primitive(node).weighted:
+        more.pop(dialect.BITS, None)
+    if not more or isinstance(node, (nir.Input, nir.Output)):
+        return node
+    node = copy.copy(node)
+    node.metadata = {**more, **node.metadata}
+    return node

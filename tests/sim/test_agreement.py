@@ -1,0 +1,175 @@
+"""inspect, fit and simulate agree on neurons, synapses and delays: of random graphs, and where they once did not."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import RandomGraph
+
+from spikescr.sim.chip.bits import layer_bits
+from spikescr.sim.chip.limits import chip_named
+from spikescr.sim.chip.mapper import place
+from spikescr.sim.fast.backend import FastBackend
+from spikescr.sim.inspection.inspection import GraphReport, NodeReport, inspect, total
+from spikescr.sim.lowering.graph_file import read_graph
+from spikescr.sim.lowering.lower import lower
+from spikescr.sim.program import (
+    ChannelDelay,
+    Convolution,
+    DelayLine,
+    Integrator,
+    Neuron,
+    Program,
+    Signal,
+    Synapse,
+)
+
+DT = 1e-3
+
+
+def placed(program: Program, **bits: int) -> Any:
+    return place(program, "loihi2", chip_named("loihi2"), bits)
+
+
+def node(report: GraphReport, name: str) -> NodeReport:
+    return next(n for n in report.nodes if n.name == name)
+
+
+def chain(shape: tuple[int, ...], *nodes: nir.NIRNode, out: tuple[int, ...], **metadata: object) -> nir.NIRGraph:
+    named = {"input": nir.Input(np.array(shape)), **{f"n{i}": n for i, n in enumerate(nodes)}}
+    named["output"] = nir.Output(np.array(out))
+    return nir.NIRGraph(
+        named, list(itertools.pairwise(named)), metadata={"spikescr.dt": DT, **metadata}, type_check=False
+    )
+
+
+def lif(*shape: int) -> nir.LIF:
+    one = np.ones(shape)
+    return nir.LIF(2 * DT * one, 2 * one, 0 * one, one, 0 * one)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_random_graphs(seed: int) -> None:
+    graph = RandomGraph(seed, steps=4, samples=1, layers=6, cycles=True).case.graph
+    program, report = lower(graph), inspect(graph)
+    sums = total(report.nodes)
+
+    neurons = {o.name for o in program.operations if isinstance(o, Neuron)}
+    neurons |= {o.name for o in program.of_type(Integrator) if not o.current}
+    assert sums.neurons == sum(program[name].width for name in neurons)
+    layers = placed(program).layers
+    # A layer is one neuron operation with what feeds it.
+    bodies = [layer for layer in layers if neurons & set(layer.demand.operations)]
+    assert sum(layer.demand.neurons for layer in bodies) == sums.neurons
+
+    pools = {n.name for n in report.nodes if n.type in ("SumPool2d", "AvgPool2d")}
+    synapses = [o for o in program.of_type(Synapse) if o.x.signal is not Signal.CLOCK]
+    executed = sum(np.count_nonzero(tap.weight) for o in synapses for tap in o.taps)
+    executed += sum(int(o.fan_out.sum()) for o in program.of_type(Convolution) if o.name not in pools)
+    assert sums.synapses == executed
+
+    stated = sum(n.state_bytes or 0 for n in report.nodes if n.type == "Delay")
+    lines = [o for o in program.operations if isinstance(o, (DelayLine, ChannelDelay)) and "step_before" not in o.name]
+    held = sum(int(np.sum(np.broadcast_to(o.delay, o.width))) for o in lines)
+    held += sum(tap.delay * o.x.width for o in program.of_type(Synapse) for tap in o.taps)
+    assert stated == 8 * held
+
+    # Relays hold a delay only where something else than synapses that get nothing else reads it.
+    for layer in layers:
+        for name in layer.demand.operations:
+            line = program[name]
+            if isinstance(line, (DelayLine, ChannelDelay)) and line.signal is not Signal.CLOCK:
+                readers = [o for o in program.operations if any(name in port.sources for port in o.ports.values())]
+                assert not readers or any(not isinstance(o, Synapse) or o.x.sources != (name,) for o in readers)
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_one_constant_for_all_neurons_of_a_layer(shape: tuple[int, ...], tmp_path: Path) -> None:
+    one = np.ones(shape)
+    neurons = nir.LIF(0.02 * one, one, 0 * one, 0.5 * one)
+    nir.write(tmp_path / "a.nir", chain((4,), nir.Linear(np.ones((100, 4))), neurons, out=(100,)), compression=None)
+    graph = read_graph(tmp_path / "a.nir", type_check=False)
+    seen = node(inspect(graph), "n1")
+    assert (seen.neurons, seen.operations.neuron, seen.state_bytes) == (100, 100, 800)
+    assert (seen.input_shape, seen.output_shape, seen.parameter_count) == ((100,), (100,), 5)
+    program = lower(graph, steps=2)
+    assert program["n1"].width == placed(program).neurons == 100
+
+
+@pytest.mark.parametrize(
+    ("make", "width"), [(lambda: nir.Delay(np.array(3 * DT)), 4), (lambda: nir.Scale(np.array(2.0)), 4)]
+)
+def test_one_delay_or_scale_for_all_channels(make: Any, width: int) -> None:
+    graph = chain((width,), make(), out=(width,))
+    seen = node(inspect(graph), "n0")
+    assert seen.output_shape == (width,)
+    assert seen.synapses == (width if seen.type == "Scale" else 0)
+    assert seen.state_bytes == (8 * 3 * width if seen.type == "Delay" else 0)
+
+
+def test_kernel_that_is_not_square() -> None:
+    kernel = np.full((3, 2, 2, 5), 0.1)
+    graph = chain((2, 4, 9), nir.Conv2d((4, 9), kernel, 1, 0, 1, 1, np.full(3, 0.01)), lif(3, 3, 5), out=(3, 3, 5))
+    seen = node(inspect(graph), "n0")
+    assert (seen.input_shape, seen.output_shape) == ((2, 4, 9), (3, 3, 5))
+    assert (seen.operations.bias, seen.synapses) == (45, 45 * 2 * 2 * 5)
+    counts = FastBackend(lower(graph, steps=1), 1).run({"input": np.ones((1, 1, 72))}).counts
+    assert counts.of("n0", "bias").sum() == 45
+    assert counts.of("n0", "mac").sum() == seen.synapses
+
+
+def test_bits_of_a_nested_graph(tmp_path: Path) -> None:
+    """Stated by a node of it, or by it for all its nodes."""
+    for named in ("node", "graph"):
+        nested = chain((3,), nir.Linear(np.ones((5, 3))), lif(5), out=(5,))
+        nested.metadata = {"spikescr.bits": 4} if named == "graph" else {}
+        if named == "node":
+            nested.nodes["n0"].metadata["spikescr.bits"] = 4
+        nir.write(tmp_path / "a.nir", chain((3,), nested, out=(5,)))
+        graph = read_graph(tmp_path / "a.nir")
+        program = lower(graph, steps=1)
+        told = layer_bits(graph, program)
+        assert {layer.name: layer.demand.weight_bits for layer in placed(program, **told).layers} == {"n0": 4}
+        assert {n.name: n.bits for n in inspect(graph).nodes if n.bits is not None} == {"n0.n0": 4}
+
+
+def recurrent(synapse: nir.NIRNode, *, delay: bool) -> nir.NIRGraph:
+    nodes = {
+        "input": nir.Input(np.array([3])), "fc": nir.Linear(np.ones((5, 3))), "lif": lif(5), "rec": synapse,
+        "output": nir.Output(np.array([5])), "delay": nir.Delay(np.full(5, DT)),
+    }  # fmt: skip
+    edges = [("input", "fc"), ("fc", "lif"), ("lif", "output"), ("rec", "lif")]
+    if not delay:
+        del nodes["delay"]
+    edges += [("lif", "delay"), ("delay", "rec")] if delay else [("lif", "rec")]
+    return nir.NIRGraph(nodes, edges, metadata={"spikescr.dt": DT})
+
+
+@pytest.mark.parametrize("delay", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_recurrent_step_is_a_delay_of_its_synapses(affine: bool, delay: bool) -> None:
+    weight = np.ones((5, 5))
+    graph = recurrent(nir.Affine(weight, np.ones(5)) if affine else nir.Linear(weight), delay=delay)
+    (layer,) = placed(lower(graph, steps=2)).layers
+    assert (layer.name, layer.demand.neurons, layer.demand.longest) == ("lif", 5, 1)
+    # membrane and two input sums of 24 bits, an affine's bias
+    assert layer.demand.state_bits.tolist() == [24 * (3 + affine)] * 5
+    # itself and the three inputs
+    assert layer.cores[0].input_axons == 8
+
+
+def test_a_delay_beyond_the_range_or_for_others_too_has_relays() -> None:
+    affine = nir.Affine(np.ones((4, 4)), np.ones(4))
+    for steps, more, relays in ((63, False, 0), (64, False, 2 * 4), (63, True, 4)):
+        graph = chain((4,), nir.Delay(np.full(4, steps * DT)), affine, lif(4), out=(4,))
+        graph.nodes["late"] = nir.Output(np.array([4]))
+        graph.edges.append(("n0", "late") if more else ("n2", "late"))
+        assert placed(lower(graph, steps=2)).neurons == 4 + relays
