@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import IO, Any
 
 import h5py
 import nir
@@ -14,10 +18,32 @@ from numpy.typing import NDArray
 
 from spikescr import dialect
 from spikescr.errors import DataError
+from spikescr.sim.lowering.primitives import op_of
 from spikescr.sim.lowering.timing import WHOLE_STEPS
 from spikescr.sim.program import FloatArray
+from spikescr.sizes import require_memory
+from spikescr.strangers import open_hdf5, open_regular
 
 _GRID = 1e-6  # how far apart, relative to each other, two step lengths may be that are the same
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, NotImplementedError, OverflowError,
+           zipfile.BadZipFile, zlib.error)  # fmt: skip
+"""What NumPy, zipfile and h5py raise on damaged files."""
+_ENCRYPTED = 1  # flag of a member of a zip file
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An array in a file, before it is read.
+
+    Attributes:
+        shape: (T, ...) or (T, B, ...).
+        dtype: as it is stored.
+        read: gives it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[], NDArray[Any]]
 
 
 def read_inputs(path: Path, graph: nir.NIRGraph, dt: float) -> dict[str, FloatArray]:
@@ -34,20 +60,20 @@ def read_inputs(path: Path, graph: nir.NIRGraph, dt: float) -> dict[str, FloatAr
         dt: seconds per step.
 
     Raises:
-        DataError: the file cannot be read, lacks an input or has one too many, or an array has another shape, another
-            number of steps or samples than the others, or numbers that are not finite; the message names file and
-            input.
+        DataError: the file cannot be read or takes more memory than is allowed, lacks an input or has one too many, or
+            an array has another shape, another number of steps or samples than the others, or numbers that are not
+            finite; the message names file and input.
     """
-    arrays = _arrays(path, graph, dt)
     wanted = {name: node for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
-    clocks = {name for name, node in wanted.items() if node.metadata.get(dialect.OP) == dialect.CLOCK}
-    for name in sorted(wanted.keys() - clocks):
-        if name not in arrays:
-            raise DataError(f"{path}: has nothing for the input {name!r}; found {_few(arrays)}")
-    for name in sorted(arrays):
-        if name not in wanted:
-            raise DataError(f"{path}: {name!r} is no input of the graph; these are: {_few(wanted)}")
-    found = {name: _shaped(path, name, array, _shape(wanted[name])) for name, array in arrays.items()}
+    clocks = {name for name, node in wanted.items() if op_of(node) == dialect.CLOCK}
+    with ExitStack() as stack:
+        try:
+            stored = _opened(path, sorted(wanted.keys() - clocks), dt, stack)
+            _check_names(path, stored, wanted, clocks)
+            found = {name: _shaped(path, name, array, _shape(wanted[name])) for name, array in stored.items()}
+        except _DAMAGE as error:
+            told = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{path}: cannot be read as {path.suffix}: {told}") from error
     for axis, what in ((0, "steps"), (1, "samples")):
         sizes = {name: array.shape[axis] for name, array in found.items()}
         if len(set(sizes.values())) > 1:
@@ -56,101 +82,176 @@ def read_inputs(path: Path, graph: nir.NIRGraph, dt: float) -> dict[str, FloatAr
     return found
 
 
-def _arrays(path: Path, graph: nir.NIRGraph, dt: float) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
+def _check_names(path: Path, stored: Iterable[str], wanted: Iterable[str], clocks: set[str]) -> None:
+    for name in sorted(set(wanted) - clocks):
+        if name not in stored:
+            raise DataError(f"{path}: has nothing for the input {name!r}; found {_few(stored)}")
+    for name in sorted(stored):
+        if name not in wanted:
+            raise DataError(f"{path}: {name!r} is no input of the graph; these are: {_few(wanted)}")
+
+
+def _opened(path: Path, names: list[str], dt: float, stack: ExitStack) -> dict[str, _Stored]:
+    """Arrays of a file by the names of inputs; nothing of them is read yet.
+
+    Args:
+        path: of the file.
+        names: of the inputs, the clock aside.
+        dt: seconds per step.
+        stack: closes the file.
+    """
+    if not path.exists():
         raise DataError(f"{path}: no such file")
-    readers: dict[str, Callable[[], dict[str, NDArray[Any]]]] = {
-        ".npy": lambda: {_only(path, graph): np.load(path, allow_pickle=False)},
-        ".npz": lambda: _archive(path),
-        **dict.fromkeys((".h5", ".hdf5", ".nir"), lambda: _hdf5(path, dt)),
-    }
-    if path.suffix not in readers:
-        raise DataError(f"{path}: an input must be one of {', '.join(readers)}")
-    try:
-        arrays = readers[path.suffix]()
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as {path.suffix}: {error}") from error
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biuf":
-            raise DataError(f"{path}: {name!r} must hold real numbers, not {array.dtype}")
-    return arrays
-
-
-def _only(path: Path, graph: nir.NIRGraph) -> str:
-    names = [
-        name
-        for name, node in graph.nodes.items()
-        if isinstance(node, nir.Input) and node.metadata.get(dialect.OP) != dialect.CLOCK
-    ]
-    if len(names) != 1:
-        raise DataError(
-            f"{path}: one array for a graph with the inputs {_few(names)}; give .npz or HDF5 with all of them"
-        )
-    return names[0]
-
-
-def _archive(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
-
-
-def _hdf5(path: Path, dt: float) -> dict[str, NDArray[Any]]:
-    with h5py.File(path, "r") as file:
-        if file.attrs.get("__type__") != "NIRGraphData":
-            groups = [name for name in file if not isinstance(file[name], h5py.Dataset)]
+    match path.suffix:
+        case ".npy":
+            if len(names) != 1:
+                raise DataError(
+                    f"{path}: one array for a graph with the inputs {_few(names)}; give .npz or HDF5 with all of them"
+                )
+            file = stack.enter_context(open_regular(path))
+            return {names[0]: _array(path, file, path.stat().st_size)}
+        case ".npz":
+            archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(open_regular(path))))
+            return {info.filename.removesuffix(".npy"): _member(path, archive, info) for info in archive.infolist()}
+        case ".h5" | ".hdf5" | ".nir":
+            opened = stack.enter_context(open_hdf5(path))
+            if opened.attrs.get("__type__") == "NIRGraphData":
+                return {name: _recorded(path, name, group, dt) for name, group in opened["nodes"].items()}
+            groups = [name for name, item in opened.items() if not isinstance(item, h5py.Dataset)]
             if groups:
                 raise DataError(f"{path}: {groups[0]!r} is a group, must be an array")
-            return {name: np.asarray(file[name]) for name in file}
-    found: dict[str, NDArray[Any]] = {}
-    for name, node in nir.read_data(path).nodes.items():
-        observables = node.observables if isinstance(node, nir.NIRNodeData) else {}
-        if len(observables) != 1:
-            raise DataError(f"{path}: {name!r} must have one observable, it has {_few(observables)}")
-        found[name] = _gridded(path, name, next(iter(observables.values())), dt)
-    return found
+            return {name: _dataset(path, name, item) for name, item in opened.items()}
+    raise DataError(f"{path}: an input must be one of .npy, .npz, .h5, .hdf5, .nir")
 
 
-def _gridded(path: Path, name: str, data: nir.TimeGriddedData | nir.EventData, dt: float) -> NDArray[Any]:
-    """(T, B, N) of one observable."""
-    if isinstance(data, nir.TimeGriddedData):
-        if not np.isclose(data.dt, dt, rtol=_GRID, atol=0):
-            raise DataError(f"{path}: {name!r} has steps of {data.dt} s, the graph is run with {dt} s; give --dt")
-        return data.data.transpose(1, 0, 2)
-    steps, width = int(np.ceil(data.t_max / dt - WHOLE_STEPS)), int(data.n_neurons)
-    grid = np.zeros((steps, len(data.idx), width))
-    sample, event = np.nonzero(data.idx >= 0)
-    channel, time = data.idx[sample, event], data.time[sample, event]
-    step = np.floor(time / dt + WHOLE_STEPS)
-    outside = (channel >= width) | ~((step >= 0) & (step < steps))
+def _array(path: Path, file: IO[bytes], size: int, name: str = "") -> _Stored:
+    """An array in NumPy's format, of a file open at its beginning with `size` bytes; its header alone is read."""
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(file)
+    if dtype.hasobject:
+        raise DataError(f"{path}: {name}Object arrays cannot be loaded: they may hold code; save numbers")
+    if min(shape, default=0) < 0:
+        raise DataError(f"{path}: {name}its header says the shape {shape}")
+    needed, held = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if needed > held:
+        raise DataError(f"{path}: {name}is cut: an array of shape {shape} takes {needed:,} bytes, it has {held:,}")
+
+    def read() -> NDArray[Any]:
+        flat = np.frombuffer(file.read(needed), dtype)
+        return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+    return _Stored(shape, dtype, read)
+
+
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Stored:
+    if info.flag_bits & _ENCRYPTED:
+        raise DataError(f"{path}: {info.filename} is encrypted; save it without a password")
+    with archive.open(info) as file:
+        header = _array(path, file, info.file_size, f"{info.filename}: ")
+
+    def read() -> NDArray[Any]:
+        with archive.open(info) as file:
+            return _array(path, file, info.file_size).read()
+
+    return _Stored(header.shape, header.dtype, read)
+
+
+def _dataset(path: Path, name: str, item: h5py.Dataset) -> _Stored:
+    if item.shape is None:
+        raise DataError(f"{path}: {name!r} is empty, it has no shape")
+    return _Stored(item.shape, item.dtype, lambda: np.asarray(item[()]))
+
+
+def _recorded(path: Path, name: str, group: h5py.Group, dt: float) -> _Stored:
+    """(T, B, N) of the one observable of a node in NIR's data format."""
+    observables = group.get("observables", {})
+    if len(observables) != 1:
+        raise DataError(f"{path}: {name!r} must have one observable, it has {_few(observables)}")
+    data = next(iter(observables.values()))
+    kind = data.attrs.get("__type__")
+    if kind == "TimeGriddedData":
+        own = _number(path, name, data, "dt")
+        if not np.isclose(own, dt, rtol=_GRID, atol=0):
+            raise DataError(f"{path}: {name!r} has steps of {own} s, the graph is run with {dt} s; give --dt")
+        grid = _dataset(path, name, data["data"])
+        if len(grid.shape) == 2:  # one sample, without its axis
+            return grid
+        samples, steps, *rest = grid.shape
+        return _Stored((steps, samples, *rest), grid.dtype, lambda: np.swapaxes(grid.read(), 0, 1))
+    if kind not in ("EventData", "ValuedEventData"):
+        raise DataError(f"{path}: {name!r} has data of the type {kind!r}, which nir {nir.version} does not know")
+    fields = ("idx", "time") + (("value",) if kind == "ValuedEventData" else ())
+    events = {field: _dataset(path, f"{name}.{field}", data[field]) for field in fields}
+    shape = events["idx"].shape
+    if len(shape) not in (1, 2) or any(event.shape != shape for event in events.values()):
+        told = ", ".join(f"{field} {event.shape}" for field, event in events.items())
+        raise DataError(f"{path}: events of {name!r} must all have the shape (samples, events), they have {told}")
+    width, end = _number(path, name, data, "n_neurons"), _number(path, name, data, "t_max")
+    if not width.is_integer():
+        raise DataError(f"{path}: {name!r} has {width} neurons, must be a whole number")
+    steps = math.ceil(end / dt - WHOLE_STEPS)
+    grid_shape = (steps, 1 if len(shape) == 1 else shape[0], int(width))
+    return _Stored(grid_shape, np.dtype(np.float64), lambda: _gridded(path, name, events, grid_shape, dt))
+
+
+def _number(path: Path, name: str, data: h5py.Group, key: str) -> float:
+    """An attribute that must be a number above 0."""
+    value = data.attrs.get(key)
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 < value < np.inf:
+        raise DataError(f"{path}: {key} of {name!r} must be a number above 0, is {value!r}")
+    return float(value)
+
+
+def _gridded(path: Path, name: str, events: Mapping[str, _Stored], shape: tuple[int, ...], dt: float) -> NDArray[Any]:
+    """Events on a grid (T, B, N); those of one channel in one step add up, each 1 or its value."""
+    idx, time, *value = (np.atleast_2d(_real(path, f"{name}.{f}", stored).read()) for f, stored in events.items())
+    if not (np.isfinite(idx) & (idx == np.floor(idx))).all():
+        raise DataError(f"{path}: idx of {name!r} must be whole numbers, found {idx[idx != np.floor(idx)].flat[0]}")
+    grid = np.zeros(shape)
+    sample, event = np.nonzero(idx >= 0)
+    channel, moment = idx[sample, event].astype(np.int64), time[sample, event]
+    step = np.floor(moment / dt + WHOLE_STEPS)
+    outside = (channel >= shape[2]) | ~((step >= 0) & (step < shape[0]))
     if outside.any():
         at = np.flatnonzero(outside)[0]
         raise DataError(
-            f"{path}: {name!r} has an event of channel {channel[at]} at {time[at]} s, outside of its own bounds"
+            f"{path}: {name!r} has an event of channel {channel[at]} at {moment[at]} s, outside of its own bounds"
         )
-    values = data.value[sample, event] if isinstance(data, nir.ValuedEventData) else 1.0
-    np.add.at(grid, (step.astype(np.int64), sample, channel), values)
+    np.add.at(grid, (step.astype(np.int64), sample, channel), value[0][sample, event] if value else 1.0)
     return grid
+
+
+def _real(path: Path, name: str, stored: _Stored) -> _Stored:
+    if stored.dtype.kind not in "biuf":
+        raise DataError(f"{path}: {name!r} must hold real numbers, not {stored.dtype}")
+    return stored
 
 
 def _shape(node: nir.Input) -> tuple[int, ...]:
     return tuple(int(n) for n in next(iter(node.input_type.values())))
 
 
-def _shaped(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> FloatArray:
+def _shaped(path: Path, name: str, stored: _Stored, shape: tuple[int, ...]) -> FloatArray:
     """(T, B, width) of an array with or without samples, flat or not."""
-    width = int(np.prod(shape))
+    _real(path, name, stored)
+    width, given = int(np.prod(shape)), stored.shape
     for form in dict.fromkeys([shape, (width,), *([()] if width == 1 else [])]):
-        if array.ndim and array.shape[1:] == form:
-            array = array[:, None]
+        if given and given[1:] == form:
+            steps, samples = given[0], 1
             break
-        if array.ndim > 1 and array.shape[2:] == form:
+        if len(given) > 1 and given[2:] == form:
+            steps, samples = given[:2]
             break
     else:
         axes = ", ".join(map(str, shape))
-        raise DataError(f"{path}: {name!r} has shape {array.shape}, must have (T, {axes}) or (T, samples, {axes})")
-    if not array.size:
-        raise DataError(f"{path}: {name!r} is empty, its shape is {array.shape}")
-    flat: FloatArray = np.ascontiguousarray(array.reshape(*array.shape[:2], width), np.float64)
+        raise DataError(f"{path}: {name!r} has shape {given}, must have (T, {axes}) or (T, samples, {axes})")
+    if not math.prod(given):
+        raise DataError(f"{path}: {name!r} is empty, its shape is {given}")
+    needed = math.prod(given) * (stored.dtype.itemsize + np.dtype(np.float64).itemsize)
+    what = f"{path}: {name!r} of the shape {steps, samples, width}"
+    require_memory(needed, what, "give fewer samples or steps, or longer ones (--dt)", DataError)
+    flat: FloatArray = np.ascontiguousarray(stored.read().reshape(steps, samples, width), np.float64)
     if not np.isfinite(flat).all():
         step, sample, channel = np.argwhere(~np.isfinite(flat))[0]
         raise DataError(
@@ -159,5 +260,5 @@ def _shaped(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...]) 
     return flat
 
 
-def _few(names: Mapping[str, object] | list[str]) -> str:
+def _few(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"

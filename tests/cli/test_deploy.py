@@ -253,7 +253,7 @@ def test_unreadable_graph_is_named(copied: Path, content: bytes) -> None:
     (copied / "runs/latest/model.nir").write_bytes(content)
     run = spikescr("simulate", cwd=copied)
     assert run.returncode == 1
-    assert run.stderr.startswith("error: runs/latest/model.nir: not a readable NIR graph")
+    assert run.stderr.startswith("error: runs/latest/model.nir: no readable HDF5 file")
     assert run.stderr.count("\n") == 1
 
 

@@ -294,12 +294,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 REFUSED = {
     "width": (["rnn.nir", "wide.npy"], "wide.npy: 'input' has shape (5, 4), must have (T, 3) or (T, samples, 3)"),
-    "empty": (["rnn.nir", "empty.npy"], "empty.npy: 'input' is empty, its shape is (0, 1, 3)"),
+    "empty": (["rnn.nir", "empty.npy"], "empty.npy: 'input' is empty, its shape is (0, 3)"),
     "nan": (["rnn.nir", "nan.npy"], "nan.npy: 'input' is nan at step 2, sample 0, channel 1"),
     "text": (["rnn.nir", "text.npy"], "text.npy: 'input' must hold real numbers, not <U1"),
     "complex": (["rnn.nir", "complex.npy"], "complex.npy: 'input' must hold real numbers, not complex128"),
     "group": (["rnn.nir", "group.h5"], "group.h5: 'input' is a group, must be an array"),
-    "pickle": (["rnn.nir", "object.npy"], "object.npy: cannot be read as .npy: Object arrays cannot be loaded when"),
+    "pickle": (["rnn.nir", "object.npy"], "object.npy: Object arrays cannot be loaded: they may hold code"),
     "half a spike": (
         ["rnn.nir", "half.npy", "--input-signal", "spikes"],
         "half.npy: 'input' carries spikes, must be whole numbers, 0 or more; it is 0.5 at step 0, sample 0, channel 0",
@@ -310,7 +310,7 @@ REFUSED = {
     "lengths": (["two.nir", "lengths.npz"], "lengths.npz: all inputs must have the same steps: a 5, b 6"),
     "format": (["rnn.nir", "x.csv"], "x.csv: an input must be one of .npy, .npz, .h5, .hdf5, .nir"),
     "no file": (["rnn.nir", "none.npy"], "none.npy: no such file"),
-    "broken": (["rnn.nir", "broken.h5"], "broken.h5: cannot be read as .h5: "),
+    "broken": (["rnn.nir", "broken.h5"], "broken.h5: no readable HDF5 file ("),
     "other steps": (["rnn.nir", "slow.h5"], "slow.h5: 'input' has steps of 0.5 s, the graph is run with 0.001 s"),
     "late event": (["rnn.nir", "late.h5"], "late.h5: 'input' has an event of channel 1 at 9.0 s, outside of its own"),
     "no dt": (["timeless.nir", "x.npy"], "timeless.nir: the graph's metadata must have spikescr.dt, seconds per step"),
