@@ -25,6 +25,7 @@ LAYERS = (
 """Rooms of `spikescr`, from below: each knows those below it alone. "": `spikescr` itself; it names workflows."""
 
 SIM = (
+    {"operations"},
     {"program"},
     {"recording"},
     {"lowering", "counting", "backends", "compare"},
