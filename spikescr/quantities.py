@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and text that may hold anything."""
 
 from __future__ import annotations
 
@@ -36,3 +36,9 @@ def percent(share: float | None, digits: int = 1) -> str:
         return ""
     text = f"{100 * share:.{digits}f}"
     return f"{text if float(text) else text.lstrip('-')} %"  # no -0.0
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """Text from a stranger so that it can be printed in a line: control characters are escaped, length is cut."""
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -71,7 +71,7 @@ def command() -> None:
     type=click.FloatRange(min=0, min_open=True),
     default=30,
     show_default=True,
-    help="Seconds without a byte after which a server is given up.",
+    help="Seconds without a byte after which a server is given up; so is one that sends less than 1 kB/s.",
 )
 def get(name: str, folder: Path | None, mirror: str | None, timeout: float) -> None:
     """Download a published data set, check it and unpack it.

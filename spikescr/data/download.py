@@ -7,21 +7,24 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spikescr.data.archives import MOST_BYTES
+from spikescr.data.transfer import Answer, BrokenError, TooSlowError, Transfer
 from spikescr.errors import DataError
 from spikescr.files import write_text
-
-if TYPE_CHECKING:
-    from requests import Response
+from spikescr.quantities import one_line
 
 ATTEMPTS = 4
 """Connections that may break in one call before it gives up; one that brought nothing ends it at once."""
 PAUSE_S = 0.5
-_BLOCK = 2**14
-"""Bytes read at once, and lost when a connection breaks in them."""
+
+_NUMBER = "[0-9]{1,18}"
+_CONTENT_RANGE = re.compile(f"bytes ({_NUMBER})-({_NUMBER})/({_NUMBER}|\\*)")
+_VALIDATOR = re.compile(r'"[!#-~]{0,200}"|[A-Z][A-Za-z0-9,: ]{10,60} GMT')
+"""A strong ETag, or a date (RFC 9110, 8.8.3 and 5.6.7)."""
 
 
 class Downloader:
@@ -67,14 +70,14 @@ class Downloader:
 
     def __call__(self, url: str, output_file: Any, _pooch: object) -> None:
         """Fetch the file, or the rest of it, and move it to `output_file`."""
-        import requests
-
         for attempt in range(1, ATTEMPTS + 1):
             before = self._done
             try:
                 self._continue(url)
                 break
-            except requests.RequestException as error:
+            except TooSlowError as error:
+                raise DataError(self._failed(url, error)) from error
+            except BrokenError as error:
                 if self._done == before or attempt == ATTEMPTS:
                     raise DataError(self._failed(url, error)) from error
             time.sleep(PAUSE_S)
@@ -87,75 +90,86 @@ class Downloader:
 
     def _continue(self, url: str) -> None:
         """Ask for what is missing and append it."""
-        import requests
-
         done, validator = self._done, self._validator(url)
         headers = {"Accept-Encoding": "identity"}  # the file's own bytes
         if done and validator:
             headers |= {"Range": f"bytes={done}-", "If-Range": validator}
-        with requests.get(url, headers=headers, stream=True, timeout=self.timeout_s) as response:
-            if response.status_code == requests.codes.requested_range_not_satisfiable and done:
+        with Transfer(url, headers, timeout_s=self.timeout_s) as transfer:
+            answer = transfer.answer()
+            if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:
                 self._part.unlink()  # longer than the file: begin again
-                raise requests.ConnectionError("the part that was there is no part of this file")
-            if not response.ok:
-                raise DataError(f"{url}: the server answers {response.status_code} {response.reason}")
-            begin, total = _range(response)
+                raise BrokenError("the part that was there is no part of this file")
+            if answer.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+                raise DataError(f"{url}: the server answers {answer.status} {one_line(answer.reason)}".rstrip())
+            begin, total = _range(answer)
             if begin not in {0, done}:
                 raise DataError(f"{url}: the server sends from byte {begin}, asked was from byte {done}")
             if begin == 0:
-                self._remember(url, response)
-            self._append(response, begin, total)
+                self._remember(url, answer)
+            self._append(transfer, begin, total)
 
-    def _append(self, response: Response, begin: int, total: int | None) -> None:
-        import requests
-
+    def _append(self, transfer: Transfer, begin: int, total: int | None) -> None:
         done, most = begin, MOST_BYTES if total is None else total
         with self._part.open("ab" if begin else "wb") as file:
-            for block in response.iter_content(_BLOCK):
+            for block in transfer.blocks():
                 file.write(block)
                 done += len(block)
                 if done > most:
                     self._part.unlink()
-                    raise DataError(f"{response.url}: sends more than {most:,} bytes; it is no published file")
+                    raise DataError(f"{transfer.url}: sends more than {most:,} bytes; it is no published file")
                 self.on_bytes(self._name, done, total)
         if total is not None and done < total:
-            raise requests.ConnectionError(f"ended at byte {done} of {total}")
+            raise BrokenError(f"ended at byte {done} of {total}")
 
     def _validator(self, url: str) -> str | None:
         """What tells the server which version the part is of; None where that is not known."""
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         found = state.get("validator") if isinstance(state, dict) and state.get("url") == url else None
-        return found if isinstance(found, str) else None
+        return found if isinstance(found, str) and _VALIDATOR.fullmatch(found) else None
 
-    def _remember(self, url: str, response: Response) -> None:
-        etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
-        strong = etag if etag and not etag.startswith("W/") else None
+    def _remember(self, url: str, answer: Answer) -> None:
+        # A weak ETag (W/) does not tell versions apart, and neither what is none, but would be sent back as a header.
+        told = (answer.headers.get(name, "") for name in ("ETag", "Last-Modified"))
+        validator = next((value for value in told if _VALIDATOR.fullmatch(value)), None)
         self._part.unlink(missing_ok=True)
-        write_text(self._state, json.dumps({"url": url, "validator": strong or modified}) + "\n")
+        write_text(self._state, json.dumps({"url": url, "validator": validator}) + "\n")
 
     def _failed(self, url: str, error: Exception) -> str:
-        import requests
-
-        cause = getattr(error.args[0], "reason", error) if error.args else error
-        if isinstance(error, requests.Timeout) or "timed out" in str(cause):
-            reason = f"no byte for {self.timeout_s:g} s"
-        elif isinstance(error, requests.exceptions.ChunkedEncodingError):
-            reason = "the connection broke"
-        else:
-            reason = str(cause).rpartition(">: ")[2].rstrip(".")  # urllib3 names its object first
         kept = f"{self._done:,} bytes are kept; the same command continues" if self._done else "nothing is kept yet"
-        return f"{url}: {reason}; {kept}"
+        return f"{url}: {one_line(str(error))}; {kept}"
 
 
-def _range(response: Response) -> tuple[int, int | None]:
-    """First byte and total size of what a response brings."""
-    length = response.headers.get("Content-Length")
-    if response.status_code == 206:
-        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", ""))
+def _range(answer: Answer) -> tuple[int, int | None]:
+    """First byte and total size of what an answer brings.
+
+    Raises:
+        DataError: A header is nonsense.
+    """
+    if answer.status == HTTPStatus.PARTIAL_CONTENT:
+        told = answer.headers.get("Content-Range", "")
+        found = _CONTENT_RANGE.fullmatch(told)
         if found is None:
-            raise DataError(f"{response.url}: the server answers 206 without saying which bytes it sends")
-        return int(found[1]), None if found[3] == "*" else int(found[3])
-    return 0, None if length is None else int(length)
+            raise DataError(
+                f"{answer.url}: the server answers 206 without saying which bytes it sends "
+                f"(Content-Range: {one_line(told) or 'none'}); try another source with --mirror"
+            )
+        begin, end = int(found[1]), int(found[2])
+        total = None if found[3] == "*" else int(found[3])
+        if end < begin or (total is not None and end >= total):
+            raise DataError(
+                f"{answer.url}: the server sends bytes that cannot be (Content-Range: {one_line(told)}); "
+                "try another source with --mirror"
+            )
+        return begin, total
+    if "Content-Length" not in answer.headers:
+        return 0, None
+    told = answer.headers["Content-Length"]
+    if not re.fullmatch(_NUMBER, told):
+        raise DataError(
+            f"{answer.url}: the server tells no size that can be (Content-Length: {one_line(told)}); "
+            "try another source with --mirror"
+        )
+    return 0, int(told)

@@ -19,6 +19,9 @@ import numpy as np
 from spikescr.data.audio import is_recording
 from spikescr.data.dataset import SPLITS, DataSet, Item
 from spikescr.errors import DataError
+from spikescr.quantities import one_line
+from spikescr.sizes import require_memory
+from spikescr.strangers import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +114,8 @@ def layout_faults(root: Path, words: Sequence[str] = ()) -> list[str]:
                 faults.append(f"{folder}: no recordings (.wav, .flac and the like) of this class")
         for path in (root / name for name in LISTS.values()):
             if path.is_file():
-                entries = [(number, name) for number, name in _entries(path) if not (root / name).is_file()]
-                faults += [f"{path}: line {number}: {name} does not exist" for number, name in entries]
+                entries = [(number, name) for number, name in _entries(path) if not _there(root / name)]
+                faults += [f"{path}: line {number}: {one_line(name)} does not exist" for number, name in entries]
             elif words:
                 faults.append(f"{path}: no such list")
     return faults
@@ -182,8 +185,8 @@ def _split(root: Path, items: list[Item], rng: np.random.Generator) -> dict[str,
             continue
         for number, name in _entries(path):
             if name not in by_name:
-                there = "is not a recording in a class folder" if (root / name).exists() else "does not exist"
-                raise DataError(f"{path}: line {number}: {name} {there}")
+                there = "is not a recording in a class folder" if _there(root / name) else "does not exist"
+                raise DataError(f"{path}: line {number}: {one_line(name)} {there}")
             if split_of.setdefault(name, split) != split:
                 raise DataError(f"{path}: line {number}: {name} is in {LISTS[split_of[name]]} too")
     quota = round(HELD_OUT * len(items))
@@ -195,7 +198,10 @@ def _split(root: Path, items: list[Item], rng: np.random.Generator) -> dict[str,
 def _entries(path: Path) -> Iterable[tuple[int, str]]:
     """Yield line number and relative path of each entry of a list file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            require_memory(5 * size, f"{path}: a list of {size:,} bytes", "is it a list of recordings?", DataError)
+            text = file.read().decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -203,6 +209,13 @@ def _entries(path: Path) -> Iterable[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if name := line.strip():
             yield number, name.replace("\\", "/").removeprefix("./")
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name longer than any
+        return False
 
 
 def _draw_speakers(items: list[Item], splits: list[str], quota: int, rng: np.random.Generator) -> dict[str, str]:

@@ -1,5 +1,7 @@
 import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from spikescr.data import Item, open_data
 from spikescr.data.dataset import SPLITS, DataSet
+from spikescr.data.folder import layout_faults
 from spikescr.errors import DataError, UsageError
 
 from .conftest import Maker
@@ -205,6 +208,37 @@ def test_list_that_is_no_text_is_refused(make_folder: Maker) -> None:
     (root / "testing_list.txt").write_bytes(b"no/\xff\xfe")
     with pytest.raises(DataError, match=r"testing_list\.txt: not a text file in UTF-8: .* at byte 3"):
         open_data(f"folder:{root}")
+
+
+@pytest.mark.parametrize("name", ["validation_list.txt", "testing_list.txt"])
+def test_fifo_or_device_in_place_of_a_list_is_refused(make_folder: Maker, name: str) -> None:
+    root = make_folder(SPOKEN, lists=LISTS)
+    (root / name).unlink()
+    for make, kind in ((os.mkfifo, "a FIFO"), (lambda path: path.symlink_to("/dev/zero"), "a device")):
+        make(root / name)
+        begin = subprocess.run(
+            [sys.executable, "-c", f"from spikescr.data import open_data; open_data({f'folder:{root}'!r})"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert f"DataError: {root / name}: is {kind}; expected a regular file" in begin.stderr
+        (root / name).unlink()
+
+
+def test_entry_of_a_list_that_is_no_name_is_one_line(make_folder: Maker) -> None:
+    root = make_folder(SPOKEN, lists=LISTS)
+    for entry, shown in (
+        ("x" * 100_000, "x" * 200 + r"\.\.\."),
+        ("no/\x1b[31m.wav", r"'no/\\x1b\[31m\.wav'"),
+        ("a\0b", ".*"),
+    ):
+        (root / "testing_list.txt").write_text(f"{entry}\n")
+        with pytest.raises(DataError, match=rf"testing_list\.txt: line 1: {shown} does not exist$") as caught:
+            open_data(f"folder:{root}")
+        assert str(caught.value).isprintable()
+        assert layout_faults(root) == [str(caught.value)]
 
 
 def test_split_that_stays_empty_is_refused(make_folder: Maker) -> None:

@@ -6,7 +6,9 @@ import contextlib
 import gzip
 import hashlib
 import io
+import json
 import logging
+import socket
 import tarfile
 import threading
 import time
@@ -15,10 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from spikescr.data import download
+from spikescr.data import download, transfer
 from spikescr.data.archives import unpack_one, unpack_tree, unpacked
 from spikescr.data.download import Downloader
 from spikescr.data.published import PUBLISHED, PublishedFile, PublishedSet, fetch
@@ -230,6 +233,146 @@ def test_more_than_any_data_set_is_refused(server: Server, tmp_path: Path, monke
     with pytest.raises(DataError, match="sends more than 500,000 bytes"):
         get(server, tmp_path)
     assert "f.bin.part" not in names(tmp_path)
+
+
+class Script(NamedTuple):
+    """What a server of bytes says: a beginning, and then a piece of its own every `every_s` seconds."""
+
+    beginning: bytes
+    drip: bytes = b""
+    every_s: float = 0.1
+
+
+@pytest.fixture
+def says() -> Iterator[Callable[..., str]]:
+    """Start a server that answers every request with a script, or one script after the other; gives its address."""
+    ended = threading.Event()
+    running = []
+
+    def start(*scripts: Script) -> str:
+        left = list(scripts)
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.settimeout(0.1)
+
+        def answer(connection: socket.socket, script: Script) -> None:
+            with connection, contextlib.suppress(OSError):
+                connection.recv(2**16)
+                connection.sendall(script.beginning)
+                while script.drip and not ended.wait(script.every_s):
+                    connection.sendall(script.drip)
+
+        def serve() -> None:
+            with listener:
+                while not ended.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        connection, _ = listener.accept()
+                        script = left.pop(0) if len(left) > 1 else left[0]
+                        threading.Thread(target=answer, args=(connection, script), daemon=True).start()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        running.append(thread)
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/f.bin"
+
+    yield start
+    ended.set()
+    for thread in running:
+        thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+DRIPS = {
+    "body": (
+        Script(HEAD + b"Content-Length: 1000000\r\n\r\nabc", b"xy"),
+        r"\d+ bytes in 0\.8 s; 1,000 a second are the",
+    ),
+    "length of a chunk": (
+        Script(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+        r"0 bytes in 0\.8 s; 1,000 a second",
+    ),
+    "headers": (Script(HEAD + b"X: ", b"xy"), r"no whole answer for 1\.6 s; nothing is kept yet$"),
+    "first line": (Script(b"HTTP/1.1 200 ", b"xy"), r"no whole answer for 1\.6 s; nothing is kept yet$"),
+    "continue": (Script(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), r"no whole answer for 1\.6 s; nothing is kept yet$"),
+}
+
+
+@pytest.mark.parametrize("where", DRIPS)
+def test_server_that_drips_is_given_up(says: Callable[..., str], tmp_path: Path, where: str) -> None:
+    script, message = DRIPS[where]
+    begin = time.monotonic()
+    with pytest.raises(DataError, match=rf"^http://127\S+/f\.bin: {message}"):
+        Downloader(0.4, lambda *_: None).fetch(says(script), CHECKSUM, tmp_path / "f.bin")
+    assert time.monotonic() - begin < 10
+
+
+def test_download_has_a_deadline(says: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "LONGEST_S", 1.8)
+    url = says(Script(HEAD + b"Content-Length: 10000000\r\n\r\n", b"x" * 5000))
+    with pytest.raises(DataError, match=r"f\.bin: not done after 0\.0005 h; [0-9,]+ bytes are kept; the same command"):
+        Downloader(0.4, lambda *_: None).fetch(url, CHECKSUM, tmp_path / "f.bin")
+
+
+NONSENSE = {
+    "size in words": (HEAD + b"Content-Length: many\r\n\r\nx", r"tells no size that can be \(Content-Length: many\)"),
+    "negative size": (HEAD + b"Content-Length: -5\r\n\r\nx", r"tells no size that can be \(Content-Length: -5\)"),
+    "size of 5000 digits": (HEAD + b"Content-Length: %s\r\n\r\nx" % (b"9" * 5000), r"\(Content-Length: 9{200}\.\.\.\)"),
+    "range in words": (
+        b"HTTP/1.1 206 Partial\r\nContent-Range: bytes all\r\n\r\nx",
+        r"206 without saying which bytes it sends \(Content-Range: bytes all\); try another source with --mirror$",
+    ),
+    "no range": (b"HTTP/1.1 206 Partial\r\n\r\nx", r"without saying which bytes it sends \(Content-Range: none\)"),
+    "range backwards": (
+        b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-9/5\r\n\r\nx",
+        r"sends bytes that cannot be \(Content-Range: bytes 0-9/5\)",
+    ),
+    "range of 5000 digits": (
+        b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-%s/*\r\n\r\nx" % (b"9" * 5000),
+        "without saying which bytes it sends",
+    ),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", "the server answers 204 No Content"),
+    "not changed": (b"HTTP/1.1 304 \x1b[31m\r\n\r\n", r"the server answers 304 '\\x1b\[31m'"),
+    "status in words": (b"HTTP/1.1 fine OK\r\n\r\n", "nothing is kept yet"),
+    "no HTTP": (b"220 ftp.example ready\r\n", "nothing is kept yet"),
+    "redirected to a file": (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n", "nothing is kept yet"),
+    "redirected to nowhere": (b"HTTP/1.1 302 Found\r\nLocation: http://[\r\n\r\n", "nothing is kept yet"),
+    "redirected to no host": (
+        b"HTTP/1.1 302 Found\r\nLocation: http://*\xff.%s/\r\n\r\n" % (b"a" * 99),
+        "nothing is kept",
+    ),
+    "redirected for ever": (b"HTTP/1.1 302 Found\r\nLocation: /again\r\n\r\n", "redirects; nothing is kept yet"),
+    "chunk of no length": (
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+        "the connection broke; nothing is kept",
+    ),
+    "too long a header": (HEAD + b"X: %s\r\n\r\n" % (b"x" * 70_000), "nothing is kept yet"),
+}
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+def test_nonsense_in_an_answer_is_one_line(says: Callable[..., str], tmp_path: Path, what: str) -> None:
+    answer, message = NONSENSE[what]
+    url = says(Script(answer))
+    with pytest.raises(DataError, match=message) as caught:
+        Downloader(5, lambda *_: None).fetch(url, CHECKSUM, tmp_path / "f.bin")
+    assert str(caught.value).startswith(f"{url}: ")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("tag", [b"\x1b[31m", b'W/"1"', b'"a\xffb"', b"x" * 2000, b'"a\tb"'])
+def test_version_that_cannot_be_asked_for_is_not_kept(says: Callable[..., str], tmp_path: Path, tag: bytes) -> None:
+    url = says(Script(HEAD + b"ETag: %s\r\nContent-Length: %d\r\n\r\n%s" % (tag, len(CONTENT), CONTENT[:50_000])))
+    with pytest.raises(DataError, match=r"[0-9,]+ bytes are kept"):
+        Downloader(5, lambda *_: None).fetch(url, CHECKSUM, tmp_path / "f.bin")
+    assert json.loads((tmp_path / "f.bin.part.json").read_text()) == {"url": url, "validator": None}
+
+
+@pytest.mark.parametrize("state", ["[" * 100_000, "{}", "5", '{"validator": "\\r\\nX: y"}', "\xff"])
+def test_damaged_memory_of_a_download_begins_again(server: Server, tmp_path: Path, state: str) -> None:
+    (tmp_path / "f.bin.part").write_bytes(b"old")
+    (tmp_path / "f.bin.part.json").write_text(state, encoding="latin-1")
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert [asked for _, asked, _ in server.requests] == [None]
 
 
 def zipped(name: str, content: bytes) -> bytes:
