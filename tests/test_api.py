@@ -70,7 +70,9 @@ def test_public_names() -> None:
 
 def test_importing_needs_no_package_but_the_standard_library() -> None:
     code = "import sys, spikescr; spikescr.__all__; dir(spikescr); print(*{m.partition('.')[0] for m in sys.modules})"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    ).stdout.split()
     heavy = {"torch", "numpy", "nir", "numba", "scipy", "lava", "pydantic", "click", "rich", "h5py"}
     assert "spikescr" in found
     assert not heavy & set(found)

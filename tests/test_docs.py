@@ -26,7 +26,13 @@ def test_printed_commands_print_this_today(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for command, text in blocks:
         run = subprocess.run(
-            command.split(), cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+            command.split(),
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         assert (run.returncode, run.stderr) == (0, "")
         assert run.stdout == text

@@ -81,7 +81,7 @@ def test_killed_at_random_it_ends_with_the_same_bytes(job: JobFolder, tones: Pat
         process.communicate(timeout=60)
         kills += 1
     assert kills >= 1
-    process = subprocess.run([SCRIPT, "distill", *words], capture_output=True, text=True, check=False)
+    process = subprocess.run([SCRIPT, "distill", *words], capture_output=True, text=True, check=False, timeout=300)
     assert process.returncode == 0, process.stderr
     assert results(again) == results(job)
 

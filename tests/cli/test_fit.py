@@ -142,8 +142,10 @@ def test_bad_input_is_one_line(arguments: tuple[str, ...], status: int, message:
 
 def test_as_a_process(run: Path) -> None:
     command = [str(Path(sys.executable).parent / "spikescr"), "fit", "--run", str(run)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (found.returncode, found.stderr) == (0, "")
     assert "model.nir on Loihi 2" in found.stdout
-    strict = subprocess.run([*command, "--chip", "loihi1", "--strict"], capture_output=True, text=True, check=False)
+    strict = subprocess.run(
+        [*command, "--chip", "loihi1", "--strict"], capture_output=True, text=True, check=False, timeout=300
+    )
     assert strict.returncode == 1

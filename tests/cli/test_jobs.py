@@ -58,11 +58,11 @@ def at_work(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=300)
 
 
 def attempt(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPT, *arguments], cwd=root, capture_output=True, text=True, check=False)
+    return subprocess.run([SCRIPT, *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,9 @@ def test_chunks_of_another_simulation_are_not_mixed_in(root: Path) -> None:
     folder = root / "runs/latest/simulation/chunks"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "key.json").write_text("{}\n")
-    run = subprocess.run([SCRIPT, "simulate", "--resume"], cwd=root, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [SCRIPT, "simulate", "--resume"], cwd=root, capture_output=True, text=True, check=False, timeout=300
+    )
     assert run.returncode == 2
     assert "holds chunks of another simulation; start this one anew with: spikescr simulate" in run.stderr
 
@@ -245,7 +247,7 @@ def test_cluster_that_loses_a_worker_gives_the_same_totals(root: Path, undisturb
     deadline = time.monotonic() + 120
     while len(list(chunks.glob("[0-9]*.npz"))) < 2:
         assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, process.communicate(timeout=300)[1]
         time.sleep(0.005)
     os.kill(cluster.workers[0].pid, signal.SIGKILL)
     _, err = process.communicate(timeout=240)
@@ -255,7 +257,12 @@ def test_cluster_that_loses_a_worker_gives_the_same_totals(root: Path, undisturb
 
 def test_absent_scheduler_is_named(root: Path) -> None:
     run = subprocess.run(
-        [SCRIPT, "simulate", "--scheduler", "tcp://127.0.0.1:9"], cwd=root, capture_output=True, text=True, check=False
+        [SCRIPT, "simulate", "--scheduler", "tcp://127.0.0.1:9"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert run.returncode == 2
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in run.stderr

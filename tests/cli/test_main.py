@@ -41,7 +41,7 @@ def test_help_needs_no_heavy_package(arguments: list[str]) -> None:
         f"main({arguments}, standalone_mode=False)\n"
         "print('heavy:', {'torch', 'lava', 'librosa', 'numba', 'scipy', 'spikingjelly'} & set(sys.modules))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert found.stdout.endswith("heavy: set()\n"), found
 
 

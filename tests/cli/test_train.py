@@ -91,7 +91,7 @@ def test_ctrl_c_ends_early_with_what_is_done_saved(tones: Path, tmp_path: Path) 
     run = RunFolder(tmp_path / "runs/latest")
     deadline = time.monotonic() + 60
     while not run.metrics.exists():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate(timeout=300)
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

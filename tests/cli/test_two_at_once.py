@@ -33,14 +33,14 @@ def at_work(*arguments: str, cwd: Path, until: Callable[[], bool]) -> Iterator[s
     try:
         deadline = time.monotonic() + 120
         while not until():
-            assert process.poll() is None, process.communicate()[1]
+            assert process.poll() is None, process.communicate(timeout=300)[1]
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGSTOP)
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=300)
 
 
 @pytest.fixture(scope="module")

@@ -183,7 +183,7 @@ def test_what_a_killed_maker_left_is_removed(
     tmp_path: Path, small: list[digits.Take], other_maker: subprocess.Popen[bytes]
 ) -> None:
     other_maker.kill()
-    other_maker.wait()
+    other_maker.wait(timeout=300)
     assert len(list(tmp_path.glob(".digits-*"))) == 1
     open_data("digits", cache=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [digits.folder_name(small)]
@@ -258,7 +258,9 @@ def test_espeak_finds_its_voices_behind_a_long_path(tmp_path: Path) -> None:
     )
     line = json.dumps({"text": "one", "voice": "en-us+m1", "speed": 150, "pitch": 50, "pitch_range": 50})
     code = f"import sys; sys.path.insert(0, {str(far)!r}); from spikescr.data.espeak import main; main()"
-    spoken = subprocess.run([sys.executable, "-c", code], input=line.encode(), capture_output=True, check=True).stdout
+    spoken = subprocess.run(
+        [sys.executable, "-c", code], input=line.encode(), capture_output=True, check=True, timeout=300
+    ).stdout
     assert len(spoken) > 8 + 2 * 22050 * 0.2
 
 

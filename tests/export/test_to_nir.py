@@ -81,7 +81,7 @@ def test_plain_nir_reads_the_file_without_this_package(tmp_path: Path) -> None:
         "assert not any(name.startswith('spikescr') for name in sys.modules)\n"
         "print(len(graph.nodes), graph.input_type['input'][0], graph.output_type['output'][0])\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert run.stdout.split() == [str(len(to_nir(fold(model), steps=24, dt=DT).nodes)), "12", "5"]
 
 

@@ -28,4 +28,4 @@ def test_json_round_trip() -> None:
 
 def test_configuration_needs_no_torch() -> None:
     code = "import sys, spikescr.training; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=300).returncode == 0

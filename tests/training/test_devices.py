@@ -121,7 +121,7 @@ def test_sigterm_to_the_launcher_saves_the_state_and_ends_all_processes(tones: P
     process = accelerate_launch(*several, *spikescr_train(tones, run.path, "epochs=100000"))
     deadline = time.monotonic() + 240
     while not run.metrics.exists():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate(timeout=300)
         assert time.monotonic() < deadline
         time.sleep(0.05)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

@@ -26,7 +26,9 @@ print(faults() - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_memory_is_kept() -> None:
     def faults(how: str) -> int:
-        run = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True, timeout=300
+        )
         return int(run.stdout)
 
     assert faults("keep") < 1000
@@ -35,5 +37,5 @@ def test_freed_memory_is_kept() -> None:
 
 def test_openmp_threads_do_not_spin_for_long() -> None:
     source = "import os, spikescr; print(os.environ['GOMP_SPINCOUNT'])"
-    run = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=300)
     assert run.stdout.strip().isdigit()

@@ -226,4 +226,4 @@ def test_recipes_need_no_torch() -> None:
         "import sys; from spikescr.training.recipes import read_recipe; read_recipe('train', 'ssc-40'); "
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=300).returncode == 0

@@ -254,6 +254,7 @@ def test_a_file_size_limit_is_told_in_one_line(tones: Path, tmp_path: Path) -> N
         text=True,
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        timeout=300,
     )
     assert found.returncode == 1
     (line,) = found.stderr.splitlines()
@@ -369,7 +370,7 @@ def test_killed_at_random_it_ends_with_the_same_bytes(tones: Path, tmp_path: Pat
     options = ["steps=20", "model.heads=2", "model.width=16", "batch_size=8", "epochs=12"]
     script, file = ROOT / "benchmarks/resume.py", tmp_path / "result.json"
     command = [script, "--kills", "2", "--seed", "3", "--data", f"folder:{tones}", "--json", file, "--", *options]
-    found = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    found = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=300)
     assert found.returncode == 0, found.stdout + found.stderr
     result = json.loads(file.read_text())
     assert result["equal"] == {"model.safetensors": True, "metrics.csv": True, "config.json": True}
