@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from torch import Tensor
 
 from spikescr.data import Preprocessing
@@ -18,14 +16,15 @@ from spikescr.errors import CheckpointError
 from spikescr.files import write_bytes
 from spikescr.model import AnyModelConfig, Network, build
 from spikescr.provenance import versions
-from spikescr.training.config import TrainConfig, faults
+from spikescr.tensors import METADATA_KEY, Entry, TensorFile, open_tensors
+from spikescr.training.config import TrainConfig
 
 FORMAT: Literal[1] = 1
 """Raised when the meaning of a file changes."""
-METADATA_KEY = "spikescr"
-"""One key alone: safetensors writes several in no fixed order, and equal runs are to give equal files."""
 PACKAGES = ("spikescr", "torch", "spikingjelly", "numpy", "librosa")
 """What a training's result depends on."""
+
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
 class CheckpointInfo(BaseModel):
@@ -37,17 +36,38 @@ class CheckpointInfo(BaseModel):
     trained.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal[1] = FORMAT
     model: AnyModelConfig
-    classes: tuple[str, ...]
+    classes: tuple[ClassName, ...]
     preprocessing: Preprocessing
     training: TrainConfig
     epoch: int = Field(ge=1)
-    valid_loss: float
-    valid_accuracy: float
+    valid_loss: float = Field(ge=0)
+    valid_accuracy: float = Field(ge=0, le=1)
     versions: dict[str, str] = Field(default_factory=lambda: versions(*PACKAGES))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CheckpointInfo:
+        require_consistent(self.model, self.classes, self.preprocessing)
+        return self
+
+
+def require_consistent(model: AnyModelConfig, classes: tuple[str, ...], preprocessing: Preprocessing) -> None:
+    """What is said twice must be the same.
+
+    Raises:
+        ValueError: names and numbers of the classes differ, or of bands; a class is named twice.
+    """
+    for name, expected, got in (
+        ("classes", model.classes, len(classes)),
+        ("bands", model.inputs, preprocessing.front_end.bands),
+    ):
+        if expected != got:
+            raise ValueError(f"the model has {expected} {name}, the file names {got}")
+    if len(set(classes)) < len(classes):
+        raise ValueError("a class is named twice")
 
 
 def save_checkpoint(path: Path, model: Network, info: CheckpointInfo) -> None:
@@ -73,66 +93,26 @@ def load_checkpoint(path: Path) -> tuple[Network, CheckpointInfo]:
         The model in eval mode, float32; and what the file says about it.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, not from spikescr, of another format, or its weights do
-            not fit its configuration.
+        CheckpointError: there is no such file, it is damaged, not from spikescr, of another format, its weights do not
+            fit its configuration, or are larger than memory allows.
     """
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path} does not exist; make it with: spikescr train")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or no safetensors file ({error}); train again: spikescr train"
-        ) from error
-    info = _read_info(path, metadata)
-    model = build(info.model)
-    _check_tensors(path, tensors, model.state_dict())
-    model.load_state_dict(tensors)
+    with open_tensors(path, "train again: spikescr train") as file:
+        info = file.describe(CheckpointInfo, "checkpoint", FORMAT)
+        model = outline(file, info.model)
+        file.require({name: Entry.of(tensor) for name, tensor in model.state_dict().items()})
+        model.load_state_dict(file.read(), assign=True)
     return model.eval(), info
 
 
-def _read_info(path: Path, metadata: dict[str, str]) -> CheckpointInfo:
-    try:
-        content = json.loads(metadata[METADATA_KEY])
-        found = content["format"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} was not written by spikescr (its metadata has no '{METADATA_KEY}' with a format); "
-            "make one with: spikescr train"
-        ) from error
-    if found != FORMAT:
-        raise CheckpointError(
-            f"{path} has checkpoint format {found}, this version of spikescr reads {FORMAT}; "
-            "use the version that wrote it or train again: spikescr train"
-        )
-    try:
-        info = CheckpointInfo.model_validate_json(metadata[METADATA_KEY])
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: {faults(error)}; train again: spikescr train") from error
-    for name, expected, got in (
-        ("classes", info.model.classes, len(info.classes)),
-        ("bands", info.model.inputs, info.preprocessing.front_end.bands),
-    ):
-        if expected != got:
-            raise CheckpointError(f"{path}: the model has {expected} {name}, the file names {got}; train again")
-    return info
+def outline(file: TensorFile, config: AnyModelConfig) -> Network:
+    """A network of a file's sizes that takes no memory yet (on torch's device "meta").
 
-
-def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Compares names, types, shapes and finiteness; reports the first difference."""
-    for name in sorted(tensors.keys() | expected.keys()):
-        if name not in tensors:
-            fault = f"{name} is missing"
-        elif name not in expected:
-            fault = f"{name} does not belong to the model"
-        elif tensors[name].shape != expected[name].shape:
-            fault = f"{name} must have shape {tuple(expected[name].shape)}, has {tuple(tensors[name].shape)}"
-        elif tensors[name].dtype != expected[name].dtype:
-            fault = f"{name} must be {expected[name].dtype}, is {tensors[name].dtype}"
-        elif not bool(torch.isfinite(tensors[name]).all()):
-            fault = f"{name} holds values that are no numbers"
-        else:
-            continue
-        raise CheckpointError(f"{path}: {fault}; train again: spikescr train")
+    Raises:
+        CheckpointError: it has more layers than the file has tensors.
+    """
+    if config.layers > len(file.entries):
+        raise file.fault(f"model.layers {config.layers}: the file has {len(file.entries)} tensors")
+    with torch.device("meta"):
+        return build(config)

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 Position: TypeAlias = Literal["none", "sinusoidal", "sinusoidal_lif", "rotary"]
 NeuronKind: TypeAlias = Literal["lif", "parametric"]
 FAMILIES = ("spikescr", "dcls", "recurrent")
+DEEPEST = 1000
+"""Layers, at most; a file cannot promise so many that describing them takes minutes."""
+WIDEST = 2**20
+"""Channels, classes, taps, at most: products of two of them are sizes that 64 bits hold."""
 
 
 class _Common(BaseModel):
@@ -18,10 +22,10 @@ class _Common(BaseModel):
     LIFs that learn one membrane constant per layer.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    inputs: int = Field(140, ge=1)
-    classes: int = Field(20, ge=2)
+    inputs: int = Field(140, ge=1, le=WIDEST)
+    classes: int = Field(20, ge=2, le=WIDEST)
     dropout: float = Field(0.1, ge=0, lt=1)
     neuron: NeuronKind = "lif"
 
@@ -39,11 +43,11 @@ class ModelConfig(_Common):
     """
 
     family: Literal["spikescr"] = "spikescr"
-    layers: int = Field(1, ge=1)
-    heads: int = Field(8, ge=1)
-    width: int = Field(128, ge=2)
-    mlp_ratio: int = Field(1, ge=1)
-    kernel: int = Field(31, ge=1)
+    layers: int = Field(1, ge=1, le=DEEPEST)
+    heads: int = Field(8, ge=1, le=WIDEST)
+    width: int = Field(128, ge=2, le=WIDEST)
+    mlp_ratio: int = Field(1, ge=1, le=1024)
+    kernel: int = Field(31, ge=1, le=WIDEST)
     position: Position = "rotary"
     gating_unit: bool = True
     separable_convolution: bool = True
@@ -82,9 +86,9 @@ class DelaysConfig(_Common):
     """
 
     family: Literal["dcls"] = "dcls"
-    layers: int = Field(2, ge=1)
-    width: int = Field(256, ge=1)
-    taps: int = Field(11, ge=1)
+    layers: int = Field(2, ge=1, le=DEEPEST)
+    width: int = Field(256, ge=1, le=WIDEST)
+    taps: int = Field(11, ge=1, le=WIDEST)
     dropout: float = Field(0.4, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -103,8 +107,8 @@ class RecurrentConfig(_Common):
     """Layers of LIFs that feed each other one step later. layers: hidden layers. width: of each."""
 
     family: Literal["recurrent"] = "recurrent"
-    layers: int = Field(1, ge=1)
-    width: int = Field(256, ge=1)
+    layers: int = Field(1, ge=1, le=DEEPEST)
+    width: int = Field(256, ge=1, le=WIDEST)
 
     @property
     def name(self) -> str:

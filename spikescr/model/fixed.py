@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -43,18 +44,23 @@ ROTARY_EXPONENT = 5
 class GroupScheme:
     """How the synapses of one layer of neurons become integers.
 
-    channels: of the synapse's outputs, first and last + 1. bits: of a weight, 4 to 8. exponent, bias_exponent: 0 to 7.
-    theta: units of the current per threshold. input_step: what one unit of a real input stands for, None for spikes.
-
     A weight is level * step units, step = 2^(9 - bits + exponent); a bias level * 2^(1 + bias_exponent).
+
+    Attributes:
+        channels: Of the synapse's outputs, first and last + 1.
+        bits: Of a weight.
+        exponent: Of weights.
+        bias_exponent: Of biases.
+        theta: Units of the current per threshold.
+        input_step: What one unit of a real input stands for, None for spikes.
     """
 
     channels: tuple[int, int]
-    bits: int
-    exponent: int
-    bias_exponent: int
-    theta: int
-    input_step: float | None = None
+    bits: Annotated[int, Field(ge=4, le=8)]
+    exponent: Annotated[int, Field(ge=0, le=7)]
+    bias_exponent: Annotated[int, Field(ge=0, le=7)]
+    theta: Annotated[int, Field(ge=2, lt=2**17)]
+    input_step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @property
     def step(self) -> int:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from spikescr.checkpoint import METADATA_KEY, CheckpointInfo
-from spikescr.errors import CheckpointError
+from spikescr.checkpoint import CheckpointInfo, outline
 from spikescr.files import write_bytes
 from spikescr.model import Network, build
 from spikescr.model.fixed import FixedHead, GroupScheme
+from spikescr.quantization.calibrate import Criterion
 from spikescr.quantization.scheme import Scheme, groups, in_integers
-from spikescr.training.config import faults
+from spikescr.tensors import METADATA_KEY, Entry, TensorFile, open_tensors
+from spikescr.training.config import printable
 
 FORMAT: Literal[1] = 1
 """Raised when the meaning of a file changes."""
@@ -29,11 +28,18 @@ FORMAT: Literal[1] = 1
 class QuantizedInfo(BaseModel):
     """All that it takes to use the file.
 
-    format: of the file. source: the checkpoint's own information; source_sha256: of its file. scheme: per layer what
-    `GroupScheme` says. head_scale, head_bits: of the head. criterion: how scales were chosen. epochs: of fine-tuning.
+    Attributes:
+        format: Of the file.
+        source: The checkpoint's own information.
+        source_sha256: Of its file.
+        layers: Of every layer by name, how its synapses became integers.
+        head_scale: What one unit of the head's weights stands for.
+        head_bits: Of the head's weights.
+        criterion: How scales were chosen.
+        epochs: Of fine-tuning.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal[1] = FORMAT
     source: CheckpointInfo
@@ -41,7 +47,7 @@ class QuantizedInfo(BaseModel):
     layers: dict[str, GroupScheme]
     head_scale: float = Field(gt=0)
     head_bits: int = Field(ge=4, le=8)
-    criterion: str
+    criterion: Criterion
     epochs: int = Field(ge=0)
 
     @property
@@ -82,47 +88,52 @@ def load_quantized(path: Path, fold: Callable[[Network, float], Network]) -> Qua
     Raises:
         CheckpointError: the file is damaged, not a quantised network, or does not fit its scheme.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); quantise again") from error
-    try:
-        content: dict[str, Any] = json.loads(metadata.get(METADATA_KEY, "{}"))
-        if content.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{path} has format {content.get('format')}, this version reads {FORMAT}; quantise again"
-            )
-        info = QuantizedInfo.model_validate_json(metadata[METADATA_KEY])
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: {faults(error)}; quantise again") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its metadata cannot be read ({error}); quantise again") from error
+    with open_tensors(path, "make it again: spikescr quantize") as file:
+        info = file.describe(QuantizedInfo, "quantized network", FORMAT)
+        expected = _expected(file, info)
+        file.require({name: Entry("I8", level.shape) for name, level in expected.items()})
+        tensors = file.read()
+    for name, level in expected.items():
+        half = 2 ** (level.bits - 1)
+        if bool(((tensors[name] < -half) | (tensors[name] >= half)).any()):
+            raise file.fault(f"{name} holds levels of more than {level.bits} bits")
     front_end = info.source.preprocessing.front_end
     model = fold(build(info.source.model), 1 / front_end.steps)
-    _fill(path, model, tensors, info)
+    for group in groups(model):
+        assert group.current.synapse.bias is not None
+        for part, parameter in (("weight", group.current.synapse.weight), ("bias", group.current.synapse.bias)):
+            name = f"{group.name}.{part}"
+            parameter.data[slice(*group.channels)] = tensors[name].to(parameter.dtype) * expected[name].value
+    model.head.weight.data.copy_(tensors["head.weight"].to(model.head.weight.dtype) * expected["head.weight"].value)
     return Quantized(in_integers(model, info.scheme, front_end.window_steps).eval(), info)
 
 
-def _fill(path: Path, folded: Network, tensors: dict[str, Tensor], info: QuantizedInfo) -> None:
-    """Puts the real numbers that the levels stand for into a folded network."""
-    expected: dict[str, tuple[Tensor, float]] = {}
-    for group in groups(folded):
-        if group.name not in info.layers:
-            raise CheckpointError(f"{path}: no scheme for {group.name}; quantise again")
-        scheme, chosen = info.layers[group.name], slice(*group.channels)
-        assert group.current.synapse.bias is not None
-        expected[f"{group.name}.weight"] = group.current.synapse.weight.data[chosen], scheme.step * scheme.scale
-        expected[f"{group.name}.bias"] = group.current.synapse.bias.data[chosen], scheme.bias_step / scheme.theta
-    expected["head.weight"] = folded.head.weight.data, 2 ** (9 - info.head_bits) * info.head_scale
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors or name not in expected:
-            raise CheckpointError(f"{path}: {name} is {'missing' if name in expected else 'not of the model'}")
-        to, level = expected[name]
-        if tensors[name].dtype != torch.int8 or tensors[name].shape != to.shape:
-            raise CheckpointError(
-                f"{path}: {name} must be int8 {tuple(to.shape)}, is {tensors[name].dtype} "
-                f"{tuple(tensors[name].shape)}; quantise again"
-            )
-        to.copy_(tensors[name].to(to.dtype) * level)
+@dataclass(frozen=True)
+class _Levels:
+    """Levels in the file: their shape, bits, and the real number that one stands for."""
+
+    shape: tuple[int, ...]
+    bits: int
+    value: float
+
+
+def _expected(file: TensorFile, info: QuantizedInfo) -> dict[str, _Levels]:
+    """What a file must hold, by name."""
+    model = outline(file, info.source.model)
+    expected: dict[str, _Levels] = {}
+    for group in groups(model, folded=False):
+        scheme = info.layers.get(group.name)
+        if scheme is None:
+            raise file.fault(f"layers: no scheme for {group.name}")
+        if tuple(scheme.channels) != group.channels:
+            raise file.fault(f"layers.{group.name}.channels must be {group.channels}, is {scheme.channels}")
+        outputs = group.channels[1] - group.channels[0]
+        shape = (outputs, *group.current.synapse.weight.shape[1:])
+        expected[f"{group.name}.weight"] = _Levels(shape, scheme.bits, scheme.step * scheme.scale)
+        expected[f"{group.name}.bias"] = _Levels((outputs,), 8, scheme.bias_step / scheme.theta)
+    more = info.layers.keys() - {name.rpartition(".")[0] for name in expected}
+    if more:
+        raise file.fault(f"layers.{printable(min(more))}: the model has no such layer")
+    value = 2 ** (9 - info.head_bits) * info.head_scale
+    expected["head.weight"] = _Levels(tuple(model.head.weight.shape), info.head_bits, value)
+    return expected

@@ -35,13 +35,17 @@ class Group:
     channels: tuple[int, int]
 
 
-def groups(model: Network) -> Iterator[Group]:
-    """The layers of a folded SpikeSCR that get a scheme, in order of the modules.
+def groups(model: Network, *, folded: bool = True) -> Iterator[Group]:
+    """The layers of a SpikeSCR that get a scheme, in order of the modules.
+
+    Args:
+        model: the network.
+        folded: whether batch normalisation must be folded away.
 
     Raises:
         ExportError: the network has what Loihi's integers are not made for here; the message names it.
     """
-    _require_supported(model)
+    _require_supported(model, folded)
     for name, module in model.named_modules():
         if isinstance(module, SpikingLayer):
             yield Group(name, module.current, (0, len(module.current.synapse.weight)))
@@ -54,7 +58,7 @@ def groups(model: Network) -> Iterator[Group]:
                 yield Group(f"{name}.gate_in", module.split, (outputs // 2, outputs))
 
 
-def _require_supported(model: Network) -> None:
+def _require_supported(model: Network, folded: bool) -> None:
     if not isinstance(model, SpikeSCR):
         raise ExportError(
             f"a {type(model).__name__} cannot be quantised, only SpikeSCR can; train model.family=spikescr"
@@ -65,7 +69,7 @@ def _require_supported(model: Network) -> None:
             "with model.position=rotary or none"
         )
     for name, module in model.named_modules():
-        if isinstance(module, Current) and not isinstance(module.norm, Masked):
+        if folded and isinstance(module, Current) and not isinstance(module.norm, Masked):
             raise ExportError(f"{name}: has batch normalisation; fold the model before quantising it")
 
 

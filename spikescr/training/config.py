@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -10,6 +11,12 @@ from spikescr.model.config import FAMILIES, AnyModelConfig, ModelConfig
 
 Precision = Literal["fp32", "bf16"]
 """Of matrix products while training."""
+FAULTS = 5
+"""Of a configuration or file, at most, that a message tells."""
+LONGEST = 200
+"""Characters of a name out of a file that a message repeats."""
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = LONGEST // 2
 
 
 class Augmentation(BaseModel):
@@ -25,7 +32,7 @@ class Augmentation(BaseModel):
     training.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["mask", "drop"] = "mask"
     probability: float = Field(0.5, ge=0, le=1)
@@ -43,11 +50,11 @@ class Distillation(BaseModel):
     once. Without augmentation the two are the same.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    cross_entropy: float = Field(1.0, ge=0, allow_inf_nan=False)
-    divergence: float = Field(0.5, ge=0, allow_inf_nan=False)
-    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    cross_entropy: float = Field(1.0, ge=0)
+    divergence: float = Field(0.5, ge=0)
+    temperature: float = Field(1.0, gt=0)
     teacher_input: Literal["augmented", "clean"] = "augmented"
 
 
@@ -64,7 +71,7 @@ class Taught(Distillation):
 class _Settings(BaseModel):
     """What a training at any number of steps needs; see TrainConfig."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     data: str = "digits"
     window_s: float = Field(1.0, gt=0)
@@ -112,7 +119,7 @@ class Student(BaseModel):
     epochs, lr, warmup_epochs, warmup_share: as in TrainConfig.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int | None = Field(None, ge=1)
     lr: float | None = Field(None, gt=0)
@@ -159,14 +166,27 @@ class CurriculumConfig(_Settings):
 
 
 def faults(error: ValidationError) -> str:
-    """All faults of a configuration in one line: field, what is wrong, what was given."""
-    return "; ".join(
-        f"{'.'.join(field_of(fault['loc'])) or error.title}: {fault['msg'].removeprefix('Value error, ')}"
-        + ("" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})")
-        for fault in error.errors()
-    )
+    """The faults of a configuration or file in one line: field, what is wrong, what was given; the first few."""
+    found = error.errors(include_url=False)
+    told = [
+        f"{'.'.join(map(printable, field_of(fault['loc']))) or error.title}: "
+        f"{printable(fault['msg'].removeprefix('Value error, '))}"
+        + ("" if isinstance(fault["input"], dict) else f" (got {brief(fault['input'])})")
+        for fault in found[:FAULTS]
+    ]
+    return "; ".join(told) + (f"; and {len(found) - FAULTS} more" if len(found) > FAULTS else "")
+
+
+def brief(value: object) -> str:
+    """A value as Python writes it, long and deep ones cut short."""
+    return _BRIEF.repr(value)
+
+
+def printable(text: str) -> str:
+    """Text out of a file so that it fits into one line of a message."""
+    return text if text.isprintable() and len(text) <= LONGEST else _BRIEF.repr(text)
 
 
 def field_of(location: tuple[int | str, ...]) -> list[str]:
     """The keys that lead to a field; without the family that pydantic puts behind `model`, which is no key."""
-    return [str(key) for i, key in enumerate(location) if not (key in FAMILIES and location[:i] == ("model",))]
+    return [str(key) for i, key in enumerate(location) if not (key in FAMILIES and location[:i][-1:] == ("model",))]

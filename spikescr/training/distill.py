@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +23,7 @@ from spikescr.errors import CheckpointError, UsageError
 from spikescr.files import sha256, write_text
 from spikescr.model import Network, readout
 from spikescr.runs import JobFolder, RunFolder
+from spikescr.strangers import open_regular
 from spikescr.training.augment import augment
 from spikescr.training.batches import Split, by_length
 from spikescr.training.config import CurriculumConfig, TrainConfig, faults
@@ -87,24 +88,33 @@ class Teaching:
             return readout(self.teacher(x.to(device), steps.to(device)), steps.to(device)).cpu()
 
 
+Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
 class StageRecord(BaseModel):
     """A stage that is done.
 
-    steps: per second. run: its folder, relative to the job's, or of a teacher from elsewhere. checkpoint: SHA-256 of
-    its weights. teacher: SHA-256 of the weights that taught it. epochs: trained; best: of them, whose weights these
-    are. valid_loss, valid_accuracy: on the validation split.
+    Attributes:
+        steps: Per second.
+        run: Its folder, relative to the job's, or of a teacher from elsewhere.
+        checkpoint: SHA-256 of its weights.
+        teacher: SHA-256 of the weights that taught it, None for the first.
+        epochs: Trained.
+        best: Of the epochs, whose weights these are.
+        valid_loss: On the validation split.
+        valid_accuracy: On the validation split.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    steps: int
+    steps: int = Field(ge=1)
     run: str
-    checkpoint: str
-    teacher: str | None
-    epochs: int
-    best: int
-    valid_loss: float
-    valid_accuracy: float
+    checkpoint: Digest
+    teacher: Digest | None
+    epochs: int = Field(ge=1)
+    best: int = Field(ge=1)
+    valid_loss: float = Field(ge=0)
+    valid_accuracy: float = Field(ge=0, le=1)
 
 
 class JobRecord(BaseModel):
@@ -115,6 +125,13 @@ class JobRecord(BaseModel):
     format: Literal[1] = 1
     config: CurriculumConfig
     stages: list[StageRecord] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> JobRecord:
+        done = tuple(stage.steps for stage in self.stages)
+        if done != self.config.curriculum[: len(done)]:
+            raise ValueError(f"stages {done} are not the first of the curriculum {self.config.curriculum}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -138,7 +155,10 @@ def read_record(job: JobFolder) -> JobRecord | None:
     if not job.record.exists():
         return None
     try:
-        return JobRecord.model_validate_json(job.record.read_bytes())
+        with open_regular(job.record, CheckpointError) as file:
+            return JobRecord.model_validate_json(file.read(), strict=True)
+    except OSError as error:
+        raise CheckpointError(f"{job.record}: {error.strerror}; begin anew without --resume") from error
     except ValidationError as error:
         raise CheckpointError(f"{job.record}: {faults(error)}; begin anew without --resume") from error
 

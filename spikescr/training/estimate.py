@@ -17,6 +17,7 @@ from spikescr.data.heidelberg import HEIDELBERG
 from spikescr.data.published import PUBLISHED
 from spikescr.data.timing import window_steps
 from spikescr.model import build, readout
+from spikescr.model.backends import install, pick
 from spikescr.training.config import TrainConfig
 from spikescr.training.loop import using_threads
 from spikescr.training.precision import products
@@ -87,6 +88,7 @@ def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
     with using_threads(config.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = build(sizes)
+        install(model, pick(torch.device("cpu")))
         optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
         labels = torch.randint(sizes.classes, (batch,))
 

@@ -7,6 +7,9 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from spikescr.files import write_text
 
@@ -19,13 +22,13 @@ class EpochMetrics:
     it. firing_rate: spikes per neuron and valid step on the validation split.
     """
 
-    epoch: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    valid_loss: float
-    valid_accuracy: float
-    firing_rate: float
+    epoch: Annotated[int, Field(ge=1)]
+    lr: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    train_loss: Annotated[float, Field(allow_inf_nan=False)]
+    train_accuracy: Annotated[float, Field(ge=0, le=1)]
+    valid_loss: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    valid_accuracy: Annotated[float, Field(ge=0, le=1)]
+    firing_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
     def better_than(self, other: EpochMetrics) -> bool:
         """By validation accuracy; of equal ones, by validation loss."""

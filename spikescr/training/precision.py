@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from spikescr.errors import SpikescrError
@@ -36,12 +36,12 @@ class Drift(BaseModel):
     neuron_steps: neurons times valid steps. recordings: how many were run.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    rate: float
-    firing_rate: float
-    neuron_steps: int
-    recordings: int
+    rate: float = Field(ge=0, le=1)
+    firing_rate: float = Field(ge=0)
+    neuron_steps: int = Field(ge=1)
+    recordings: int = Field(ge=1)
 
 
 @contextmanager

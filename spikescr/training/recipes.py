@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from spikescr.errors import UsageError
+from spikescr.strangers import open_regular
 from spikescr.training.config import CurriculumConfig, TrainConfig, field_of
 
 FOLDER = Path(__file__).parents[1] / "recipes"
@@ -102,7 +103,7 @@ def recipe_of(config: TrainConfig | CurriculumConfig, name: str) -> Recipe:
 def _find(command: Command, name: str) -> Path:
     if name.endswith(".toml"):
         path = Path(name)
-        if not path.is_file():
+        if not path.exists():
             raise UsageError(f"{path}: there is no such recipe file")
         return path
     names = recipe_names(command)
@@ -120,8 +121,11 @@ def _read(path: Path, seen: tuple[Path, ...]) -> Recipe:
         raise UsageError(f"{path}: is its own base")
     shown = path.name if path.is_relative_to(FOLDER) else str(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        with open_regular(path, UsageError) as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"{shown}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{shown}: is no TOML: {error}") from error
     own = {key: content.pop(key) for key in OWN_KEYS if key in content}
     about, base, kinds = own.get("about"), own.get("base"), own.get("kinds")

@@ -7,29 +7,30 @@ rate.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from spikescr.checkpoint import METADATA_KEY, PACKAGES
+from spikescr.checkpoint import PACKAGES, ClassName, outline, require_consistent
 from spikescr.data import Preprocessing
-from spikescr.errors import CheckpointError
 from spikescr.files import write_bytes
 from spikescr.provenance import versions
-from spikescr.training.config import TrainConfig, faults
+from spikescr.tensors import METADATA_KEY, Entry, TensorFile, open_tensors
+from spikescr.training.config import TrainConfig
 from spikescr.training.metrics import EpochMetrics
 from spikescr.training.precision import Drift
 
 FORMAT: Literal[1] = 1
 """Raised when the meaning of a file changes."""
+
+
+Positive = Annotated[int, Field(ge=1)]
 
 
 class Setting(BaseModel):
@@ -39,13 +40,18 @@ class Setting(BaseModel):
     the training and of the validation split. objective: what its `identity` says.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     config: TrainConfig
-    classes: tuple[str, ...]
+    classes: tuple[ClassName, ...]
     preprocessing: Preprocessing
-    recordings: tuple[int, int]
+    recordings: tuple[Positive, Positive]
     objective: dict[str, str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Setting:
+        require_consistent(self.config.model, self.classes, self.preprocessing)
+        return self
 
 
 class Progressed(BaseModel):
@@ -56,31 +62,46 @@ class Progressed(BaseModel):
     seconds of training. drift: what bfloat16 changes, at "start" and "end"; empty with precision=fp32.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     epochs: list[EpochMetrics] = Field(default_factory=list)
-    seconds: list[float] = Field(default_factory=list)
-    best: int = 0
-    step: int = 0
+    seconds: list[Annotated[float, Field(ge=0)]] = Field(default_factory=list)
+    best: int = Field(0, ge=0)
+    step: int = Field(0, ge=0)
     loss: float = 0.0
-    correct: int = 0
-    seen: int = 0
-    elapsed: float = 0.0
+    correct: int = Field(0, ge=0)
+    seen: int = Field(0, ge=0)
+    elapsed: float = Field(0.0, ge=0)
     drift: dict[str, Drift] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Progressed:
+        done = len(self.epochs)
+        if [metrics.epoch for metrics in self.epochs] != list(range(1, done + 1)):
+            raise ValueError("epochs must be numbered from 1")
+        if len(self.seconds) != done:
+            raise ValueError(f"seconds has {len(self.seconds)} entries, epochs {done}")
+        if self.best > done or (self.best == 0) != (done == 0):
+            raise ValueError(f"best must be one of the {done} epochs that are done, is {self.best}")
+        if self.drift.keys() - {"start", "end"}:
+            raise ValueError(f"drift is measured at start and end, not at {', '.join(self.drift)}")
+        if self.correct > self.seen or (self.step == 0) != (self.seen == 0):
+            raise ValueError(f"correct {self.correct}, seen {self.seen} do not fit step {self.step}")
+        return self
 
 
 class Environment(BaseModel):
     """Where it ran: equal results need equal ones. device: its type. processes: that shared each batch."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     device: str
-    processes: int
+    processes: Positive
     versions: dict[str, str] = Field(default_factory=lambda: versions(*PACKAGES))
 
 
 class _Header(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     format: Literal[1] = FORMAT
     setting: Setting
@@ -152,39 +173,38 @@ def load_state(path: Path) -> TrainState:
     """Reads a state.
 
     Raises:
-        CheckpointError: the file is damaged, was not written by `Checkpoints.save` or by another version of it.
+        CheckpointError: the file is damaged, was not written by `Checkpoints.save` or by another version of it, or its
+            tensors are not those of its network: a weight, a best weight or a moment is missing, too many, of another
+            shape, or no number.
     """
-    remove = "remove it to continue from the checkpoint before it, if there is one"
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY, "null")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {remove}") from error
-    try:
-        content = json.loads(text)
-    except ValueError:
-        content = None
-    if not isinstance(content, dict) or "setting" not in content:
-        raise CheckpointError(f"{path} holds no state of a training; {remove}")
-    if content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} has format {content.get('format')}, this version of spikescr reads {FORMAT}: "
-            "continue with the version that wrote it"
-        )
-    try:
-        header = _Header.model_validate_json(text)
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: {faults(error)}; {remove}") from error
+    with open_tensors(path, "remove it to continue from the checkpoint before it, if there is one") as file:
+        header = file.describe(_Header, "state of a training", FORMAT)
+        file.require(_expected(file, header))
+        tensors = file.read()
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
-        parts.setdefault(part, {})[rest] = tensor
+        parts[part][rest] = tensor
     optimizer: dict[str, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         parameter, _, key = name.rpartition("/")
         optimizer.setdefault(parameter, {})[key] = tensor
     return TrainState(header.setting, header.progressed, header.environment, parts["model"], parts["best"], optimizer)
+
+
+def _expected(file: TensorFile, header: _Header) -> dict[str, Entry]:
+    """The tensors of a state: weights; the best ones, once an epoch is done; AdamW's, once a step is done."""
+    model, at = outline(file, header.setting.config.model), header.progressed
+    weights = {name: Entry.of(tensor) for name, tensor in model.state_dict().items()}
+    expected = {f"model/{name}": entry for name, entry in weights.items()}
+    if at.best:
+        expected |= {f"best/{name}": entry for name, entry in weights.items()}
+    if at.epochs or at.step:
+        for name, parameter in model.named_parameters():
+            expected[f"optimizer/{name}/step"] = Entry("F32", ())
+            for moment in ("exp_avg", "exp_avg_sq"):
+                expected[f"optimizer/{name}/{moment}"] = Entry.of(parameter)
+    return expected
 
 
 def differences(before: BaseModel, now: BaseModel) -> list[str]:

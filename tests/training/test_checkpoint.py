@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +13,22 @@ import safetensors.torch
 import torch
 from helpers import SMALL, VARIANTS, calibrated_model
 
-from spikescr.checkpoint import METADATA_KEY, CheckpointInfo, load_checkpoint, save_checkpoint
+from spikescr.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
 from spikescr.errors import CheckpointError
 from spikescr.model import SpikeSCR, build
+from spikescr.tensors import METADATA_KEY
 from spikescr.training import TrainConfig
 
+VARIANCE = "sem.current.norm.running_var"
 CLASSES = ("yes", "no", "grün", "up", "down")
+
+
+def nested(depth: int) -> list[Any]:
+    content: list[Any] = []
+    for _ in range(depth):
+        content = [content]
+    return content
 
 
 def info() -> CheckpointInfo:
@@ -118,10 +129,17 @@ def test_damaged_file(path: Path, damage: Callable[[bytes], bytes]) -> None:
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {METADATA_KEY: "not json"}, {METADATA_KEY: "[1]"}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {"format": "pt"},
+        *({METADATA_KEY: text} for text in ("not json", "[1]", "1", "{}", "[" * 100_000, "9" * 5000)),
+    ],
+)
 def test_foreign_file(path: Path, metadata: dict[str, str] | None) -> None:
     safetensors.torch.save_file({"weight": torch.zeros(2)}, path, metadata)
-    with pytest.raises(CheckpointError, match=r"model.safetensors was not written by spikescr .*: spikescr train$"):
+    with pytest.raises(CheckpointError, match=r"is no checkpoint: it was not written by spikescr .*: spikescr train$"):
         load_checkpoint(path)
 
 
@@ -137,13 +155,33 @@ def test_other_format(path: Path) -> None:
         (lambda t, c: c.pop("classes"), "classes: Field required"),
         (lambda t, c: c["model"].update(n_heads=3), "model.n_heads: Extra inputs are not permitted"),
         (lambda t, c: c["model"].update(width=15), "model: width 15 must be an even number"),
-        (lambda t, c: c["classes"].pop(), "the model has 5 classes, the file names 4"),
-        (lambda t, c: c["model"].update(inputs=13), "the model has 13 bands, the file names 12"),
-        (lambda t, c: c["model"].update(width=20), r"blocks.0.*must have shape \(20,\), has \(16,\)"),
+        (lambda t, c: c["classes"].pop(), ".*the model has 5 classes, the file names 4"),
+        (lambda t, c: c["model"].update(inputs=13), ".*the model has 13 bands, the file names 12"),
+        (lambda t, c: c["model"].update(width=20), r"blocks.0.*must be F32 \(20,\), is F32 \(16,\)"),
         (lambda t, c: c["model"].update(layers=2), "blocks.1.*is missing"),
         (lambda t, c: t.update(extra=torch.zeros(1)), "extra does not belong to the model"),
-        (lambda t, c: t.update({"head.weight": t["head.weight"].half()}), "head.weight must be torch.float32, is"),
+        (lambda t, c: t.update({"head.weight": t["head.weight"].half()}), r"head.weight must be F32 \(5, 16\), is F16"),
         (lambda t, c: t["head.weight"].fill_(torch.nan), "head.weight holds values that are no numbers"),
+        (lambda t, c: t[VARIANCE].fill_(-1), f"{VARIANCE} holds negative values"),
+        (lambda t, c: t.update({"a\nb" * 999: torch.zeros(1)}), r"'a\\nb.{,200} does not belong"),
+        (lambda t, c: c.update(epoch="3"), r"epoch: Input should be a valid integer \(got '3'\)"),
+        (lambda t, c: c.update(epoch=True), r"epoch: Input should be a valid integer \(got True\)"),
+        (lambda t, c: c.update(valid_loss=math.nan), "valid_loss: Input should be a finite number"),
+        (lambda t, c: c.update(valid_accuracy=1.5), "valid_accuracy: Input should be less than or equal to 1"),
+        (lambda t, c: c["training"].update(lr=math.inf), "training.lr: Input should be a finite number"),
+        (lambda t, c: c.update(classes="abcde"), r"classes: Input should be a valid array \(got 'abcde'\)"),
+        (lambda t, c: c.update(classes=[1, 2, 3, 4, 5]), r"classes.0: Input should be a valid string \(got 1\); .*"),
+        (lambda t, c: c.update(classes=nested(50)), r"classes.0: .*\[\.\.\.\]"),
+        (lambda t, c: c.update(classes=["a", "b", "a", "c", "d"]), ".*a class is named twice"),
+        (lambda t, c: c["model"].update(layers=0), "model.layers: Input should be greater"),
+        (lambda t, c: c["model"].update(layers=10**6), "model.layers: Input should be less than or equal to 1000"),
+        (lambda t, c: c["model"].update(layers=900), "model.layers 900: the file has 87 tensors"),
+        (lambda t, c: c["model"].update(width=2**40), "model.width: Input should be less than or equal to 1048576"),
+        (lambda t, c: c["model"].update(width=2**20), r"blocks.0.* must be F32 \(1048576,\), is F32 \(16,\)"),
+        (lambda t, c: c["model"].update(heads=None), r"model.heads: Input should be a valid integer \(got None\)"),
+        (lambda t, c: c.update(model=[]), "model"),
+        (lambda t, c: c.update({f"x{i}": 1 for i in range(99)}), "x0: .*; and 94 more"),
+        (lambda t, c: c.update(versions={"torch": 2}), "versions.torch: Input should be a valid string"),
     ],
 )
 def test_content_that_does_not_fit(path: Path, change: Callable[..., object], message: str) -> None:
@@ -181,4 +219,25 @@ def test_file_from_before_there_were_families_is_spikescrs(path: Path) -> None:
 def test_unknown_family_is_named(path: Path) -> None:
     rewrite(path, lambda _t, content: content["model"].update(family="lstm"))
     with pytest.raises(CheckpointError, match="model: family must be one of spikescr, dcls, recurrent; train again"):
+        load_checkpoint(path)
+
+
+def test_metadata_nested_deep_are_refused(path: Path) -> None:
+    with safetensors.safe_open(path, "pt") as file:
+        text = file.metadata()[METADATA_KEY]
+    deep = text.replace('"classes":[', '"classes":[' + "[" * 10_000 + "]" * 10_000 + ",", 1)
+    safetensors.torch.save_file(safetensors.torch.load_file(path), path, {METADATA_KEY: deep})
+    with pytest.raises(CheckpointError, match=r"^.*model.safetensors.{,400}spikescr train$"):
+        load_checkpoint(path)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model.safetensors: is a FIFO; expected a regular file"):
+        load_checkpoint(tmp_path / "model.safetensors")
+
+
+def test_weights_that_need_more_memory_than_allowed_are_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIKESCR_MAX_MEMORY", "10K")
+    with pytest.raises(CheckpointError, match=r"model.safetensors takes .* of memory, allowed are 10"):
         load_checkpoint(path)
