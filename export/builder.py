@@ -11,7 +11,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.dialect import CLOCK, DV, LATENCY, OP, ORIGIN, PACKED_OPERATIONS, SIGNAL, VTH, packed_node, wire
+from spikescr.dialect import CLOCK, DV, LATENCY, OP, ORIGIN, PACKED_OPERATIONS, SIGNAL, UNITY, VTH, packed_node, wire
 from spikescr.errors import ExportError
 from spikescr.export.membrane import membrane
 
@@ -238,7 +238,7 @@ class GraphBuilder:
 
     def fixed_lif(self, name: str, current: Stream, registers: FixedMembrane) -> Stream:
         """The neuron in fixed point; NIR's own fields say the same in real numbers, but for truncation and overflow."""
-        kept = 1.0 - registers.dv / 4096
+        kept = 1.0 - registers.dv / UNITY
         constants = membrane(kept, self.dt)
         full = np.ones(current.width)
         node = nir.LIF(

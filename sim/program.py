@@ -18,12 +18,12 @@ from typing import TypeVar
 
 from spikescr.sim.operations.base import FloatArray, IntArray, Operation, Port, Role, Signal, operation_types
 from spikescr.sim.operations.moving import ChannelDelay, DelayLine, Select, Sink, Source
-from spikescr.sim.operations.neurons import INT32, WRAP, FixedNeuron, Integrator, Neuron
+from spikescr.sim.operations.neurons import FixedNeuron, Integrator, Neuron
 from spikescr.sim.operations.packed import Attention, Gate, Position, Rotary
 from spikescr.sim.operations.synapses import Convolution, Synapse, Tap
 
 __all__ = [
-    "INT32", "WRAP", "AnyOperation", "Attention", "ChannelDelay", "Convolution", "DelayLine", "FixedNeuron",
+    "AnyOperation", "Attention", "ChannelDelay", "Convolution", "DelayLine", "FixedNeuron",
     "FloatArray", "Gate", "IntArray", "Integrator", "Neuron", "Operation", "Port", "Position", "Program", "Role",
     "Rotary", "Select", "Signal", "Sink", "Source", "Synapse", "Tap", "operation_types",
 ]  # fmt: skip

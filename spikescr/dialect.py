@@ -41,6 +41,14 @@ DU = "spikescr.du"  # CubaLIF: 12-bit decay of the current, less 1
 BIAS_MANT = "spikescr.bias_mant"  # neuron: added at every step, shifted by BIAS_EXP; 0 where not there
 BIAS_EXP = "spikescr.bias_exp"
 
+# Its numbers, those of Lava's `PyLifModelBitAcc` and `PyDenseModelBitAcc` (lava-nc 0.10.0):
+UNITY = 4096  # a decay of 1, 12 bits
+SHIFT = 64  # six bits, by which thresholds and what synapses put out are shifted
+WRAP = 2**23  # currents wrap around beyond it, membranes end one below it: 24 bits with sign
+INT32 = 2**31  # before that, currents wrap around from here on, for Lava has them in int32
+MESSAGE = 127  # largest entry of an input in 8 bits, and of a rotary table
+REGISTER = 2**17 - 1  # largest threshold register, and largest current that 6 more bits leave within 24
+
 GRAPH_FORMAT = "spikescr.format"  # graph: FORMAT
 DT = "spikescr.dt"  # graph: seconds per step
 STEPS = "spikescr.steps"  # graph: T, the window in steps

@@ -15,13 +15,11 @@ import nir
 import numpy as np
 
 from spikescr import dialect
+from spikescr.dialect import INT32, MESSAGE, SHIFT, UNITY, WRAP
 from spikescr.errors import GraphError
-from spikescr.sim.program import INT32, WRAP, FixedNeuron, FloatArray, IntArray, Port, Program, Sink, Source
+from spikescr.sim.program import FixedNeuron, FloatArray, IntArray, Port, Program, Sink, Source
 from spikescr.sim.recording import KINDS, Recording
 
-UNITY = 4096
-SHIFT = 64
-MESSAGE = 127
 TOLERANCE = 1e-6
 """Of registers that fields in floating point state again."""
 MOST_EVENTS = 2**13
@@ -106,9 +104,9 @@ def fixed_neuron(node: nir.NIRNode, dt: float, x: Port, common: dict[str, Any]) 
     if not isinstance(node, (nir.LIF, nir.CubaLIF)):
         raise GraphError(f"{name} ({type(node).__name__}): in fixed point there are LIF and CubaLIF neurons alone")
     dv = _integer(name, metadata, dialect.DV, 0, UNITY - 1)
-    vth = _integer(name, metadata, dialect.VTH, 0, 2**17 - 1)
+    vth = _integer(name, metadata, dialect.VTH, 0, dialect.REGISTER)
     du = _integer(name, metadata, dialect.DU, 0, UNITY - 1) if isinstance(node, nir.CubaLIF) else UNITY - 1
-    mantissa = _integer(name, metadata, dialect.BIAS_MANT, -4096, 4095, default=0)
+    mantissa = _integer(name, metadata, dialect.BIAS_MANT, -UNITY, UNITY - 1, default=0)
     exponent = _integer(name, metadata, dialect.BIAS_EXP, 0, 7, default=0)
     if (np.asarray(node.v_threshold) != SHIFT * vth).any():
         raise GraphError(f"{name}: v_threshold is not {SHIFT} times the register {dialect.VTH}, {vth}")

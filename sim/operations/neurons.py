@@ -7,11 +7,6 @@ from typing import ClassVar
 
 from spikescr.sim.operations.base import FloatArray, Operation, Port, Role
 
-WRAP = 2**23
-"""In fixed point currents wrap around beyond it and membranes end one below it."""
-INT32 = 2**31
-"""Before that, currents wrap around from here on, for Lava has them in int32."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Neuron(Operation):

@@ -1,8 +1,8 @@
 """SpikeSCR in integers, as Lava's fixed-point models compute it: layers that take the place of a folded network's.
 
-Numbers are integers held in floating point: exact below 2^24 in float32, below 2^53 in float64. The constants are those
-of Lava's `PyLifModelBitAcc` and `PyDenseModelBitAcc` (lava-nc 0.10.0): membranes of 24 bits, decays of 12, thresholds
-and synaptic inputs shifted by 6, 8-bit weights mantissa * 2^exponent whose mantissas, where signs are mixed, are even.
+Numbers are integers held in floating point: exact below 2^24 in float32, below 2^53 in float64. The constants are
+Lava's (`dialect`): membranes of 24 bits, decays of 12, thresholds and synaptic inputs shifted by 6, 8-bit weights
+mantissa * 2^exponent whose mantissas, where signs are mixed, are even.
 
 One unit of a layer's current is 1 / theta of its threshold. Training fires at v >= threshold and Loihi above it, so the
 register holds theta - 1. Gradients are straight-through: those of the real numbers that the integers stand for.
@@ -22,20 +22,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from spikescr.dialect import INT32, MESSAGE, REGISTER, SHIFT, UNITY, WRAP
 from spikescr.model.layers import Current, TimeConv
-from spikescr.model.neuron import ALPHA, LIF
+from spikescr.model.neuron import LIF, through_window
 from spikescr.model.rotary import Rotary, rotary_table
 
-UNITY = 4096
-"""A decay of 1, 12 bits."""
-SHIFT = 64
-"""Six bits, by which thresholds and what synapses put out are shifted."""
-WRAP = 2**23
-"""Currents beyond it wrap around; membranes end one below it."""
-INT32 = 2**31
-"""Before that, currents wrap around from here on, for Lava has them in int32."""
-MESSAGE = 127
-"""Largest entry of an input in 8 bits, and of a rotary table."""
 ROTARY_EXPONENT = 5
 """Tables are shifted by it, so that the threshold of what they feed has 4064 steps and not 127."""
 
@@ -59,7 +50,7 @@ class GroupScheme:
     bits: Annotated[int, Field(ge=4, le=8)]
     exponent: Annotated[int, Field(ge=0, le=7)]
     bias_exponent: Annotated[int, Field(ge=0, le=7)]
-    theta: Annotated[int, Field(ge=2, lt=2**17)]
+    theta: Annotated[int, Field(ge=2, le=REGISTER)]
     input_step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @property
@@ -247,9 +238,5 @@ class _FixedWindow(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         membranes, fired = ctx.saved_tensors
         away = membranes / (SHIFT * ctx.theta) - 1.0
-        gradient = gradients[0] * (ALPHA / 2 / (1.0 + (math.pi / 2 * ALPHA * away) ** 2))
-        keep = torch.full_like(membranes, ctx.decay).masked_fill_(fired, 0.0)
-        by_step = gradient.unbind(0)
-        for earlier, later, kept in zip(by_step[-2::-1], by_step[:0:-1], keep.unbind(0)[-2::-1], strict=True):
-            earlier.addcmul_(kept, later)
-        return gradient / ctx.theta, None, None, None
+        gradient = through_window(away, fired, ctx.decay, gradients[0])
+        return gradient.div_(ctx.theta), None, None, None

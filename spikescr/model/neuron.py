@@ -24,12 +24,32 @@ Gradients flow through the spikes to the currents, not through the membranes.
 """
 
 
-class _WindowLIF(torch.autograd.Function):
-    """All steps at once: h[t] = v[t-1] / 2 + x[t]; s[t] = h[t] >= 1; v[t] = h[t] (1 - s[t]).
+def through_window(away: Tensor, fired: Tensor, decay: float | Tensor, upstream: Tensor) -> Tensor:
+    """Gradients of currents back through the steps of a window, reset detached.
 
-    Backward, reset detached: dL/dx[t] = dL/ds[t] g(h[t] - 1) + (1 - s[t]) / 2 dL/dx[t+1], with
-    g(u) = alpha / 2 / (1 + (pi / 2 alpha u)^2), the derivative of SpikingJelly's ATan.
+    dL/dx[t] = dL/ds[t] g(u[t]) + decay (1 - s[t]) dL/dx[t+1], with g(u) = alpha / 2 / (1 + (pi / 2 alpha u)^2), the
+    derivative of SpikingJelly's ATan.
+
+    Args:
+        away: u, membranes before the reset less the threshold (T, B, N), in thresholds; is overwritten.
+        fired: s (T, B, N), bool.
+        decay: what a step leaves of a membrane.
+        upstream: dL/ds (T, B, N).
+
+    Returns:
+        dL/dx (T, B, N), in the memory of `away`.
     """
+    slope = away.mul_(math.pi / 2 * ALPHA).square_().add_(1.0).reciprocal_().mul_(ALPHA / 2)
+    gradient = slope.mul_(upstream)
+    keep = (~fired).to(gradient.dtype).mul_(decay)
+    by_step = gradient.unbind(0)
+    for earlier, later, kept in zip(by_step[-2::-1], by_step[:0:-1], keep.unbind(0)[-2::-1], strict=True):
+        earlier.addcmul_(kept, later)
+    return gradient
+
+
+class _WindowLIF(torch.autograd.Function):
+    """All steps at once: h[t] = v[t-1] / 2 + x[t]; s[t] = h[t] >= 1; v[t] = h[t] (1 - s[t])."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,13 +66,7 @@ class _WindowLIF(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         h, fired = ctx.saved_tensors
-        slope = (h - THRESHOLD).mul_(math.pi / 2 * ALPHA).square_().add_(1.0).reciprocal_().mul_(ALPHA / 2)
-        gradient = slope.mul_(gradients[0])
-        keep = torch.full_like(h, 1.0 - 1.0 / TAU).masked_fill_(fired, 0.0)
-        by_step = gradient.unbind(0)
-        for earlier, later, kept in zip(by_step[-2::-1], by_step[:0:-1], keep.unbind(0)[-2::-1], strict=True):
-            earlier.addcmul_(kept, later)
-        return gradient, None
+        return through_window(h - THRESHOLD, fired, 1.0 - 1.0 / TAU, gradients[0]), None
 
 
 class _CompiledLIF(torch.autograd.Function):

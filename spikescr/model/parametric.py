@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikescr.model.neuron import ALPHA, LIF, TAU, THRESHOLD
+from spikescr.model.neuron import LIF, TAU, THRESHOLD, through_window
 
 
 class _WindowParametricLIF(torch.autograd.Function):
@@ -33,12 +33,7 @@ class _WindowParametricLIF(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
         h, before, fired, decay = ctx.saved_tensors
-        slope = (h - THRESHOLD).mul_(math.pi / 2 * ALPHA).square_().add_(1.0).reciprocal_().mul_(ALPHA / 2)
-        gradient = slope.mul_(gradients[0])
-        keep = decay * (~fired)
-        by_step = gradient.unbind(0)
-        for earlier, later, kept in zip(by_step[-2::-1], by_step[:0:-1], keep.unbind(0)[-2::-1], strict=True):
-            earlier.addcmul_(kept, later)
+        gradient = through_window(h - THRESHOLD, fired, decay, gradients[0])
         return gradient, None, (gradient * before).sum()
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from spikescr.dialect import MESSAGE, REGISTER
 from spikescr.errors import UsageError
 from spikescr.model import Network, TimeConv
-from spikescr.model.fixed import MESSAGE, GroupScheme, message
-from spikescr.quantization.scheme import REGISTER, Group, Scheme, groups
+from spikescr.model.fixed import GroupScheme, message
+from spikescr.quantization.scheme import Group, Scheme, groups
 from spikescr.training.batches import Split
 
 Criterion = Literal["range", "error"]
@@ -136,7 +137,7 @@ def _scheme(
     Where a threshold of fewer units has to do, levels are coarser than `end` asks for.
     """
     level = end / (2 ** (bits - 1) - 1) * (input_step or 1.0)  # of a current, for one unit of input
-    room = min(REGISTER / max(HEADROOM * largest, 1.0), 127 * 2**8 / max(bias, 1e-9))
+    room = min(REGISTER / max(HEADROOM * largest, 1.0), MESSAGE * 2**8 / max(bias, 1e-9))
     exponent = max((e for e in range(8) if 2 ** (9 - bits + e) / level <= min(THETA, room)), default=0)
     theta = max(2, int(min(round(2 ** (9 - bits + exponent) / level), room)))
     bias_exponent = next(e for e in range(8) if round(bias * theta / 2 ** (1 + e)) <= 127)

@@ -7,14 +7,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from spikescr.dialect import REGISTER
 from spikescr.errors import ExportError
 from spikescr.model import LIF, Current, Masked, Network, SpikeSCR
 from spikescr.model.blocks import SpikingGatedConvolution, SpikingSelfAttention
 from spikescr.model.fixed import FixedCurrent, FixedHead, FixedLIF, FixedRotary, GroupScheme
 from spikescr.model.layers import Spiking, SpikingLayer
-
-REGISTER = 2**17 - 1
-"""Largest threshold register, and largest current that 6 more bits leave within 24."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from spikescr.dialect import INT32, WRAP
 from spikescr.sim.fast.kernels.vectors import put_eight
-from spikescr.sim.program import INT32, WRAP
 
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
