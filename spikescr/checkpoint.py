@@ -30,10 +30,16 @@ ClassName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 class CheckpointInfo(BaseModel):
     """All that it takes to use a checkpoint, and where it comes from.
 
-    format: of the file. model: family and sizes. classes: names, in the order of the outputs. preprocessing: from a
-    recording to the input. training: its configuration, with the data's name and the seed. epoch: after which the
-    weights were taken, from 1. valid_loss, valid_accuracy: on the validation split then. versions: of the packages that
-    trained.
+    Attributes:
+        format: Of the file.
+        model: Family and sizes.
+        classes: Names, in the order of the outputs.
+        preprocessing: From a recording to the input.
+        training: Its configuration, with the data's name and the seed.
+        epoch: After which the weights were taken, from 1.
+        valid_loss: On the validation split then.
+        valid_accuracy: The same.
+        versions: Of the packages that trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -33,13 +33,20 @@ class _Common(BaseModel):
 class ModelConfig(_Common):
     """Sizes and switches of SpikeSCR ("1L-8-128": layers 1, heads 8, width 128; arXiv 2412.12858, section 3).
 
-    layers: L, SGLE blocks. heads: H. width: N. mlp_ratio: r, hidden width of the MLPs over N. kernel: taps of the
-    depthwise convolution, odd.
+    The switches are the paper's ablations.
 
-    The switches are the paper's ablations. position: "rotary" turns queries and keys (the paper's network);
-    "sinusoidal" adds a table to the embedding, so that the residual stream carries real values; "sinusoidal_lif" sends
-    that sum through a LIF; "none". gating_unit: False, the SGC's last pointwise layer drives its LIF ungated.
-    separable_convolution: False, blocks have no SGC at all, which needs gating_unit False too.
+    Attributes:
+        family: Tells it from the other families.
+        layers: L, SGLE blocks.
+        heads: H, of attention.
+        width: N.
+        mlp_ratio: r, hidden width of the MLPs over N.
+        kernel: Taps of the depthwise convolution, odd.
+        position: A switch: "rotary" turns queries and keys (the paper's network); "sinusoidal" adds a table to the
+            embedding, so that the residual stream carries real values; "sinusoidal_lif" sends that sum through a LIF;
+            "none".
+        gating_unit: A switch: False, the SGC's last pointwise layer drives its LIF ungated.
+        separable_convolution: A switch: False, blocks have no SGC at all, which needs gating_unit False too.
     """
 
     family: Literal["spikescr"] = "spikescr"

@@ -1,4 +1,4 @@
-"""Scales of a quantised network, from what its layers receive on recordings."""
+"""Scales of a quantized network, from what its layers receive on recordings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def calibrate(folded: Network, split: Split, *, criterion: Criterion, bits: Mapp
         default: bits of all others.
 
     Raises:
-        ExportError: the network cannot be quantised.
+        ExportError: the network cannot be quantized.
         UsageError: a pattern fits no layer.
     """
     found = list(groups(folded))

@@ -1,4 +1,4 @@
-"""A quantised network on disk: levels as 8-bit integers in safetensors, the scheme as JSON in the metadata."""
+"""A quantized network on disk: levels as 8-bit integers in safetensors, the scheme as JSON in the metadata."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def load_quantized(path: Path, fold: Callable[[Network, float], Network]) -> Qua
         fold: takes the batch normalisation out of a network, given the seconds per step.
 
     Raises:
-        CheckpointError: the file is damaged, not a quantised network, or does not fit its scheme.
+        CheckpointError: the file is damaged, not a quantized network, or does not fit its scheme.
     """
     with open_tensors(path, "make it again: spikescr quantize") as file:
         info = file.describe(QuantizedInfo, "quantized network", FORMAT)

@@ -1,4 +1,4 @@
-"""What quantising does to a network, layer by layer: rounding, clipping, saturation."""
+"""What quantizing does to a network, layer by layer: rounding, clipping, saturation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from spikescr.quantization.scheme import Scheme, groups
 class LayerReport:
     """A layer's weights in integers.
 
-    weights: how many. bits, exponent, theta: of its scheme; theta None for the head. clipped: weights beyond the
-    range. zeroed: weights other than 0 that became 0. error: root mean square of what rounding and clipping change, as
-    a share of that of the weights.
+    Attributes:
+        layer: Its name.
+        weights: How many.
+        bits: Of a weight.
+        exponent: Of its scheme.
+        theta: Of its scheme; None for the head.
+        clipped: Weights beyond the range.
+        zeroed: Weights other than 0 that became 0.
+        error: Root mean square of what rounding and clipping change, as a share of that of the weights.
     """
 
     layer: str
@@ -33,7 +39,7 @@ class LayerReport:
 
 
 def layer_reports(folded: Network, scheme: Scheme) -> list[LayerReport]:
-    """Of every layer, the head last; `folded` holds the weights before quantising."""
+    """Of every layer, the head last; `folded` holds the weights before quantizing."""
     found = []
     for group in groups(folded):
         s, weight = scheme.layers[group.name], group.current.synapse.weight.detach()[slice(*group.channels)]

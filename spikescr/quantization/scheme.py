@@ -59,7 +59,7 @@ def groups(model: Network, *, folded: bool = True) -> Iterator[Group]:
 def _require_supported(model: Network, folded: bool) -> None:
     if not isinstance(model, SpikeSCR):
         raise ExportError(
-            f"a {type(model).__name__} cannot be quantised, only SpikeSCR can; train model.family=spikescr"
+            f"a {type(model).__name__} cannot be quantized, only SpikeSCR can; train model.family=spikescr"
         )
     if model.position is not None:
         raise ExportError(
@@ -68,7 +68,7 @@ def _require_supported(model: Network, folded: bool) -> None:
         )
     for name, module in model.named_modules():
         if folded and isinstance(module, Current) and not isinstance(module.norm, Masked):
-            raise ExportError(f"{name}: has batch normalisation; fold the model before quantising it")
+            raise ExportError(f"{name}: has batch normalisation; fold the model before quantizing it")
 
 
 def attention_theta(head_width: int, steps: int) -> tuple[int, int]:
@@ -96,13 +96,13 @@ def in_integers(folded: Network, scheme: Scheme, steps: int) -> Network:
         steps: T, the window; the attention's integers must hold what it can sum up.
 
     Raises:
-        ExportError: the network cannot be quantised, or the scheme is of another one.
+        ExportError: the network cannot be quantized, or the scheme is of another one.
     """
     model = copy.deepcopy(folded)
     found: dict[Current, dict[str, GroupScheme]] = {}
     for group in groups(model):
         if group.name not in scheme.layers:
-            raise ExportError(f"the scheme has no layer {group.name}; quantise again")
+            raise ExportError(f"the scheme has no layer {group.name}; quantize again")
         found.setdefault(group.current, {})[group.name] = scheme.layers[group.name]
     for module in list(model.modules()):
         if isinstance(module, SpikingLayer):

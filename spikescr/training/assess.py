@@ -93,8 +93,16 @@ class Answers:
 class Assessment:
     """What a network gets right.
 
-    accuracy: share of right answers; interval: of 95 % about it (Wilson). loss: mean cross-entropy. confusion: rows are
-    labels, columns answers. classes: those with recordings. speakers: None where the data does not tell them.
+    Attributes:
+        recordings: How many.
+        correct: Right answers.
+        accuracy: Share of right answers.
+        interval: Of 95 % about it (Wilson).
+        loss: Mean cross-entropy.
+        classes: Those with recordings.
+        speakers: None where the data does not tell them.
+        confusion: Rows are labels, columns answers.
+        reliability: Confidence against correctness, by reading of the confidence.
     """
 
     recordings: int

@@ -94,19 +94,30 @@ class _Settings(BaseModel):
 class TrainConfig(_Settings):
     """A training; the defaults take the embedded digits to well above 90 % in minutes on two cores.
 
-    data: as `open_data` takes it. steps: per second. window_s: length of the network's window, seconds. epochs:
-    passes over the training split. batch_size: recordings per step, at most. lr: AdamW's learning rate at the top.
-    warmup_epochs: of a linear rise to it, but no more than warmup_share of all epochs. cosine_epochs: after them the
-    rate falls along half a cosine in so many epochs, and rises again in as many (T_max of torch's CosineAnnealingLR,
-    stepped with every batch); None: it falls until the end. final_lr: the lowest rate, over that at the top.
-    weight_decay: AdamW's. seed: of weights, order, dropout, augmentation, and of splits that a folder does not list.
-    threads: of torch; None: as many as torch chooses. Sums in another order may differ in the last bit, so equal
-    weights need equal threads. precision: of matrix products while training (`precision` tells which); "bf16" is
-    bfloat16. precision_limit: largest share of neuron-steps whose spike it may change, before the first epoch and at
-    the end; the default is a fifteenth of the spikes of a network that fires at 15 %: what fires otherwise more often
-    is another network than the one that is evaluated and exported. augmentation: None: none. model: family and sizes;
-    `classes` follows from the data, `inputs` is the number of mel bands, or of groups of units. distillation: None:
-    none.
+    Attributes:
+        data: As `open_data` takes it.
+        steps: Per second.
+        window_s: Length of the network's window, seconds.
+        epochs: Passes over the training split.
+        batch_size: Recordings per optimisation step, at most.
+        lr: AdamW's learning rate at the top.
+        warmup_epochs: Of a linear rise to it, but no more than warmup_share of all epochs.
+        warmup_share: Of all epochs, see warmup_epochs.
+        cosine_epochs: After the rise the rate falls along half a cosine in so many epochs, and rises again in as many
+            (T_max of torch's CosineAnnealingLR, stepped with every batch); None: it falls until the end.
+        final_lr: The lowest rate, over that at the top.
+        weight_decay: AdamW's.
+        seed: Of weights, order, dropout, augmentation, and of splits that a folder does not list.
+        threads: Of torch; None: as many as torch chooses. Sums in another order may differ in the last bit, so equal
+            weights need equal threads.
+        precision: Of matrix products while training (`precision` tells which); "bf16" is bfloat16.
+        precision_limit: Largest share of neuron-steps whose spike it may change, before the first epoch and at the end;
+            the default is a fifteenth of the spikes of a network that fires at 15 %: what fires otherwise more often
+            is another network than the one that is evaluated and exported.
+        augmentation: Of the input; None: none.
+        model: Family and sizes; `classes` follows from the data, `inputs` is the number of mel bands, or of groups of
+            units.
+        distillation: Its teacher and loss; None: none.
     """
 
     steps: int = Field(40, ge=1)

@@ -18,8 +18,14 @@ from spikescr.files import write_text
 class EpochMetrics:
     """One row of metrics.csv; equal trainings have equal rows.
 
-    epoch: from 1. lr: at the epoch's end. train_*: mean over the epoch, with dropout and augmentation. valid_*: after
-    it. firing_rate: spikes per neuron and valid step on the validation split.
+    Attributes:
+        epoch: From 1.
+        lr: At the epoch's end.
+        train_loss: Mean over the epoch, with dropout and augmentation.
+        train_accuracy: The same.
+        valid_loss: On the validation split, after the epoch.
+        valid_accuracy: The same.
+        firing_rate: Spikes per neuron and valid step on the validation split.
     """
 
     epoch: Annotated[int, Field(ge=1)]

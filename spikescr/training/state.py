@@ -57,9 +57,16 @@ class Setting(BaseModel):
 class Progressed(BaseModel):
     """How far a training has come.
 
-    epochs: of what is done. seconds: of training until the end of each. best: number of the best epoch, 0 before there
-    is one. step: optimisation steps done of the epoch after them; loss, correct, seen: summed over those. elapsed:
-    seconds of training. drift: what bfloat16 changes, at "start" and "end"; empty with precision=fp32.
+    Attributes:
+        epochs: Of what is done.
+        seconds: Of training until the end of each epoch.
+        best: Number of the best epoch, 0 before there is one.
+        step: Optimisation steps done of the epoch after those that are done.
+        loss: Summed over those steps.
+        correct: Right answers in them.
+        seen: Recordings in them.
+        elapsed: Seconds of training.
+        drift: What bfloat16 changes, at "start" and "end"; empty with precision=fp32.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -111,7 +118,16 @@ class _Header(BaseModel):
 
 @dataclass(eq=False)
 class TrainState:
-    """model, best: weights and buffers; best is empty before an epoch is done. optimizer: tensors by parameter."""
+    """All that it takes to continue a training.
+
+    Attributes:
+        setting: What must be the same.
+        progressed: How far it has come.
+        environment: Where it ran.
+        model: Weights and buffers.
+        best: Those of the best epoch; empty before an epoch is done.
+        optimizer: AdamW's tensors by parameter.
+    """
 
     setting: Setting
     progressed: Progressed

@@ -28,7 +28,7 @@ def spikescr(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a trained network, quantised, simulated and verified."""
+    """A folder with a trained network, quantized, simulated and verified."""
     root = tmp_path_factory.mktemp("work")
     write_tones(root / "tones", takes=4)
     for arguments in (
@@ -131,7 +131,7 @@ def workplace_graph(root: Path, content: bytes | None = None) -> bytes:
     return path.read_bytes()
 
 
-def test_quantising_again_removes_what_came_of_the_last_network(copied: Path) -> None:
+def test_quantizing_again_removes_what_came_of_the_last_network(copied: Path) -> None:
     assert spikescr("quantize", "--bits", "4", cwd=copied).returncode == 0
     made = copied / "runs/latest/loihi2"
     assert {p.name for p in made.iterdir()} == {"model.nir", "model.safetensors", "quantization.json"}

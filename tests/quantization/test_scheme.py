@@ -45,7 +45,7 @@ def network() -> tuple[Network, Split]:
     return fold(model), Split(values, steps, torch.zeros(len(steps), dtype=torch.long))
 
 
-def quantised(network: tuple[Network, Split], bits: int = 8, **choices: object) -> Network:
+def quantized(network: tuple[Network, Split], bits: int = 8, **choices: object) -> Network:
     folded, split = network
     arguments = {"criterion": "range", "bits": {}, "default": bits} | choices
     return in_integers(folded, calibrate(folded, split, **arguments), WINDOW)  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ def quantised(network: tuple[Network, Split], bits: int = 8, **choices: object) 
 
 def test_every_layer_still_fires_and_most_spikes_stay(network: tuple[Network, Split]) -> None:
     folded, split = network
-    model, x = quantised(network), split.values.transpose(0, 1)
+    model, x = quantized(network), split.values.transpose(0, 1)
     assert_every_layer_fires(firing_rates(model, x, split.steps))
     before, after = (trace(m, split.values.numpy(), split.steps.numpy()) for m in (folded, model))
     changed = [(before.spikes[name] != after.spikes[name]).mean() for name in before.spikes]
@@ -69,7 +69,7 @@ def test_the_graph_fires_every_spike_of_the_network_in_integers(name: str, bits:
     model, x, steps = calibrated_model(config, seed=4, samples=6, window=WINDOW)
     folded = fold(model, 1 / 40)
     split = Split(x.transpose(0, 1).contiguous(), steps, torch.zeros(len(steps), dtype=torch.long))
-    fixed = quantised((folded, split), bits, criterion="error")
+    fixed = quantized((folded, split), bits, criterion="error")
     program = lower(to_nir(fixed, steps=WINDOW, dt=1 / 40))
     assert program.fixed
     expected = trace(fixed, split.values.numpy(), steps.numpy())
@@ -131,7 +131,7 @@ def test_least_error_is_less_than_that_of_the_range_where_bits_are_few(network: 
 
     def error(criterion: str) -> float:
         """Of the first layer's currents, in thresholds."""
-        model = quantised(network, 4, criterion=criterion)
+        model = quantized(network, 4, criterion=criterion)
         valid = (torch.arange(WINDOW)[:, None] < split.steps).unsqueeze(-1).double()
         real, fixed = folded.sem.current(x, valid), model.sem.current(x, valid)  # type: ignore[union-attr, operator]
         return float((fixed / model.sem.lif.theta - real).square().mean())  # type: ignore[union-attr, operator]
@@ -162,7 +162,7 @@ def test_attention_holds_all_that_it_can_sum_up() -> None:
     ("name", "message"),
     [
         ("sinusoidal", r"^model.position=sinusoidal adds real numbers to spikes"),
-        ("dcls", r"^a DelayNetwork cannot be quantised"),
+        ("dcls", r"^a DelayNetwork cannot be quantized"),
     ],
 )
 def test_networks_that_are_no_integers_are_refused(name: str, message: str) -> None:
@@ -190,7 +190,7 @@ def test_report_counts_what_levels_change(network: tuple[Network, Split]) -> Non
 
 def test_saturation_is_counted(network: tuple[Network, Split]) -> None:
     _, split = network
-    model = quantised(network)
+    model = quantized(network)
     model(split.values.transpose(0, 1), split.steps)
     assert set(saturations(model).values()) == {0}
     lif = model.sem.lif  # type: ignore[union-attr]
