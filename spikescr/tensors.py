@@ -19,9 +19,9 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from spikescr.errors import CheckpointError
+from spikescr.schemas import brief, faults, printable
 from spikescr.sizes import require_memory
 from spikescr.strangers import require_regular_file
-from spikescr.training.config import brief, faults, printable
 
 if TYPE_CHECKING:
     from torch import Tensor

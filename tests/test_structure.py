@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    {"errors", "quantities", "provenance", "progress", "tables", "dialect"},
+    {"errors", "quantities", "provenance", "progress", "tables", "dialect", "schemas"},
     {"files", "locks", "strangers", "sizes"},
+    {"tensors"},
     {"runs", "data", "model"},
     {"training", "checkpoint"},
     {"quantization"},
@@ -123,7 +124,7 @@ WALLS = {
     "rich": {"cli"},
     "lava": {"sim"},
     "nir": {"dialect", "export", "sim", "workflows", "cli"},
-    "torch": {"model", "training", "checkpoint", "quantization", "export", "workflows", "cli"},
+    "torch": {"tensors", "model", "training", "checkpoint", "quantization", "export", "workflows", "cli"},
     "spikingjelly": {"model", "training", "checkpoint", "quantization", "export"},
 }
 """Packages, and the only rooms that import them."""

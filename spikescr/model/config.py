@@ -128,15 +128,15 @@ def _neuron_suffix(config: _Common) -> str:
 
 
 def _family(config: Any) -> str:
-    """The family that a configuration names; files from before there were several name none."""
+    """The tag of the family that a configuration names; files from before there were several name none."""
     named = config.get("family", FAMILIES[0]) if isinstance(config, dict) else getattr(config, "family", None)
-    return str(named)
+    return f"({named})"
 
 
 AnyModelConfig: TypeAlias = Annotated[
-    Annotated[ModelConfig, Tag("spikescr")]
-    | Annotated[DelaysConfig, Tag("dcls")]
-    | Annotated[RecurrentConfig, Tag("recurrent")],
+    Annotated[ModelConfig, Tag("(spikescr)")]
+    | Annotated[DelaysConfig, Tag("(dcls)")]
+    | Annotated[RecurrentConfig, Tag("(recurrent)")],
     Discriminator(
         _family, custom_error_type="family", custom_error_message=f"family must be one of {', '.join(FAMILIES)}"
     ),

@@ -18,8 +18,8 @@ from spikescr.model import Network, build
 from spikescr.model.fixed import FixedHead, GroupScheme
 from spikescr.quantization.calibrate import Criterion
 from spikescr.quantization.scheme import Scheme, groups, in_integers
+from spikescr.schemas import printable
 from spikescr.tensors import METADATA_KEY, Entry, TensorFile, open_tensors
-from spikescr.training.config import printable
 
 FORMAT: Literal[1] = 1
 """Raised when the meaning of a file changes."""
@@ -94,8 +94,8 @@ def load_quantized(path: Path, fold: Callable[[Network, float], Network]) -> Qua
         file.require({name: Entry("I8", level.shape) for name, level in expected.items()})
         tensors = file.read()
     for name, level in expected.items():
-        half = 2 ** (level.bits - 1)
-        if bool(((tensors[name] < -half) | (tensors[name] >= half)).any()):
+        half, levels = 2 ** (level.bits - 1), tensors[name].int()
+        if bool(((levels < -half) | (levels >= half)).any()):
             raise file.fault(f"{name} holds levels of more than {level.bits} bits")
     front_end = info.source.preprocessing.front_end
     model = fold(build(info.source.model), 1 / front_end.steps)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import reprlib
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from spikescr.model.config import FAMILIES, AnyModelConfig, ModelConfig
+from spikescr.model.config import AnyModelConfig, ModelConfig
 
 Precision = Literal["fp32", "bf16"]
 """Of matrix products while training."""
-FAULTS = 5
-"""Of a configuration or file, at most, that a message tells."""
-LONGEST = 200
-"""Characters of a name out of a file that a message repeats."""
-_BRIEF = reprlib.Repr()
-_BRIEF.maxstring = _BRIEF.maxother = LONGEST // 2
 
 
 class Augmentation(BaseModel):
@@ -174,30 +167,3 @@ class CurriculumConfig(_Settings):
         changes = {name: value for name, value in dict(self.student).items() if value is not None}
         changes |= {"steps": self.curriculum[stage], "distillation": loss}
         return self.direct().model_copy(update=changes)
-
-
-def faults(error: ValidationError) -> str:
-    """The faults of a configuration or file in one line: field, what is wrong, what was given; the first few."""
-    found = error.errors(include_url=False)
-    told = [
-        f"{'.'.join(map(printable, field_of(fault['loc']))) or error.title}: "
-        f"{printable(fault['msg'].removeprefix('Value error, '))}"
-        + ("" if isinstance(fault["input"], dict) else f" (got {brief(fault['input'])})")
-        for fault in found[:FAULTS]
-    ]
-    return "; ".join(told) + (f"; and {len(found) - FAULTS} more" if len(found) > FAULTS else "")
-
-
-def brief(value: object) -> str:
-    """A value as Python writes it, long and deep ones cut short."""
-    return _BRIEF.repr(value)
-
-
-def printable(text: str) -> str:
-    """Text out of a file so that it fits into one line of a message."""
-    return text if text.isprintable() and len(text) <= LONGEST else _BRIEF.repr(text)
-
-
-def field_of(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that lead to a field; without the family that pydantic puts behind `model`, which is no key."""
-    return [str(key) for i, key in enumerate(location) if not (key in FAMILIES and location[:i][-1:] == ("model",))]

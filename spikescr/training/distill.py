@@ -23,10 +23,11 @@ from spikescr.errors import CheckpointError, UsageError
 from spikescr.files import sha256, write_text
 from spikescr.model import Network, readout
 from spikescr.runs import JobFolder, RunFolder
+from spikescr.schemas import faults
 from spikescr.strangers import open_regular
 from spikescr.training.augment import augment
 from spikescr.training.batches import Split, by_length
-from spikescr.training.config import CurriculumConfig, TrainConfig, faults
+from spikescr.training.config import CurriculumConfig, TrainConfig
 from spikescr.training.devices import Devices
 from spikescr.training.loop import Progress, TrainResult, train
 from spikescr.training.metrics import EpochMetrics

@@ -19,8 +19,9 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from spikescr.errors import UsageError
+from spikescr.schemas import field_of
 from spikescr.strangers import open_regular
-from spikescr.training.config import CurriculumConfig, TrainConfig, field_of
+from spikescr.training.config import CurriculumConfig, TrainConfig
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 OWN_KEYS = ("about", "base", "kinds")

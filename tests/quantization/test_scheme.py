@@ -283,12 +283,25 @@ def test_damaged_files_are_refused(trained: RunFolder, dataset: DataSet, tmp_pat
             load_quantized(path, fold)
 
     refused("sem.bias is missing", {k: t for k, t in tensors.items() if k != "sem.bias"})
-    refused("extra is not of the model", {**tensors, "extra": tensors["sem.bias"].clone()})
-    refused("sem.bias must be int8", {**tensors, "sem.bias": tensors["sem.bias"].float()})
+    refused("extra does not belong to the model", {**tensors, "extra": tensors["sem.bias"].clone()})
+    refused(r"sem.bias must be I8 \(16,\), is F32", {**tensors, "sem.bias": tensors["sem.bias"].float()})
     content = json.loads(about)
-    refused("has format 7", about=json.dumps({**content, "format": 7}))
+    refused("has quantized network format 7", about=json.dumps({**content, "format": 7}))
     refused("head_bits", about=json.dumps({**content, "head_bits": 9}))
     fewer = {name: layer for name, layer in content["layers"].items() if name != "sem"}
+    refused("levels of more than 5 bits", {**tensors, "head.weight": tensors["head.weight"].clone().fill_(16)})
+    refused("criterion", about=json.dumps({**content, "criterion": "luck"}))
+    refused("was not written by spikescr", about="[]")
+    sem = content["layers"]["sem"]
+    for change, message in (
+        ({"theta": 2**40}, "layers.sem.theta: .*131071"),
+        ({"bits": "7"}, "layers.sem.bits: .*integer"),
+        ({"channels": [0, 8]}, r"layers.sem.channels must be \(0, 16\), is \(0, 8\)"),
+        ({"input_step": float("nan")}, "layers.sem.input_step: .*finite"),
+    ):
+        refused(message, about=json.dumps({**content, "layers": {**content["layers"], "sem": {**sem, **change}}}))
+    more = {**content["layers"], "more": sem}
+    refused("layers.more: the model has no such", about=json.dumps({**content, "layers": more}))
     refused("no scheme for sem", about=json.dumps({**content, "layers": fewer}))
     path.write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="damaged or no safetensors file"):

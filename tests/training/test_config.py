@@ -6,8 +6,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from spikescr.schemas import faults
 from spikescr.training import TrainConfig
-from spikescr.training.config import faults
 
 
 def test_all_faults_are_told_in_one_line() -> None:

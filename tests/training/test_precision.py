@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from spikescr.cli import main
 from spikescr.data import DataSet
 from spikescr.errors import SpikescrError
 from spikescr.model import AnyModelConfig, Current, Network, SpikingLayer, valid_mask
+from spikescr.model.fused_layers import product
 from spikescr.runs import RunFolder
 from spikescr.training import TrainConfig, loop
 from spikescr.training.batches import Split
@@ -88,11 +90,11 @@ def test_a_layer_in_bfloat16_is_the_same_fused_and_plain_and_all_else_stays_floa
     valid = valid_mask(torch.tensor([9, 9, 6, 8, 4]), 9, x.dtype)
     upstream = torch.randn(9, 5, 7)
     found = []
-    for product in (layer.current.product, lambda x, channels: layer.current._through_synapse(x)[..., channels]):
+    for through in (partial(product, layer.current), layer.current.through_synapse):
         given = (x * valid).requires_grad_()
         layer.zero_grad()
         with products(layer, "bf16"):
-            y = product(given, slice(None))
+            y = through(given)
         y.backward(upstream)
         weight = layer.current.synapse.weight.grad
         assert weight is not None
@@ -103,7 +105,7 @@ def test_a_layer_in_bfloat16_is_the_same_fused_and_plain_and_all_else_stays_floa
     exact = layer.current.synapse(x * valid).detach()
     error = float((found[0][0] - exact).abs().max())
     assert 0 < error < 2**-7 * float(exact.abs().max())
-    after = layer.current.product(x * valid, slice(None)).detach()  # once the block is left
+    after = product(layer.current, x * valid).detach()  # once the block is left
     torch.testing.assert_close(after, exact, rtol=1e-5, atol=1e-6)
     assert torch.equal(found[0][0], found[0][0].bfloat16().float())
 
