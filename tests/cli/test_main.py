@@ -70,9 +70,9 @@ def test_unknown_command() -> None:
 
 
 def test_command_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COMMANDS, "quantize", ("spikescr.cli.quantize", "Not yet."))
-    found = CliRunner().invoke(main, ["quantize"])
-    assert (found.exit_code, found.stderr) == (2, "error: this version of spikescr has no command 'quantize' yet\n")
+    monkeypatch.setitem(COMMANDS, "prune", ("spikescr.cli.prune", "Not yet."))
+    found = CliRunner().invoke(main, ["prune"])
+    assert (found.exit_code, found.stderr) == (2, "error: this version of spikescr has no command 'prune' yet\n")
 
 
 @pytest.mark.parametrize(
