@@ -23,13 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from spikescr.checkpoint import load_checkpoint
-from spikescr.cli.energy import read_audit
 from spikescr.cli.text import si
 from spikescr.files import write_text
 from spikescr.provenance import versions
 from spikescr.runs import RunFolder
 from spikescr.sim.counting import summary
 from spikescr.sim.counting.energy import HOROWITZ_45NM
+from spikescr.workflows.energy import open_audit
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def measured(run: RunFolder, quick: bool) -> Ours:
     if not run.audit.exists():
         command = [sys.executable, "-m", "spikescr", "simulate", "--run", str(run.path)]
         subprocess.run([*command, *(["--limit", "64"] if quick else [])], check=True, stdout=subprocess.DEVNULL)
-    audit = read_audit(run)
+    audit = open_audit(run.path)
     model, info = load_checkpoint(run.checkpoint)
     charged = summary.conventions(audit, HOROWITZ_45NM)
     return Ours(

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nir
 import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.sim.backends import Backend, compared
 from spikescr.sim.counting.account import Account
 from spikescr.sim.program import FloatArray, IntArray, Neuron, Program
-from spikescr.sim.run import Batch, run_batches
+from spikescr.sim.run import Batch, run_batches, write_data
 
 _ACCOUNT = "account."  # before the names of an account's arrays in a file
 
@@ -74,15 +73,12 @@ class SpikeRecorder:
     def __call__(self, batch: Batch) -> None:
         """Keeps the spikes of a batch."""
         for name, kept in self._spikes.items():
-            kept.append(batch.recording.spikes[name].transpose(1, 0, 2))
+            kept.append(batch.recording.spikes[name])
 
     def write(self, path: Path) -> None:
-        """Writes NIRGraphData: per neuron node `spikes`, bool (samples, executed steps, neurons); see nir.read_data."""
-        nodes = {
-            name: nir.NIRNodeData({"spikes": nir.TimeGriddedData(np.concatenate(kept), self.program.dt)})
-            for name, kept in self._spikes.items()
-        }
-        nir.write_data(path, nir.NIRGraphData(nodes))
+        """Writes `spikes` of every neuron at executed steps, see `run.write_data`."""
+        spikes = {name: np.concatenate(kept, axis=1) for name, kept in self._spikes.items()}
+        write_data(path, "spikes", spikes, self.program.dt)
 
 
 def run_chunk(

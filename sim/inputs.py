@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from typing import IO, Any
 import h5py
 import nir
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spikescr import dialect
 from spikescr.errors import DataError
@@ -64,25 +65,53 @@ def read_inputs(path: Path, graph: nir.NIRGraph, dt: float) -> dict[str, FloatAr
             an array has another shape, another number of steps or samples than the others, or numbers that are not
             finite; the message names file and input.
     """
-    wanted = {name: node for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
-    clocks = {name for name, node in wanted.items() if op_of(node) == dialect.CLOCK}
     with ExitStack() as stack:
         try:
-            stored = _opened(path, sorted(wanted.keys() - clocks), dt, stack)
-            _check_names(path, stored, wanted, clocks)
-            found = {name: _shaped(path, name, array, _shape(wanted[name])) for name, array in stored.items()}
+            return _inputs(_opened(path, _data_inputs(graph), dt, stack), graph, path)
         except _DAMAGE as error:
             told = " ".join(str(error).split()) or type(error).__name__
             raise DataError(f"{path}: cannot be read as {path.suffix}: {told}") from error
+
+
+def shape_inputs(x: ArrayLike | Mapping[str, ArrayLike], graph: nir.NIRGraph, where: str) -> dict[str, FloatArray]:
+    """The same from arrays: of the only Input, or Input -> array; see `read_inputs`.
+
+    Args:
+        x: the arrays.
+        graph: whose Inputs are to be fed.
+        where: they come from, for messages.
+
+    Raises:
+        DataError: as `read_inputs`; `where` stands for the file.
+    """
+    names = _data_inputs(graph)
+    if not isinstance(x, Mapping) and len(names) != 1:
+        raise DataError(f"{where}: one array for a graph with the inputs {_few(names)}; give input -> array")
+    given = x if isinstance(x, Mapping) else {names[0]: x}
+    arrays = {name: np.asarray(array) for name, array in given.items()}
+    stored = {name: _Stored(a.shape, a.dtype, functools.partial(np.asarray, a)) for name, a in arrays.items()}
+    return _inputs(stored, graph, where)
+
+
+def _data_inputs(graph: nir.NIRGraph) -> list[str]:
+    """Names of the Inputs, the clock aside."""
+    inputs = {name: node for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
+    return sorted(name for name, node in inputs.items() if op_of(node) != dialect.CLOCK)
+
+
+def _inputs(stored: Mapping[str, _Stored], graph: nir.NIRGraph, where: Path | str) -> dict[str, FloatArray]:
+    wanted = {name: node for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
+    _check_names(where, stored, wanted, wanted.keys() - set(_data_inputs(graph)))
+    found = {name: _shaped(where, name, array, _shape(wanted[name])) for name, array in stored.items()}
     for axis, what in ((0, "steps"), (1, "samples")):
         sizes = {name: array.shape[axis] for name, array in found.items()}
         if len(set(sizes.values())) > 1:
             told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-            raise DataError(f"{path}: all inputs must have the same {what}: {told}")
+            raise DataError(f"{where}: all inputs must have the same {what}: {told}")
     return found
 
 
-def _check_names(path: Path, stored: Iterable[str], wanted: Iterable[str], clocks: set[str]) -> None:
+def _check_names(path: Path | str, stored: Iterable[str], wanted: Iterable[str], clocks: set[str]) -> None:
     for name in sorted(set(wanted) - clocks):
         if name not in stored:
             raise DataError(f"{path}: has nothing for the input {name!r}; found {_few(stored)}")
@@ -173,7 +202,7 @@ def _recorded(path: Path, name: str, group: h5py.Group, dt: float) -> _Stored:
     if kind == "TimeGriddedData":
         own = _number(path, name, data, "dt")
         if not np.isclose(own, dt, rtol=_GRID, atol=0):
-            raise DataError(f"{path}: {name!r} has steps of {own} s, the graph is run with {dt} s; give --dt")
+            raise DataError(f"{path}: {name!r} has steps of {own} s, the graph is run with {dt} s; give dt (--dt)")
         grid = _dataset(path, name, data["data"])
         if len(grid.shape) == 2:  # one sample, without its axis
             return grid
@@ -222,7 +251,7 @@ def _gridded(path: Path, name: str, events: Mapping[str, _Stored], shape: tuple[
     return grid
 
 
-def _real(path: Path, name: str, stored: _Stored) -> _Stored:
+def _real(path: Path | str, name: str, stored: _Stored) -> _Stored:
     if stored.dtype.kind not in "biuf":
         raise DataError(f"{path}: {name!r} must hold real numbers, not {stored.dtype}")
     return stored
@@ -232,7 +261,7 @@ def _shape(node: nir.Input) -> tuple[int, ...]:
     return tuple(int(n) for n in next(iter(node.input_type.values())))
 
 
-def _shaped(path: Path, name: str, stored: _Stored, shape: tuple[int, ...]) -> FloatArray:
+def _shaped(path: Path | str, name: str, stored: _Stored, shape: tuple[int, ...]) -> FloatArray:
     """(T, B, width) of an array with or without samples, flat or not."""
     _real(path, name, stored)
     width, given = int(np.prod(shape)), stored.shape

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.errors import DataError, GraphError
-from spikescr.sim.backends import Backend
-from spikescr.sim.counting.energy import EnergyCost
-from spikescr.sim.program import FloatArray, IntArray, Neuron, Program, Signal, Sink, Source
-from spikescr.sim.recording import KINDS, Recording
-
-COUNT_FIELDS = ("operation", "type", "latency", "step", *KINDS)
+from spikescr import dialect
+from spikescr.errors import GraphError, UsageError
+from spikescr.files import replacing
+from spikescr.sim.backends import Backend, compared
+from spikescr.sim.counting.account import Account
+from spikescr.sim.counting.counts import Counts
+from spikescr.sim.counting.energy import DEFAULT_COST, EnergyCost
+from spikescr.sim.counting.saved import Audit
+from spikescr.sim.program import FloatArray, IntArray, Program, Signal, Sink, Source
+from spikescr.sim.recording import Recording
 
 
 @dataclass(frozen=True)
@@ -92,60 +97,148 @@ def _one(names: Sequence[str], what: str) -> str:
     return names[0]
 
 
-@dataclass
-class GraphRun:
-    """What a Program did on all samples.
+@dataclass(frozen=True)
+class Run:
+    """What a graph did with some samples: outputs, spikes, counts and energy.
 
-    table: counts (operations, KINDS, executed steps), sums over the samples. outputs: sink -> (T, B, N), from its
-    latency on where the graph tells it. spikes, membranes: neuron -> (P, B, N), where they were asked for.
+    Axes are (T, B, N) throughout, T the steps of the window, B the samples. Spikes and outputs stand at the samples'
+    own steps: what a neuron of latency d (as the graph states it) did at executed step t + d stands at t. `print` and
+    notebooks show a short table.
+
+    Attributes:
+        program: what was executed.
+        outputs: Output's name -> float64 (T, B, N).
+        audit: all counts; `energy`, `why`, `counts` and `save` are its own.
+        executed: "spikes" and "v", where they were to be recorded -> neuron -> (P, B, N) at executed steps.
+        compared: spikes and counts (2,) that two backends were compared in; zeros where one ran.
+        differing: those that differ.
+        batch: samples at once.
+        seconds: time that it took, building the backend included.
     """
 
     program: Program
-    samples: int = 0
-    table: IntArray = field(init=False)
-    outputs: dict[str, FloatArray] = field(default_factory=dict)
-    spikes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-    membranes: dict[str, FloatArray] = field(default_factory=dict)
+    outputs: Mapping[str, FloatArray]
+    audit: Audit
+    executed: Mapping[str, Mapping[str, NDArray[Any]]]
+    compared: IntArray
+    differing: IntArray
+    batch: int
+    seconds: float
 
-    def __post_init__(self) -> None:
-        self.table = np.zeros((len(self.program.operations), len(KINDS), self.program.period), np.int64)
+    @property
+    def samples(self) -> int:
+        """Number of samples, B."""
+        return self.audit.samples
 
-    def rows(self) -> Iterator[tuple[str | int, ...]]:
-        """One row for every operation and executed step, sums over all samples; fields COUNT_FIELDS."""
-        for row, operation in enumerate(self.program.operations):
-            latency = "" if operation.latency is None else operation.latency
-            for step, counts in enumerate(self.table[row].T):
-                yield operation.name, type(operation).__name__, latency, step, *map(int, counts)
+    @property
+    def spikes(self) -> dict[str, NDArray[np.bool_]]:
+        """Neuron -> whether it fired, (T, B, N); every neuron of the graph.
 
-    def totals(self) -> dict[str, int]:
-        """Sum of every kind of count."""
-        return dict(zip(KINDS, self.table.sum(axis=(0, 2)).tolist(), strict=True))
-
-    def operations(self, cost: EnergyCost) -> list[dict[str, Any]]:
-        """Counts and energy of every operation that counted something.
-
-        Fields: operation, type, every kind of count, `firing_rate` (spikes per neuron and step; None where nothing
-        fires), `events_j`.
+        Raises:
+            UsageError: spikes were not recorded.
         """
-        found = []
-        for row, operation in enumerate(self.program.operations):
-            counts = dict(zip(KINDS, self.table[row].sum(axis=1).tolist(), strict=True))
-            if any(counts.values()):
-                fires = isinstance(operation, Neuron) and counts["neuron"]
-                rate = counts["fired"] / counts["neuron"] if fires else None
-                name = {"operation": operation.name, "type": type(operation).__name__}
-                joules = cost.joules(counts["ac"], counts["mac"])
-                found.append({**name, **counts, "firing_rate": rate, "events_j": joules})
-        return found
+        return self._own_steps("spikes")
 
-    def write_data(self, path: Path, observable: str) -> None:
-        """Writes NIRGraphData: for every neuron `spikes`, bool, or `v`, (B, P, N), which `nir.read_data` reads."""
-        kept: Mapping[str, NDArray[Any]] = self.spikes if observable == "spikes" else self.membranes
-        nodes = {
-            name: nir.NIRNodeData({observable: nir.TimeGriddedData(data.transpose(1, 0, 2), self.program.dt)})
-            for name, data in kept.items()
-        }
-        nir.write_data(path, nir.NIRGraphData(nodes))
+    @property
+    def membranes(self) -> dict[str, FloatArray]:
+        """Neuron or leaky sum -> v after the update and before the reset, (T, B, N).
+
+        Raises:
+            UsageError: membranes were not recorded.
+        """
+        return self._own_steps("v")
+
+    def _own_steps(self, observable: str) -> dict[str, NDArray[Any]]:
+        if observable not in self.executed:
+            raise UsageError(f"{observable} was not recorded; give record=({observable!r},)")
+        late = {name: self.program[name].latency or 0 for name in self.executed[observable]}
+        window = self.program.steps
+        return {n: array[late[n] : late[n] + window] for n, array in self.executed[observable].items()}
+
+    @property
+    def counts(self) -> Counts:
+        """Counts by operation and executed step, sums over the samples."""
+        return self.audit.counts
+
+    def energy(self, convention: str = "executed", cost: str | EnergyCost = DEFAULT_COST) -> FloatArray:
+        """Energy of each sample by a convention of counting, J, (B,); see `Audit.energy`."""
+        return self.audit.energy(convention, cost)
+
+    def why(self, start: str, end: str, cost: str | EnergyCost = DEFAULT_COST) -> dict[str, FloatArray]:
+        """Why the energy of one convention is not that of another: cause -> J of each sample (B,); see `Audit.why`."""
+        return self.audit.why(start, end, cost)
+
+    def save(self, path: Path | str) -> None:
+        """Writes its audit as a whole or not at all; `spikescr.audit`, `energy` and `report` read it."""
+        with replacing(Path(path)) as temporary:
+            self.audit.save(temporary)
+
+    def __str__(self) -> str:
+        return f"{self._title()}\n{self.audit}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self._title())}</p>{self.audit._repr_html_()}"
+
+    def _title(self) -> str:
+        outputs = ", ".join(f"{name} {array.shape}" for name, array in self.outputs.items())
+        return f"{len(self.program.operations)} operations; outputs (T, B, N): {outputs}"
+
+
+def run_graph(
+    program: Program,
+    backend: Backend,
+    inputs: Mapping[str, FloatArray],
+    valid: IntArray,
+    *,
+    record: Collection[str] = (),
+    advance: Callable[[int], None] = lambda done: None,
+    about: Mapping[str, Any] | None = None,
+) -> Run:
+    """Runs all samples and accounts for them.
+
+    Args:
+        program: what the backend runs.
+        backend: built for it, with what it takes to give what is to be recorded.
+        inputs: of the sources (T, B, width), T the program's steps, as `run_batches` takes them.
+        valid: valid steps of each sample (B,).
+        record: of `spikes` and `v`, what to keep.
+        advance: told how many more samples are done.
+        about: what the audit is to say of the run, JSON.
+    """
+    begin, account = time.perf_counter() - backend.build_seconds, Account(program)
+    read_out = program.metadata.get(dialect.READOUT) == dialect.SOFTMAX_SUM and len(program.of_type(Sink)) == 1
+    outputs: dict[str, list[FloatArray]] = {sink.name: [] for sink in program.of_type(Sink)}
+    kept: dict[str, dict[str, list[NDArray[Any]]]] = {observable: {} for observable in record}
+    for batch in run_batches(program, backend, inputs, valid):
+        recording = batch.recording
+        account.add(recording.counts, batch.valid, batch.output if read_out else None)
+        for name, array in batch.outputs.items():
+            outputs[name].append(array)
+        for observable, parts in kept.items():
+            told: Mapping[str, NDArray[Any]] = recording.spikes if observable == "spikes" else recording.membranes
+            for name, kept_array in told.items():
+                parts.setdefault(name, []).append(kept_array)
+        advance(len(batch.valid))
+    compare, differ = compared(backend)
+    return Run(
+        program=program,
+        outputs={name: np.concatenate(parts, axis=1) for name, parts in outputs.items()},
+        audit=Audit.of(account, tuple(map(str, range(len(valid)))), about=about),
+        executed={o: {n: np.concatenate(parts, axis=1) for n, parts in k.items()} for o, k in kept.items()},
+        compared=compare,
+        differing=differ,
+        batch=backend.batch,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def write_data(path: Path, observable: str, kept: Mapping[str, NDArray[Any]], dt: float) -> None:
+    """Writes NIRGraphData: of every neuron `spikes` or `v`, from (P, B, N), as (B, P, N); `nir.read_data` reads it."""
+    nodes = {
+        name: nir.NIRNodeData({observable: nir.TimeGriddedData(data.transpose(1, 0, 2), dt)})
+        for name, data in kept.items()
+    }
+    nir.write_data(path, nir.NIRGraphData(nodes))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -154,69 +247,3 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
-
-
-def fit(program: Program, inputs: Mapping[str, FloatArray], where: str) -> dict[str, FloatArray]:
-    """Inputs for every source over the program's steps, (T, B, width).
-
-    Shorter ones are followed by zeros. A clock that is not there ticks as long as the inputs last.
-
-    Args:
-        program: what they are for.
-        inputs: as read_inputs gives them.
-        where: they come from, for messages.
-
-    Raises:
-        DataError: the inputs last longer than the window, or do not carry what the program takes them for.
-    """
-    steps, samples = next(iter(inputs.values())).shape[:2]
-    if steps > program.steps:
-        raise DataError(f"{where}: lasts {steps} steps, the graph's window is {program.steps}")
-    fitted = {}
-    for source in program.of_type(Source):
-        if source.name not in inputs and source.signal is not Signal.CLOCK:
-            raise DataError(f"{where}: has nothing for the input {source.name!r}")
-        given = inputs.get(source.name, np.ones((steps, samples, source.width)))
-        allowed = {Signal.SPIKES: (given >= 0) & (given == np.floor(given)), Signal.CLOCK: np.isin(given, (0, 1))}
-        fits = allowed.get(source.signal, np.True_)
-        if not np.all(fits):
-            step, sample, channel = np.argwhere(~fits)[0]
-            what = "whole numbers, 0 or more" if source.signal is Signal.SPIKES else "0 or 1"
-            raise DataError(
-                f"{where}: {source.name!r} carries {source.signal.value}, must be {what}; it is "
-                f"{given[step, sample, channel]:g} at step {step}, sample {sample}, channel {channel}"
-            )
-        fitted[source.name] = np.concatenate([given, np.zeros((program.steps - steps, *given.shape[1:]))])
-    return fitted
-
-
-def run_graph(
-    program: Program,
-    backend: Backend,
-    inputs: Mapping[str, FloatArray],
-    *,
-    record: tuple[str, ...] = (),
-    advance: Callable[[int], None] = lambda done: None,
-) -> GraphRun:
-    """Runs all samples.
-
-    Args:
-        program: what the backend runs.
-        backend: built for it, with what it takes to give what is to be recorded.
-        inputs: of every source (T, B, width), T the program's steps.
-        record: of `spikes` and `v`, what to keep.
-        advance: told how many samples are done.
-    """
-    samples = next(iter(inputs.values())).shape[1]
-    run = GraphRun(program, samples)
-    parts: list[tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]] = []
-    for batch in run_batches(program, backend, inputs, np.full(samples, program.steps)):
-        recording = batch.recording
-        run.table += recording.counts.table.sum(axis=-1)
-        spikes = recording.spikes if "spikes" in record else {}
-        parts.append((batch.outputs, spikes, recording.membranes if "v" in record else {}))
-        advance(len(batch.valid))
-    for kept, index in ((run.outputs, 0), (run.spikes, 1), (run.membranes, 2)):
-        for name in parts[0][index]:
-            kept[name] = np.concatenate([part[index][name] for part in parts], axis=1)
-    return run

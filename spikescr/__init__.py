@@ -24,6 +24,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 if TYPE_CHECKING:
     from spikescr.workflows.fit import fit
     from spikescr.workflows.networks import load, to_nir
+    from spikescr.workflows.simulate import audit, simulate
     from spikescr.workflows.verify import verify
 
     __version__: str

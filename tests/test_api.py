@@ -27,7 +27,7 @@ from spikescr.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["__version__", "audit", "fit", "load", "simulate", "to_nir", "verify"]
-HERE = ["fit", "load", "to_nir", "verify"]
+HERE = ["audit", "fit", "load", "simulate", "to_nir", "verify"]
 STEPS = 20
 
 

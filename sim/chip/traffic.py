@@ -31,7 +31,7 @@ class Activity:
         """What a run's audit tells."""
 
         def mean(*columns: str) -> dict[str, float]:
-            sums = sum(audit.counts(column).sum(axis=1) for column in columns)
+            sums = sum(audit.counts[column].sum(axis=1) for column in columns)
             return dict(zip(audit.operations, (sums / (audit.samples * audit.period)).tolist(), strict=True))
 
         return Activity(mean("fired"), mean("ac", "mac", "bias"), audit.period)

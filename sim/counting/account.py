@@ -1,4 +1,4 @@
-"""Adds up the ledgers of a run, batch after batch: per operation and step, by convention and cause, per sample."""
+"""Adds up the ledgers of a run, batch after batch: per operation and step, and the facts of every sample."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.sim.counting.decisions import final_steps
-from spikescr.sim.counting.energy import EnergyCost
-from spikescr.sim.counting.facts import gather
-from spikescr.sim.counting.formula import CAUSES, evaluate
-from spikescr.sim.counting.tally import Tally
+from spikescr.sim.counting.facts import FORMULA_KINDS, SampleFacts, gather
+from spikescr.sim.counting.formula import evaluate
 from spikescr.sim.program import FloatArray, IntArray, Program, Sink
 from spikescr.sim.recording import KINDS, Ledger
 
-FORMULA_KINDS = ("formula_ac", "formula_mac")
 COLUMNS = (*KINDS, *FORMULA_KINDS)
 MOMENTS = ("ac", "mac", "ac_ac", "mac_mac", "ac_mac")
 _WAYS = [KINDS.index("ac"), KINDS.index("mac")]
@@ -32,28 +29,31 @@ def layer_of(operation: str) -> str:
 class Account:
     """Sums over the samples of a run, exact.
 
-    table: counts (operations, COLUMNS, steps). causes: executed minus formula by cause (operations, CAUSES, 2), AC and
-    MAC. tally: what every convention charges. moments: sums over samples of what each layer executed at each step
-    (layers, MOMENTS, steps): AC, MAC, their squares and product, for the spread. samples: totals of each sample, one
-    row of ac, mac, formula_ac, formula_mac each. decisions: a row for each sample: the step at which its prediction
-    was final, AC and MAC executed until that step's output; filled where outputs are given.
+    Attributes:
+        program: what was run.
+        table: counts (operations, COLUMNS, steps).
+        moments: sums over samples of what each layer executed at each step (layers, MOMENTS, steps): AC, MAC, their
+            squares and product, for the spread.
+        facts: of every operation and sample; conventions are evaluated on them.
+        valid: valid steps of each sample.
+        decisions: a row for each sample: the step at which its prediction was final, AC and MAC executed until that
+            step's output; filled where outputs are given.
+        refused: why the formula cannot be evaluated, None where it can.
     """
 
     program: Program
     table: IntArray = field(init=False)
-    causes: IntArray = field(init=False)
-    tally: Tally = field(init=False)
     moments: IntArray = field(init=False)
-    samples: list[tuple[int, int, int, int]] = field(default_factory=list)
+    facts: SampleFacts = field(default_factory=SampleFacts)
+    valid: list[int] = field(default_factory=list)
     decisions: list[tuple[int, int, int]] = field(default_factory=list)
+    refused: str | None = None
 
     def __post_init__(self) -> None:
         count, period = len(self.program.operations), self.program.period
         self.layers = tuple(dict.fromkeys(layer_of(o.name) for o in self.program.operations))
         self._layer = np.array([self.layers.index(layer_of(o.name)) for o in self.program.operations])
         self.table = np.zeros((count, len(COLUMNS), period), np.int64)
-        self.causes = np.zeros((count, len(CAUSES), 2), np.int64)
-        self.tally = Tally(count)
         self.moments = np.zeros((len(self.layers), len(MOMENTS), period), np.int64)
 
     def add(self, ledger: Ledger, valid: IntArray, outputs: FloatArray | None = None) -> None:
@@ -65,15 +65,13 @@ class Account:
             outputs: (T, B, K) of the samples' own steps, where a class is chosen from them by `softmax_sum`.
         """
         formula = evaluate(self.program, ledger, valid)
+        self.refused = formula.refused
         self.table[:, : len(KINDS)] += ledger.table.sum(axis=-1)
         self.table[:, len(KINDS)] += formula.ac.sum(axis=-1)
         self.table[:, len(KINDS) + 1] += formula.mac.sum(axis=-1)
-        for column, cause in enumerate(CAUSES):
-            self.causes[:, column] += formula.causes[cause].sum(axis=-1)
-        self.tally.add(gather(self.program, ledger, formula, valid))
+        self.facts.add(gather(self.program, ledger, formula, valid))
+        self.valid += np.asarray(valid).tolist()
         executed = self._moments(ledger)
-        predicted = (counts.sum(axis=(0, 1)) for counts in (formula.ac, formula.mac))
-        self.samples += [tuple(map(int, row)) for row in zip(*executed.sum(axis=1), *predicted, strict=True)]  # type: ignore[misc]
         if outputs is not None:
             self._decide(executed, outputs, valid)
 
@@ -93,48 +91,22 @@ class Account:
         until = np.cumsum(executed, axis=1)[:, steps + late, np.arange(len(steps))]
         self.decisions += [tuple(map(int, row)) for row in zip(steps, *until, strict=True)]  # type: ignore[misc]
 
-    def total(self, column: str, row: int | None = None, step: int | None = None) -> int:
-        """Sum of a column: over everything, or one operation, or one executed step."""
-        rows = slice(None) if row is None else row
-        steps = slice(None) if step is None else step
-        return int(self.table[rows, COLUMNS.index(column), steps].sum())
-
-    def energy(self, cost: EnergyCost, row: int | None = None, step: int | None = None) -> tuple[float, float]:
-        """Energy in joules by executed events and by the formula."""
-
-        def of(ac: str, mac: str) -> float:
-            return cost.joules(self.total(ac, row, step), self.total(mac, row, step))
-
-        return of("ac", "mac"), of(*FORMULA_KINDS)
-
-    def difference(self, cost: EnergyCost, row: int | None = None) -> dict[str, float]:
-        """Energy in joules of executed minus formula, by cause; they add up to the difference."""
-        rows = slice(None) if row is None else slice(row, row + 1)
-        return {
-            cause: cost.joules(*(int(self.causes[rows, column, k].sum()) for k in (0, 1)))
-            for column, cause in enumerate(CAUSES)
-        }
-
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything that was added up, by name; `merge` takes it."""
         return {
             "table": self.table,
-            "causes": self.causes,
             "moments": self.moments,
-            "charges": self.tally.charges,
-            "charge_causes": self.tally.causes,
-            "samples": np.array(self.samples, np.int64).reshape(-1, 4),
+            **self.facts.arrays(),
+            "valid": np.array(self.valid, np.int64),
             "decisions": np.array(self.decisions, np.int64).reshape(-1, 3),
-            "sample_charges": np.array(self.tally.samples).reshape(-1, *self.tally.charges.shape[1:]),
+            "refused": np.array(self.refused or ""),
         }
 
     def merge(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Adds what `arrays` gave of another account of the same program."""
         self.table += arrays["table"]
-        self.causes += arrays["causes"]
         self.moments += arrays["moments"]
-        self.tally.charges += arrays["charges"]
-        self.tally.causes += arrays["charge_causes"]
-        self.tally.samples += list(arrays["sample_charges"])
-        self.samples += [tuple(row) for row in arrays["samples"].tolist()]
+        self.facts.merge(arrays)
+        self.valid += arrays["valid"].tolist()
         self.decisions += [tuple(row) for row in arrays["decisions"].tolist()]
+        self.refused = str(arrays["refused"]) or self.refused

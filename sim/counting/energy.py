@@ -6,13 +6,17 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spikescr.errors import UsageError
 
 PICO = 1e-12
+Amount = TypeVar("Amount", float, NDArray[np.float64])
+DEFAULT_COST = "horowitz2014-45nm-fp32"
 
 
 class EnergyCost(BaseModel):
@@ -36,7 +40,7 @@ class EnergyCost(BaseModel):
     year: int
     source: str
 
-    def joules(self, ac: float, mac: float, neuron: float = 0) -> float:
+    def joules(self, ac: Amount, mac: Amount, neuron: float = 0.0) -> Amount:
         """Energy of accumulations, multiply-accumulates and membrane updates, J; what has no constant adds nothing."""
         return (ac * self.ac_pj + mac * (self.mac_pj or 0) + neuron * (self.neuron_pj or 0)) * PICO
 
@@ -100,4 +104,4 @@ def _checked(kind: type[Any], path: Path, table: str, name: str, fields: Any) ->
 
 
 CONSTANTS = read_constants(Path(__file__).with_name("costs.toml"))
-HOROWITZ_45NM = CONSTANTS.costs["horowitz2014-45nm-fp32"]
+HOROWITZ_45NM = CONSTANTS.costs[DEFAULT_COST]

@@ -1,15 +1,15 @@
-"""What rules of counting may ask of operations: sums over the steps of each sample, and shapes."""
+"""What rules of counting may ask of a run: sums over the steps of each sample, and shapes. An audit keeps all of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.sim.counting.formula import Formula
+from spikescr.sim.counting.formula import CAUSES, Formula
 from spikescr.sim.program import (
     Convolution,
     DelayLine,
@@ -23,43 +23,45 @@ from spikescr.sim.program import (
 )
 from spikescr.sim.recording import KINDS, Ledger
 
+FORMULA_KINDS = ("formula_ac", "formula_mac")
+FACTS = (*KINDS, "sums", *FORMULA_KINDS, *(f"{cause}_{way}" for cause in CAUSES for way in ("ac", "mac")))
+"""Of every operation and sample, sums over the steps.
+
+The KINDS of the ledger; sums: additions that join the sources of ports; formula_ac, formula_mac, and executed minus
+formula by cause, `formula.evaluate`.
+"""
+
+SHAPES = ("values", "width_in", "width_out", "dense", "real", "reach", "over_time", "own_bias", "batch_norm")
+"""Of every operation.
+
+values: whether the input carries real values. width_in, width_out: channels. dense: products of a step if every entry
+of the input were a real number other than 0, zero padding and weights of 0 included. real: those of dense whose weight
+is not 0. reach: weights, also those of 0, that an entry meets; 0 where that is not the same for all entries. over_time:
+whether it is a convolution. own_bias, batch_norm: what the trained network had here.
+"""
+
+
+class MissingFactError(LookupError):
+    """A rule asked for what is not known of a run; the message says what and why."""
+
 
 @dataclass(frozen=True)
 class Facts:
-    """The operations of one type in one batch, a row each: arrays of shape (rows, samples) or, of shapes, (rows, 1).
+    """Facts of some operations, a row each, by name: f[FACTS] (rows, samples), f[SHAPES] (rows, 1).
 
-    rows: which operations of the Program. valid: steps of each sample (1, samples). sums: additions that join the
-    sources of ports. formula_ac, formula_mac, formula_causes (AC, MAC): of `formula.evaluate`, all steps.
-    values: whether the input carries real values. width_in, width_out: channels. dense: products of a step if every
-    entry of the input were a real number other than 0, zero padding and weights of 0 included. real: those of dense
-    whose weight is not 0. reach: weights, also those of 0, that an entry meets; 0 where that is not the same for all
-    entries. over_time: whether it is a convolution. own_bias, batch_norm: what the trained network had here.
+    valid: steps of each sample (1, samples). look_up: gives a fact, or raises MissingFactError.
     """
 
-    rows: IntArray
-    counts: IntArray  # (rows, kinds, samples)
     valid: IntArray
-    sums: IntArray
-    formula_ac: IntArray
-    formula_mac: IntArray
-    formula_causes: dict[str, tuple[IntArray, IntArray]]
-    values: NDArray[np.bool_]
-    width_in: IntArray
-    width_out: IntArray
-    dense: IntArray
-    real: IntArray
-    reach: IntArray
-    over_time: NDArray[np.bool_]
-    own_bias: NDArray[np.bool_]
-    batch_norm: NDArray[np.bool_]
+    look_up: Callable[[str], IntArray]
 
-    def __getitem__(self, kind: str) -> IntArray:
-        return self.counts[:, KINDS.index(kind)]
+    def __getitem__(self, name: str) -> IntArray:
+        return self.look_up(name)
 
     @property
     def zeros(self) -> IntArray:
         """Operations that weights of 0 would take for the entries that arrived; 0 where that cannot be told."""
-        found: IntArray = np.where(self.reach > 0, self["entries"] * self.reach - self["synops"], 0)
+        found: IntArray = np.where(self["reach"] > 0, self["entries"] * self["reach"] - self["synops"], 0)
         return found
 
     @property
@@ -69,41 +71,108 @@ class Facts:
         return found
 
 
-def gather(program: Program, ledger: Ledger, formula: Formula, valid: IntArray) -> dict[type[Operation], Facts]:
-    """The facts of one batch by type of operation; valid: valid steps of its samples (B,)."""
-    found: dict[type[Operation], list[int]] = {}
-    for row, operation in enumerate(program.operations):
-        found.setdefault(type(operation), []).append(row)
-    counts: IntArray = np.zeros((*ledger.table.shape[:2], len(valid)), np.int64)
-    for row, operation in enumerate(program.operations):
-        if operation.parts:
-            ledger.table[row].sum(axis=1, out=counts[row])
-    sums = _Sums(program, counts, valid).table()
-    facts: dict[type[Operation], Facts] = {}
-    for kind, members in found.items():
-        rows = np.array(members)
-        operations = [program.operations[row] for row in members]
-        facts[kind] = Facts(
-            rows=rows,
-            counts=counts[rows],
-            valid=valid[None, :],
-            sums=sums[rows],
-            formula_ac=formula.ac[rows].sum(axis=1),
-            formula_mac=formula.mac[rows].sum(axis=1),
-            formula_causes={cause: (pairs[rows, 0], pairs[rows, 1]) for cause, pairs in formula.causes.items()},
-            values=_flags(("x" in o.ports and o.ports["x"].signal is Signal.VALUES) for o in operations),
-            width_in=_numbers(o.ports["x"].width if "x" in o.ports else o.width for o in operations),
-            width_out=_numbers(o.width for o in operations),
-            dense=_numbers(_products(o, every=True) for o in operations),
-            real=_numbers(_products(o, every=False) for o in operations),
-            reach=_numbers(_reach(o) for o in operations),
-            over_time=_flags(
-                isinstance(o, Convolution) or (isinstance(o, Synapse) and len(o.taps) > 1) for o in operations
-            ),
-            own_bias=_flags(_has_own_bias(o) for o in operations),
-            batch_norm=_flags(isinstance(o, Synapse) and "batch_norm" in o.origin for o in operations),
-        )
-    return facts
+class SampleFacts:
+    """Facts of every operation and sample: (operation, fact) -> (samples,), what is all 0 left out.
+
+    names: of the facts; those of a file that another version wrote may be fewer than FACTS, or others.
+    """
+
+    def __init__(self, names: Sequence[str] = FACTS) -> None:
+        self.names = tuple(names)
+        self.samples = 0
+        self._parts: dict[tuple[int, int], list[tuple[int, IntArray]]] = {}
+
+    def add(self, table: IntArray) -> None:
+        """Adds the facts of more samples, (operations, FACTS, samples)."""
+        for operation, fact in np.argwhere(table.any(axis=-1)).tolist():
+            self._put(operation, fact, table[operation, fact].copy())
+        self.samples += table.shape[-1]
+
+    def _put(self, operation: int, fact: int, values: IntArray) -> None:
+        self._parts.setdefault((operation, fact), []).append((self.samples, values))
+
+    def __getitem__(self, place: tuple[int, int]) -> IntArray:
+        row: IntArray = np.zeros(self.samples, np.int64)
+        for start, values in self._parts.get(place, ()):
+            row[start : start + len(values)] = values
+        return row
+
+    def table(self, operations: Sequence[int], name: str) -> IntArray:
+        """One fact of some operations, (operations, samples).
+
+        Raises:
+            MissingFactError: it is none of `names`.
+        """
+        fact = self._number(name)
+        found: IntArray = np.zeros((len(operations), self.samples), np.int64)
+        for row, operation in enumerate(operations):
+            if (operation, fact) in self._parts:
+                found[row] = self[operation, fact]
+        return found
+
+    def total(self, name: str) -> IntArray:
+        """One fact, sum over all operations, (samples,)."""
+        fact = self._number(name)
+        rows = [self[place] for place in self._parts if place[1] == fact]
+        found: IntArray = np.sum(rows, axis=0) if rows else np.zeros(self.samples, np.int64)
+        return found
+
+    def _number(self, name: str) -> int:
+        if name not in self.names:
+            raise MissingFactError(f"this audit does not keep {name}; simulate again")
+        return self.names.index(name)
+
+    def arrays(self) -> dict[str, IntArray]:
+        """`facts` (rows, samples), every row once and without its greatest common divisor; `fact_of` (facts, 4).
+
+        fact_of: operation, fact, row, factor. Many facts are others times a fan-out or a width, so that this is a
+        fraction of the whole.
+        """
+        rows: dict[bytes, int] = {}
+        kept: list[IntArray] = []
+        places = []
+        for operation, fact in sorted(self._parts):
+            whole = self[operation, fact]
+            factor = int(np.gcd.reduce(whole))
+            values = whole // factor
+            key = values.tobytes()
+            if key not in rows:
+                rows[key] = len(kept)
+                kept.append(values)
+            places.append((operation, fact, rows[key], factor))
+        table: IntArray = np.array(kept, np.int64).reshape(len(kept), self.samples)
+        return {"facts": table, "fact_of": np.array(places, np.int64).reshape(-1, 4)}
+
+    def merge(self, arrays: Mapping[str, NDArray[np.integer]]) -> None:
+        """Adds the samples of which another's `arrays` are."""
+        for operation, fact, row, factor in arrays["fact_of"].tolist():
+            self._put(operation, fact, arrays["facts"][row].astype(np.int64) * factor)
+        self.samples += arrays["facts"].shape[1]
+
+
+def gather(program: Program, ledger: Ledger, formula: Formula, valid: IntArray) -> IntArray:
+    """The FACTS of one batch, (operations, FACTS, samples); valid: valid steps of its samples (B,)."""
+    counts = ledger.table.sum(axis=2)
+    causes = [pairs[:, way] for pairs in formula.causes.values() for way in (0, 1)]
+    more = [_Sums(program, counts, valid).table(), formula.ac.sum(axis=1), formula.mac.sum(axis=1), *causes]
+    return np.concatenate([counts, np.stack(more, axis=1)], axis=1)
+
+
+def shapes(program: Program) -> dict[str, IntArray]:
+    """The SHAPES of every operation, (operations,) each."""
+    operations = program.operations
+    columns: Mapping[str, Iterable[int]] = {
+        "values": ("x" in o.ports and o.ports["x"].signal is Signal.VALUES for o in operations),
+        "width_in": (o.ports["x"].width if "x" in o.ports else o.width for o in operations),
+        "width_out": (o.width for o in operations),
+        "dense": (_products(o, every=True) for o in operations),
+        "real": (_products(o, every=False) for o in operations),
+        "reach": (_reach(o) for o in operations),
+        "over_time": (isinstance(o, Convolution) or (isinstance(o, Synapse) and len(o.taps) > 1) for o in operations),
+        "own_bias": (_has_own_bias(o) for o in operations),
+        "batch_norm": (isinstance(o, Synapse) and "batch_norm" in o.origin for o in operations),
+    }
+    return {name: np.array(list(map(int, column)), np.int64) for name, column in columns.items()}
 
 
 def _products(operation: Operation, *, every: bool) -> int:
@@ -128,14 +197,6 @@ def _has_own_bias(operation: Operation) -> bool:
     if isinstance(operation, Synapse):
         return "bias" in operation.origin or (operation.bias is not None and not operation.origin)
     return isinstance(operation, Convolution) and operation.bias is not None
-
-
-def _numbers(values: Iterable[int]) -> IntArray:
-    return np.array(list(values), np.int64)[:, None]
-
-
-def _flags(values: Iterable[bool]) -> NDArray[np.bool_]:
-    return np.array(list(values), np.bool_)[:, None]
 
 
 class _Sums:

@@ -16,7 +16,8 @@ What differs from what was executed, operation by operation (executed minus form
 - `rotary`: two additions for each spike that is turned; the formula leaves them out.
 - `cut_off`: what arrives so late that the run ends before all taps have passed (networks that fire on their own).
 
-Bias additions and membrane updates are in neither figure; they are counted apart.
+Bias additions and membrane updates are in neither figure; they are counted apart. Where the spikes of an attention's
+q or v cannot be told from the counts, the formula has no value, and says why.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from spikescr.sim.program import (
     DelayLine,
     IntArray,
     Neuron,
+    Operation,
     Port,
     Program,
     Rotary,
@@ -48,12 +50,14 @@ class Formula:
     """The formula for the samples of one ledger.
 
     ac, mac: operations by the formula, integers (operations, steps, samples), at the executed step that works on the
-    same step of the sample. causes: cause -> executed minus formula (operations, 2, samples), AC and MAC.
+    same step of the sample. causes: cause -> executed minus formula (operations, 2, samples), AC and MAC. refused: why
+    it cannot be evaluated on this network, None where it can; the numbers then lack an operation.
     """
 
     ac: IntArray
     mac: IntArray
     causes: dict[str, IntArray]
+    refused: str | None
 
 
 def evaluate(program: Program, ledger: Ledger, valid: IntArray) -> Formula:
@@ -63,10 +67,6 @@ def evaluate(program: Program, ledger: Ledger, valid: IntArray) -> Formula:
         program: what was run.
         ledger: its counts.
         valid: valid steps of each sample (B,).
-
-    Raises:
-        GraphError: the spikes of an attention's q or v cannot be told from the ledger, or there is a convolution over
-            space (SpikeSCR has none; `simulate GRAPH` counts them and reports no formula).
     """
     return _Evaluation(program, ledger, valid).result
 
@@ -80,6 +80,7 @@ class _Evaluation:
         self.ac: IntArray = np.zeros((count, program.period, samples), np.int64)
         self.mac: IntArray = np.zeros_like(self.ac)
         self.causes: dict[str, IntArray] = {cause: np.zeros((count, 2, samples), np.int64) for cause in CAUSES}
+        self.refused: str | None = None
         for row, operation in enumerate(program.operations):
             match operation:
                 case Synapse():
@@ -91,8 +92,8 @@ class _Evaluation:
                 case Convolution():
                     self._convolution(row, operation)
                 case _ if {"ac", "mac"} & set(operation.counts):
-                    raise GraphError(f"{operation.name}: the formula does not know a {type(operation).__name__}")
-        self.result = Formula(self.ac, self.mac, self.causes)
+                    self.refused = f"{operation.name}: the formula does not know a {type(operation).__name__}"
+        self.result = Formula(self.ac, self.mac, self.causes, self.refused)
 
     def _synapse(self, row: int, operation: Synapse) -> None:
         fan_outs = operation.fan_outs.sum(axis=0)
@@ -105,7 +106,7 @@ class _Evaluation:
             else:
                 self.ac[row] = self.ledger.of(operation.name, "ac")
         elif operation.x.signal is Signal.VALUES:
-            synapses, start = int(fan_outs.sum()), operation.latency or 0
+            synapses, start = int(fan_outs.sum()), self._start(operation)
             self.mac[row, start : start + self.program.steps] = synapses
             executed = self.ledger.of(operation.name, "mac").sum(axis=0)
             reached = fan_outs[0] * events.sum(axis=0) if uniform else executed
@@ -118,7 +119,7 @@ class _Evaluation:
         if operation.x.signal is Signal.SPIKES:
             self.ac[row] = self.ledger.of(operation.name, "ac")
         elif operation.x.signal is Signal.VALUES:
-            synapses, start = int(operation.fan_out.sum()), operation.latency or 0
+            synapses, start = int(operation.fan_out.sum()), self._start(operation)
             self.mac[row, start : start + self.program.steps] = synapses
             executed = self.ledger.of(operation.name, "mac").sum(axis=0)
             self.causes["padding"][row, 1] = -synapses * (self.program.steps - self.valid)
@@ -127,10 +128,18 @@ class _Evaluation:
     def _rotary(self, row: int, operation: Rotary) -> None:
         self.causes["rotary"][row, 0] = self.ledger.of(operation.name, "ac").sum(axis=0)
 
+    def _start(self, operation: Operation) -> int:
+        """The executed step that works on a sample's first, or the last from which a window still fits into the run."""
+        return min(operation.latency or 0, self.program.period - self.program.steps)
+
     def _attention(self, row: int, operation: Attention) -> None:
         window = operation.steps
-        q = self._shifted(self._events(operation.q), window)
-        v = self._events(operation.v).sum(axis=0)
+        try:
+            q = self._shifted(self._events(operation.q), window)
+            v = self._events(operation.v).sum(axis=0)
+        except GraphError as error:
+            self.refused = str(error)
+            return
         read = (operation.latency or window) + np.arange(window)
         self.ac[row] = window * q
         self.ac[row, read] += v

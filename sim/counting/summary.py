@@ -1,6 +1,7 @@
 """What an audit says, as plain data: conventions, the way from one to another, memory, steps, decisions.
 
-Operations and energies are means over the recordings; energies in joules.
+Operations and energies are means over the samples; energies in joules. Conventions that cannot be evaluated on a run
+are left out; `Audit.refused` says why.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from spikescr.sim.counting.conventions import CONVENTIONS
+from spikescr.errors import SpikescrError
+from spikescr.sim.counting.conventions import CAUSES, CONVENTIONS
 from spikescr.sim.counting.energy import PICO, EnergyCost, MemoryCost
 from spikescr.sim.counting.saved import Audit
 from spikescr.sim.program import FloatArray, IntArray, operation_types
@@ -22,11 +24,15 @@ def joules(cost: EnergyCost, charge: FloatArray) -> FloatArray:
 
 
 def conventions(audit: Audit, cost: EnergyCost) -> dict[str, dict[str, Any]]:
-    """Convention -> title, source, rules, ac, mac, joules, spread_j (standard deviation over recordings)."""
+    """Convention -> title, source, rules, ac, mac, joules, spread_j: the standard deviation over samples.
+
+    The spread is None where an audit of format 1 has sums only.
+    """
     found = {}
-    for column, (name, convention) in enumerate(CONVENTIONS.items()):
+    for name in audit.conventions:
+        convention = CONVENTIONS[name]
         ac, mac = (audit.charge(name).sum(axis=0) / audit.samples).tolist()
-        each = joules(cost, audit.arrays["sample_charges"][:, column])
+        each = joules(cost, audit.charged(name).samples)
         found[name] = {
             "title": convention.title,
             "source": convention.source,
@@ -34,7 +40,7 @@ def conventions(audit: Audit, cost: EnergyCost) -> dict[str, dict[str, Any]]:
             "ac": ac,
             "mac": mac,
             "joules": cost.joules(ac, mac),
-            "spread_j": float(each.std()),
+            "spread_j": float(each.std()) if each.size else None,
         }
     return found
 
@@ -56,7 +62,7 @@ def reconciliation(audit: Audit, cost: EnergyCost, start: str, end: str) -> dict
 def _causes(audit: Audit, cost: EnergyCost, difference: FloatArray) -> dict[str, dict[str, float]]:
     return {
         cause: {"ac": float(ac), "mac": float(mac), "joules": cost.joules(float(ac), float(mac))}
-        for cause, (ac, mac) in zip(audit.causes, difference, strict=True)
+        for cause, (ac, mac) in zip(CAUSES, difference, strict=True)
         if ac or mac
     }
 
@@ -64,7 +70,7 @@ def _causes(audit: Audit, cost: EnergyCost, difference: FloatArray) -> dict[str,
 def layers(audit: Audit, cost: EnergyCost) -> list[dict[str, Any]]:
     """For each layer that does anything: layer, firing_rate (None without neurons), joules by convention."""
     found = []
-    fired, updates = (audit.counts(column).sum(axis=1) for column in ("fired", "neuron"))
+    fired, updates = (audit.counts[column].sum(axis=1) for column in ("fired", "neuron"))
     for layer in audit.layers:
         rows = audit.rows(layer)
         energies = {
@@ -93,11 +99,11 @@ def _words(audit: Audit) -> dict[str, IntArray]:
     """Words moved by part, (operations, steps), sums over the recordings."""
     known = operation_types()
     attention = np.array([[known[kind].in_state] for kind in audit.types])
-    executed = audit.counts("ac") + audit.counts("mac")
+    executed = audit.counts["ac"] + audit.counts["mac"]
     return {
         "weights": np.where(attention, 0, executed),
-        "biases": audit.counts("bias"),
-        "membranes": 2 * audit.counts("neuron"),
+        "biases": audit.counts["bias"],
+        "membranes": 2 * audit.counts["neuron"],
         "attention state": np.where(attention, 2 * executed, 0),
     }
 
@@ -134,7 +140,7 @@ def decisions(audit: Audit, cost: EnergyCost) -> dict[str, float] | None:
     step: the first step from which the prediction stayed; share: that step over the recording's steps; joules: executed
     until the output of that step.
     """
-    found = audit.arrays["decisions"]
+    found = audit.decisions
     if not len(found):
         return None
     until = joules(cost, found[:, 1:].astype(float))
@@ -150,13 +156,17 @@ def decisions(audit: Audit, cost: EnergyCost) -> dict[str, float] | None:
 def comparison(first: Audit, other: Audit, cost: EnergyCost, convention: str, seed: int = 0) -> dict[str, Any]:
     """The change of the mean energy from one run to another, with a 95 % interval by bootstrap.
 
-    Where both runs have the same recordings these are drawn in pairs. change: (other - first) / first; low, high: the
-    2.5th and 97.5th percentile of it over 10,000 draws of recordings with replacement.
+    Where both runs have the same samples these are drawn in pairs. change: (other - first) / first; low, high: the
+    2.5th and 97.5th percentile of it over 10,000 draws of samples with replacement.
+
+    Raises:
+        SpikescrError: the convention was not kept for each sample.
     """
-    column = first.conventions.index(convention)
-    a, b = (joules(cost, audit.arrays["sample_charges"][:, column]) for audit in (first, other))
+    a, b = (joules(cost, audit.charged(convention).samples) for audit in (first, other))
+    if not (len(a) and len(b)):
+        raise SpikescrError(f"{convention}: an audit of format 1 keeps it in sums only; simulate again")
     rng = np.random.default_rng(seed)
-    paired = first.recordings == other.recordings
+    paired = first.recordings == other.recordings and first.about.get("input") == other.about.get("input")
     changes = []
     for _ in range(20):
         i = rng.integers(len(a), size=(500, len(a)))

@@ -34,7 +34,7 @@ def document(
     """
     audit = runs[0].audit
     found = summary.conventions(audit, cost)
-    way = summary.reconciliation(audit, cost, START, END)
+    way = summary.reconciliation(audit, cost, END if START in audit.refused else START, END)
     parts = [
         sections.layers(audit, cost),
         sections.steps(audit, cost),
@@ -57,19 +57,28 @@ def document(
 
 
 def real_share(found: dict[str, Any], way: dict[str, Any]) -> float | None:
-    """Share of the paper's figure that was executed: what is left of it without all that it charges too much."""
+    """Share of the paper's figure that was executed: what is left of it without all that it charges too much.
+
+    None where the formula cannot be evaluated, or charges nothing.
+    """
+    if START not in found:
+        return None
     paper = found[START]["joules"]
     excess = -sum(min(0.0, cause["joules"]) for cause in way["causes"].values())
     return (paper - excess) / paper if paper else None
 
 
 def _sentence(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> str:
-    executed, paper = found[END]["joules"], found[START]["joules"]
-    begin = (
-        f"Of {audit.samples:,} recordings the network named {percent(audit.accuracy, 2)} correctly; each took "
-        f"{si(executed, 'J', zeros=True)} of executed operations, where the paper's formula says "
-        f"{si(paper, 'J', zeros=True)}"
-    )
+    executed = found[END]["joules"]
+    named = f"the network named {percent(audit.accuracy, 2)} correctly; each took "
+    begin = f"Of {audit.samples:,} recordings {named}" if audit.labels else f"Each of {audit.samples:,} samples took "
+    if audit.samples == 1:
+        begin = "The one sample took "
+    begin += f"{si(executed, 'J', zeros=True)} of executed operations"
+    if START not in found:
+        return f"{begin}; the paper's formula cannot be evaluated on this network."
+    paper = found[START]["joules"]
+    begin += f", where the paper's formula says {si(paper, 'J', zeros=True)}"
     real = real_share(found, way)
     excess = {cause: -row["joules"] for cause, row in way["causes"].items() if row["joules"] < 0}
     if real is None or not excess:
@@ -82,13 +91,18 @@ def _sentence(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> str:
 
 
 def _facts(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
-    executed, paper = found[END], found[START]
-    real = real_share(found, way)
-    spread = f"per recording, ± {si(executed['spread_j'], 'J', zeros=True)} between them"
-    return (
-        ("Accuracy", percent(audit.accuracy, 2), f"{audit.samples:,} recordings"),
-        ("Executed", si(executed["joules"], "J", zeros=True), spread),
-        ("The paper's formula", si(paper["joules"], "J", zeros=True), "on the same run's firing rates"),
-        ("Real traffic", percent(real), "of the formula's figure"),
-        ("Unexplained", f"{audit.unexplained():g}", "operations between all conventions"),
-    )
+    executed, real = found[END], real_share(found, way)
+    spread = executed["spread_j"]
+    between = "" if spread is None else f", ± {si(spread, 'J', zeros=True)} between them"
+    facts = [("Executed", si(executed["joules"], "J", zeros=True), f"per {audit.noun[:-1]}{between}")]
+    if audit.labels:
+        facts.insert(0, ("Accuracy", percent(audit.accuracy, 2), f"{audit.samples:,} recordings"))
+    else:
+        facts.insert(0, ("Samples", f"{audit.samples:,}", f"{audit.steps:,} steps of {si(audit.dt, 's')}"))
+    if START in found:
+        paper = si(found[START]["joules"], "J", zeros=True)
+        facts += [
+            ("The paper's formula", paper, "on the same run's firing rates"),
+            ("Real traffic", percent(real), "of the formula's figure"),
+        ]
+    return (*facts, ("Unexplained", f"{audit.unexplained():g}", "operations between all conventions"))

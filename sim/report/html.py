@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 
-from spikescr.sim.counting.conventions import CONVENTIONS
 from spikescr.sim.report.document import Cell, Document, Figure, Section, Table
 from spikescr.sim.report.subject import END, START
 from spikescr.sim.report.svg import safe, tag
@@ -34,7 +34,10 @@ def page(document: Document) -> str:
         tag("dl", *(_fact(*fact) for fact in document.facts), class_="facts"),
         tag("nav", tag("ul", links), aria_label="Sections"),
     ]
-    body = [tag("header", *opening), tag("main", *(_section(section) for section in document.sections))]
+    body = [
+        tag("header", *opening),
+        tag("main", *(_section(each, tuple(document.data["conventions"])) for each in document.sections)),
+    ]
     end = f'\n<script type="application/json" id="data">{data}</script>\n<script>{script}</script>\n</body>\n</html>\n'
     return head + "\n".join(body) + end
 
@@ -43,36 +46,37 @@ def _fact(label: str, figure: str, meaning: str) -> str:
     return tag("div", tag("dt", safe(label)), tag("dd", safe(figure)), tag("dd", safe(meaning), class_="means"))
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, conventions: Sequence[str]) -> str:
     code = [tag("pre", tag("code", safe("\n".join(section.code))))] if section.code else []
     parts = [
         tag("h2", safe(section.title)),
         *(tag("p", safe(paragraph)) for paragraph in section.text),
         *code,
-        *(_figure(figure) for figure in section.figures),
+        *(_figure(figure, conventions) for figure in section.figures),
         *(table(each) for each in section.tables),
     ]
     return tag("section", *parts, id=section.name) + "\n"
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: Figure, conventions: Sequence[str]) -> str:
     numbers = tag("details", tag("summary", "Numbers"), *(table(each) for each in figure.tables))
-    choice = _choice() if figure.name == "waterfall" else ""
+    choice = _choice(conventions) if figure.name == "waterfall" else ""
     return tag("figure", tag("figcaption", safe(figure.caption)), choice, figure.markup, numbers, id=figure.name)
 
 
-def _choice() -> str:
+def _choice(conventions: Sequence[str]) -> str:
     """What the script shows: two lists of conventions."""
+    start = START if START in conventions else END
 
     def options(chosen: str) -> str:
         return "".join(
             tag("option", safe(name), value=name, selected="selected" if name == chosen else None)
-            for name in CONVENTIONS
+            for name in conventions
         )
 
     boxes = (
         tag("label", f"{word} ", tag("select", options(chosen)))
-        for word, chosen in (("From", START), ("to", END))
+        for word, chosen in (("From", start), ("to", END))
     )  # fmt: skip
     return f'<div class="choice" hidden>{"".join(boxes)}</div>'
 

@@ -24,7 +24,9 @@ class Picture:
     marks: Sequence[tuple[float, str]]
 
 
-def raster(picture: Picture, layers: Sequence[str], spikes: Sequence[NDArray[np.bool_]], dt: float, final: int) -> str:
+def raster(
+    picture: Picture, layers: Sequence[str], spikes: Sequence[NDArray[np.bool_]], dt: float, final: int | None
+) -> str:
     """What went into a network and, below it on the same time axis, the spikes of every layer.
 
     Args:
@@ -32,7 +34,7 @@ def raster(picture: Picture, layers: Sequence[str], spikes: Sequence[NDArray[np.
         layers: names.
         spikes: of each layer, (steps, neurons).
         dt: of a step, s.
-        final: the step from which the answer stayed.
+        final: the step from which the answer stayed, None where there is none.
     """
     names, left = gutter(layers)
     steps, channels = picture.levels.shape
@@ -52,13 +54,14 @@ def raster(picture: Picture, layers: Sequence[str], spikes: Sequence[NDArray[np.
     duration = 1000 * steps * dt
     time = linear(0, duration, about=5)
     time = Axis(0, duration, tuple(mark for mark in time.marks if mark <= duration * (1 + 1e-9)))
-    line = at((final + 1) / steps)
+    if final is not None:
+        line = at((final + 1) / steps)
+        marks.append(tag("line", x1=line, x2=line, y1="0", y2=f"{height:g}", class_="final"))
     drawing = plot(
         f"{picture.title} and spikes of {len(layers)} layers over {duration:.0f} ms",
         height,
         across(time, height, "time, ms", ""),
         *marks,
-        tag("line", x1=line, x2=line, y1="0", y2=f"{height:g}", class_="final"),
         top=12,
         left=left,
     )
@@ -70,7 +73,7 @@ def raster(picture: Picture, layers: Sequence[str], spikes: Sequence[NDArray[np.
         left=24,
         right=24,
     )
-    return drawing + scale + legend(("final", "the answer is final from here on"))
+    return drawing + scale + (legend(("final", "the answer is final from here on")) if final is not None else "")
 
 
 def _inside(low: float, high: float) -> Axis:

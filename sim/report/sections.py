@@ -9,6 +9,7 @@ import numpy as np
 
 from spikescr.quantities import percent, si
 from spikescr.sim.counting import summary
+from spikescr.sim.counting.conventions import CAUSES
 from spikescr.sim.counting.energy import Constants, EnergyCost
 from spikescr.sim.counting.saved import Audit
 from spikescr.sim.program import operation_types
@@ -44,7 +45,7 @@ def layers(audit: Audit, cost: EnergyCost) -> Section:
     sums = (summary.joules(cost, audit.charge(name).sum(axis=0)) / audit.samples for name in audit.conventions)
     last = (words("total"), Cell(""), number(ac), number(mac), share(1.0 if total else None))
     table = Table(
-        f"Mean of {audit.samples:,} recordings; energy by each convention of counting",
+        f"Mean of {audit.samples:,} {audit.noun}; energy by each convention of counting",
         ("layer", "firing rate", "AC", "MAC", "of executed", *audit.conventions),
         tuple(rows),
         (*last, *(number(float(value), "J") for value in sums)),
@@ -54,6 +55,10 @@ def layers(audit: Audit, cost: EnergyCost) -> Section:
         "Bias additions and membrane updates are in the figures only where a convention charges them.",
     )
     return Section("layers", "Layers", text, tables=(table,))
+
+
+def _spread(value: float | None) -> Cell:
+    return Cell("") if value is None else number(value, "J")
 
 
 def _blank(value: float, unit: str = "") -> Cell:
@@ -70,13 +75,13 @@ def steps(audit: Audit, cost: EnergyCost) -> Section:
     late = sorted({latency for latency in audit.latencies if latency is not None})
     wait = f", since attention answers when a whole window of {audit.steps} steps has passed" if _waits(audit) else ""
     text = (
-        "A recording's step t reaches a layer of latency d at executed step t + d; latencies here are up to "
+        f"A {audit.noun[:-1]}'s step t reaches a layer of latency d at executed step t + d; latencies here are up to "
         f"{late[-1] if late else 0} steps{wait}.",
     )
     first = [("step", [count(step) for step in range(audit.period)])]
     figure = Figure(
         "heat-map",
-        "Executed energy of each layer at each executed step, mean of the recordings.",
+        f"Executed energy of each layer at each executed step, mean of the {audit.noun}.",
         charts.heat_map(names, energy, audit.dt),
         by_step("Executed energy of each layer at each step", first, names, energy.tolist(), "J"),
     )
@@ -94,15 +99,16 @@ def named(cause: str) -> str:
 
 
 def conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dict[str, Any]) -> Section:
-    """All conventions side by side, and the waterfall between two of them."""
+    """All conventions side by side, and the waterfall between two of them; those that cannot be evaluated, and why."""
+    start = way["from"]
     executed = found[END]["joules"]
     table = Table(
-        f"One run by {len(found)} conventions of counting, mean of {audit.samples:,} recordings, {cost.title}",
-        ("convention", "AC", "MAC", "energy", "± recordings", "of executed", "what it is", "source"),
+        f"One run by {len(found)} conventions of counting, mean of {audit.samples:,} {audit.noun}, {cost.title}",
+        ("convention", "AC", "MAC", "energy", f"± {audit.noun}", "of executed", "what it is", "source"),
         tuple(
             (
                 words(name), number(row["ac"]), number(row["mac"]), number(row["joules"], "J"),
-                number(row["spread_j"], "J"),
+                _spread(row["spread_j"]),
                 plain(row["joules"] / executed, 2) if executed else Cell(""),
                 words(row["title"]), words(row["source"]),
             )
@@ -110,24 +116,24 @@ def conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dict
         ),
     )  # fmt: skip
     changes = {named(cause): row for cause, row in way["causes"].items()}
-    start = found[START]["joules"]
-    rows = [(START, found[START]), *changes.items(), (END, found[END])]
+    first = found[start]["joules"]
+    rows = [(start, found[start]), *changes.items(), (END, found[END])]
     causes = Table(
-        f"From {START} to {END}, mean per recording",
+        f"From {start} to {END}, mean per {audit.noun[:-1]}",
         ("cause", "AC", "MAC", "energy", "of the first"),
         tuple(
             (
                 words(name), number(row["ac"]), number(row["mac"]), number(row["joules"], "J"),
-                share(row["joules"] / start if start else None),
+                share(row["joules"] / first if first else None),
             )
             for name, row in rows
         ),
     )  # fmt: skip
     figure = Figure(
         "waterfall",
-        f"Why two conventions differ, cause by cause, beginning with {START} and {END}.",
+        f"Why two conventions differ, cause by cause, beginning with {start} and {END}.",
         charts.waterfall(
-            (START, start), {name: row["joules"] for name, row in changes.items()}, (END, found[END]["joules"])
+            (start, first), {name: row["joules"] for name, row in changes.items()}, (END, found[END]["joules"])
         ),
         (causes,),
     )
@@ -135,7 +141,8 @@ def conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dict
         "All conventions are evaluated on the same executed run. The causes add up to the difference, operation by "
         f"operation; {audit.unexplained():g} operations are unexplained.",
     )
-    return Section("conventions", "Conventions of counting, and why they differ", text, (figure,), (table,))
+    refused = tuple(f"{name} cannot be evaluated on this run: {why}." for name, why in audit.refused.items())
+    return Section("conventions", "Conventions of counting, and why they differ", text + refused, (figure,), (table,))
 
 
 def script_data(audit: Audit, cost: EnergyCost, found: dict[str, Any]) -> dict[str, Any]:
@@ -145,14 +152,16 @@ def script_data(audit: Audit, cost: EnergyCost, found: dict[str, Any]) -> dict[s
         difference = audit.difference(END, name).sum(axis=0) / audit.samples
         causes = {
             cause: {"ac": float(ac), "mac": float(mac), "joules": cost.joules(float(ac), float(mac))}
-            for cause, (ac, mac) in zip(audit.causes, difference, strict=True)
+            for cause, (ac, mac) in zip(CAUSES, difference, strict=True)
         }
         data[name] = {**{key: row[key] for key in ("ac", "mac", "joules")}, "causes": causes}
     return data
 
 
 def formula(audit: Audit, cost: EnergyCost) -> Section | None:
-    """Each layer as the formula predicts it against what it executed; None where nothing costs anything."""
+    """Each layer as the formula predicts it against what it executed; None where it cannot or nothing costs."""
+    if START in audit.refused:
+        return None
     rows = [row for row in summary.layers(audit, cost) if row["joules"][START] or row["joules"][END]]
     if not rows:
         return None
@@ -181,7 +190,7 @@ def decisions(audit: Audit, cost: EnergyCost) -> Section | None:
     found = summary.decisions(audit, cost)
     if found is None:
         return None
-    decisions = audit.arrays["decisions"]
+    decisions = audit.decisions
     final = decisions[:, 0]
     until = summary.joules(cost, decisions[:, 1:].astype(float))
     new = np.bincount(final, minlength=audit.steps)
@@ -213,44 +222,49 @@ def decisions(audit: Audit, cost: EnergyCost) -> Section | None:
 
 
 def comparison(runs: Sequence[Run], cost: EnergyCost) -> Section | None:
-    """Accuracy against energy of several runs; None of one."""
+    """Energy of several runs, and accuracy against it where they have classes; None of one."""
     if len(runs) < 2:
         return None
     first, points, rows = runs[0].audit, [], []
+    names = [name for name in (END, START) if not any(name in run.audit.refused for run in runs)]
     for index, run in enumerate(runs):
         audit = run.audit
         found = summary.conventions(audit, cost)
-        executed, paper = found[END], found[START]
-        points.append(charts.Point(run.name, audit.accuracy, executed["joules"], executed["spread_j"], paper["joules"]))
-        changes = [Cell("")] * 4
-        if index:
-            changes = []
-            for name in (END, START):
-                change = summary.comparison(first, audit, cost, name)
-                low, high = (f"{100 * change[key]:+.1f}" for key in ("low", "high"))
-                changes += [Cell(f"{100 * change['change']:+.1f} %", change["change"]), words(f"{low} to {high} %")]
-        rows.append(
-            (
-                words(f"{index + 1}: {run.name}"), plain(1 / audit.dt, 0), count(audit.samples),
-                share(audit.accuracy, 2), number(executed["joules"], "J"), number(executed["spread_j"], "J"),
-                *changes[:2], number(paper["joules"], "J"), *changes[2:],
+        if audit.accuracy is not None and START in names:
+            executed, paper = found[END], found[START]
+            points.append(
+                charts.Point(run.name, audit.accuracy, executed["joules"], executed["spread_j"] or 0.0, paper["joules"])
             )
-        )  # fmt: skip
+        row = [
+            words(f"{index + 1}: {run.name}"), plain(1 / audit.dt, 0), count(audit.samples), share(audit.accuracy, 2),
+        ]  # fmt: skip
+        for name in names:
+            row.append(number(found[name]["joules"], "J"))
+            row += [_spread(found[name]["spread_j"])] if name == END else []
+            row += _change(first, audit, cost, name) if index else [Cell("")] * 2
+        rows.append(tuple(row))
+    executed_columns = ("executed", "±", "change", "95 % interval")
+    paper_columns = ("paper", "change by paper", "95 % interval of it")
     table = Table(
-        "Runs; changes are against the first, with 95 % intervals (bootstrap over recordings, 10,000 draws)",
-        (
-            "run", "steps/s", "recordings", "accuracy", "executed", "±", "change", "95 % interval", "paper",
-            "change by paper", "95 % interval of it",
-        ),
+        f"Runs; changes are against the first, with 95 % intervals (bootstrap over {first.noun}, 10,000 draws)",
+        ("run", "steps/s", first.noun, "accuracy", *executed_columns, *(paper_columns if START in names else ())),
         tuple(rows),
-    )  # fmt: skip
+    )
+    if len(points) < len(runs):
+        return Section("runs", "Runs", tables=(table,))
     caption = "Accuracy against energy per recording: " + ", ".join(f"{k} {run.name}" for k, run in enumerate(runs, 1))
     figure = Figure("trade-off", f"{caption}.", charts.trade_off(points), (table,))
     return Section("runs", "Accuracy against energy", (), (figure,))
 
 
+def _change(first: Audit, audit: Audit, cost: EnergyCost, convention: str) -> list[Cell]:
+    change = summary.comparison(first, audit, cost, convention)
+    low, high = (f"{100 * change[key]:+.1f}" for key in ("low", "high"))
+    return [Cell(f"{100 * change['change']:+.1f} %", change["change"]), words(f"{low} to {high} %")]
+
+
 def recording(example: Example | None, audit: Audit) -> Section | None:
-    """One recording: its input and its spikes."""
+    """One recording or sample: its input and its spikes."""
     if example is None:
         return None
     steps = len(example.picture.levels)
@@ -263,7 +277,7 @@ def recording(example: Example | None, audit: Audit) -> Section | None:
     ]
     numbers = by_step("Spikes of each layer", first, names, [s.sum(axis=1).tolist() for s in example.spikes.values()])
     rates = Table(
-        "Firing in this recording",
+        f"Firing in this {audit.noun[:-1]}",
         ("layer", "neurons", "spikes", "firing rate", "silent neurons"),
         tuple(
             (
@@ -275,11 +289,15 @@ def recording(example: Example | None, audit: Audit) -> Section | None:
     )  # fmt: skip
     sizes = sorted({group_size(fired.shape[1], len(names)) for fired in example.spikes.values()})
     group = f"{' or '.join(map(str, sizes))} neighbouring neurons" if sizes != [1] else "one neuron"
-    said = "which is right" if example.predicted == example.label else f"but it is {example.label}"
+    answer = f"{example.name}: {steps} steps. "
+    if example.final is not None:
+        said = "which is right" if example.predicted == example.label else f"but it is {example.label}"
+        answer = (
+            f"{example.name}: the network says {example.predicted}, {said}. The answer was final after step "
+            f"{example.final} ({(example.final + 1) * ms:.0f} ms of {steps * ms:.0f} ms). "
+        )
     text = (
-        f"{example.name}: the network says {example.predicted}, {said}. The answer was final after step "
-        f"{example.final} ({(example.final + 1) * ms:.0f} ms of {steps * ms:.0f} ms). Spikes are drawn at the "
-        f"recording's own steps of {ms:g} ms, without the layers' latencies.",
+        f"{answer}Spikes are drawn at the {audit.noun[:-1]}'s own steps of {ms:g} ms, without the layers' latencies.",
     )
     figure = Figure(
         "raster",
@@ -288,13 +306,13 @@ def recording(example: Example | None, audit: Audit) -> Section | None:
         raster(example.picture, names, list(example.spikes.values()), audit.dt, example.final),
         (rates, *numbers),
     )
-    return Section("recording", "One recording", text, (figure,))
+    return Section("recording", f"One {audit.noun[:-1]}", text, (figure,))
 
 
 def constants(audit: Audit, cost: EnergyCost, known: Constants) -> Section:
     """The executed operations by other constants, and memory traffic apart."""
     ac, mac = (audit.charge(END).sum(axis=0) / audit.samples).tolist()
-    updates = float(audit.counts("neuron").sum() / audit.samples)
+    updates = float(audit.counts["neuron"].sum() / audit.samples)
     rows = []
     for each in known.costs.values():
         figures = (each.ac_pj, each.mac_pj, each.neuron_pj)
@@ -309,7 +327,7 @@ def constants(audit: Audit, cost: EnergyCost, known: Constants) -> Section:
             )
         )  # fmt: skip
     costs = Table(
-        "The executed operations of a recording by other constants",
+        f"The executed operations of a {audit.noun[:-1]} by other constants",
         ("constants", "AC", "MAC", "membrane update", "energy", "what they are", "source"),
         tuple(rows),
     )
@@ -317,7 +335,7 @@ def constants(audit: Audit, cost: EnergyCost, known: Constants) -> Section:
     parts = found["bytes"]
     moved = sum(parts.values())
     memory = Table(
-        "Memory traffic of a recording, apart from the figures above",
+        f"Memory traffic of a {audit.noun[:-1]}, apart from the figures above",
         ("price", "pJ per byte", "energy", "what it is", "source"),
         tuple(
             (
@@ -341,5 +359,5 @@ def provenance(provenance: Provenance) -> Section:
     table = Table(
         "Where this comes from", ("what", "value"), tuple((words(key), words(value)) for key, value in provenance.facts)
     )
-    text = ("These commands make the run and this report again:",)
+    text = ("These commands make the run and this report again:",) if provenance.commands else ()
     return Section("provenance", "Provenance", text, tables=(table,), code=provenance.commands)

@@ -25,14 +25,14 @@ class Run:
 class Example:
     """One recording as executed.
 
-    name, label, predicted: the recording, its class and the network's answer. final: the step from which that stayed.
-    picture: its input. spikes: layer -> (steps, neurons), the sample's own steps.
+    name, label, predicted: the recording, its class and the network's answer, None where there are no classes. final:
+    the step from which that stayed. picture: its input. spikes: layer -> (steps, neurons), the sample's own steps.
     """
 
     name: str
-    label: str
-    predicted: str
-    final: int
+    label: str | None
+    predicted: str | None
+    final: int | None
     picture: Picture
     spikes: dict[str, NDArray[np.bool_]]
 

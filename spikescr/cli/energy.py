@@ -13,15 +13,14 @@ from rich.table import Table
 
 from spikescr.cli.text import percent, si, wide_console
 from spikescr.errors import UsageError
-from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
+from spikescr.runs import DEFAULT_RUN, LOIHI2
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spikescr.sim.counting.energy import Constants, EnergyCost
     from spikescr.sim.counting.saved import Audit
 
-DEFAULT_COST = "horowitz2014-45nm-fp32"
+DEFAULT_COST = "horowitz2014-45nm-fp32"  # sim.counting.energy has it too
 INTEGER_COSTS = ("horowitz2014-45nm-int8", "horowitz2014-45nm-int32")
 
 EPILOG = """\b
@@ -29,7 +28,9 @@ Example: one run by all conventions; why SpikingJelly's figure is another; two r
   spikescr energy
   spikescr energy runs/demo --from executed --to spikingjelly --layers
   spikescr energy --compare runs/steps100 runs/steps40
-Reads simulation/audit.npz of each run, which `spikescr simulate` writes; nothing is simulated again.
+  spikescr energy network-simulation          # of any graph
+Reads simulation/audit.npz of each run, or audit.npz of each folder that `spikescr simulate GRAPH` wrote; nothing is
+simulated again.
 """
 
 OF_ONE_RUN = {"start", "layers", "per_step"}  # options, by the name of their parameter, that --compare has no use for
@@ -61,8 +62,10 @@ def command(
     """Print what a simulation cost, by every convention of counting, and why they differ."""
     from spikescr.files import write_text
     from spikescr.sim.counting.conventions import CONVENTIONS
+    from spikescr.workflows.energy import compare as compared
+    from spikescr.workflows.energy import everything, known_constants, open_audit
 
-    known = read_known(constants, cost)
+    known = known_constants(constants, cost)
     for option, name in (("--from", start), ("--to", end)):
         if name not in CONVENTIONS:
             raise UsageError(f"{option} {name}: no such convention; known: {', '.join(CONVENTIONS)}")
@@ -74,74 +77,22 @@ def command(
                 raise UsageError(f"{each.opts[0]}: is told of one run, not with --compare")
     if not compare and len(runs) > 1:
         raise UsageError("one run at a time; several are compared with --compare")
-    audits = [read_audit(RunFolder(path)) for path in runs or (DEFAULT_RUN,)]
+    audits = [(str(path), open_audit(path)) for path in runs or (DEFAULT_RUN,)]
     console = wide_console()
     if compare:
-        found = _compare(console, runs, audits, known.costs[cost], end)
+        rows = compared(audits, known.costs[cost], end)
+        found = {"cost": known.costs[cost].model_dump(), "convention": end, "runs": dict(rows)}
+        _show_comparison(console, rows, audits, f"Energy per {audits[0][1].noun[:-1]} by `{end}`, {cost}")
     else:
-        found = everything(audits[0], known, cost, start, end)
-        _show(console, audits[0], found, layers=layers, per_step=per_step)
+        audit = audits[0][1]
+        for option, name in (("start", start), ("end", end)):
+            if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+                audit.charged(name)  # or says why it cannot be
+        found = everything(audit, known, cost, start, end)
+        _show(console, audit, found, layers=layers, per_step=per_step)
     if file is not None:
         write_text(file, json.dumps(found, indent=1) + "\n")
         console.print(f"wrote {file}")
-
-
-def read_audit(run: RunFolder) -> Audit:
-    """The audit of a run's simulation.
-
-    Raises:
-        SpikescrError: there is none, or it is damaged.
-    """
-    from spikescr.sim.counting.saved import Audit
-
-    return Audit.load(run.require(run.audit))
-
-
-def read_known(file: Path | None, cost: str) -> Constants:
-    """All constants, those of a file included, among which `cost` must be.
-
-    Raises:
-        UsageError: the file cannot be used or takes a name that is taken, or there are no constants of that name.
-    """
-    from spikescr.sim.counting.energy import CONSTANTS, Constants, read_constants
-
-    own = Constants() if file is None else read_constants(file)
-    taken = sorted(CONSTANTS.costs.keys() & own.costs.keys() | CONSTANTS.memories.keys() & own.memories.keys())
-    if taken:
-        raise UsageError(f"{file}: {taken[0]} is the name of constants that are known already; take another")
-    known = Constants({**CONSTANTS.costs, **own.costs}, {**CONSTANTS.memories, **own.memories})
-    if cost not in known.costs:
-        raise UsageError(f"--cost {cost}: no such constants; known: {', '.join(known.costs)}")
-    return known
-
-
-def everything(audit: Audit, known: Constants, cost: str, start: str, end: str) -> dict[str, Any]:
-    """What `--json` writes of one run; means over the recordings, energies in joules."""
-    from spikescr.sim.counting import summary
-
-    chosen = known.costs[cost]
-    neuron = audit.counts("neuron").sum() / audit.samples
-    ac, mac = audit.charge("executed").sum(axis=0) / audit.samples
-    return {
-        "samples": audit.samples,
-        "accuracy": audit.accuracy,
-        "cost": chosen.model_dump(),
-        "conventions": summary.conventions(audit, chosen),
-        "unexplained_operations": audit.unexplained(),
-        "reconciliation": summary.reconciliation(audit, chosen, start, end),
-        "layers": summary.layers(audit, chosen),
-        "constants": {
-            name: {**each.model_dump(), "executed_j": each.joules(ac, mac, neuron)}
-            for name, each in known.costs.items()
-        },
-        "memory": {
-            **summary.memory(audit, chosen, dict(known.memories)),
-            "prices": {name: price.model_dump() for name, price in known.memories.items()},
-        },
-        "per_step": summary.per_step(audit, chosen),
-        "decision": summary.decisions(audit, chosen),
-        "about": dict(audit.about),
-    }
 
 
 def _print(console: Console, title: str, table: Table) -> None:
@@ -158,16 +109,19 @@ def _table(*columns: str) -> Table:
 
 def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool, per_step: bool) -> None:
     cost = found["cost"]
-    title = f"Mean of {audit.samples} recordings by convention of counting, {cost['name']}"
-    _print(console, title, _convention_table(found))
+    title = f"Mean of {audit.samples} {audit.noun} by convention of counting, {cost['name']}"
+    _print(console, title, _convention_table(found, audit.noun))
+    for name, why in found["not_evaluated"].items():
+        console.print(f"{name} cannot be evaluated on this run: {why}", soft_wrap=True)
     way = found["reconciliation"]
-    _print(console, f"From {way['from']} to {way['to']}", _reconciliation_table(found))
+    if way is not None:
+        _print(console, f"From {way['from']} to {way['to']}", _reconciliation_table(found))
     if cost["mac_pj"] is None and any(row["mac"] for row in found["conventions"].values()):
         console.print(f"{cost['name']} has no energy of a MAC: these energies are of AC alone")
     if layers:
         _print(console, "Energy of each layer", _layer_table(found))
     if per_step:
-        title = "Each layer at each executed step: executed energy, mean ± spread over recordings; memory traffic"
+        title = f"Each layer at each executed step: executed energy, mean ± spread over {audit.noun}; memory traffic"
         _print(console, title, _step_table(found))
     _print(console, "The executed operations by other constants", _constant_table(found))
     updates = [row["name"] for row in found["constants"].values() if row["neuron_pj"]]
@@ -194,12 +148,12 @@ def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool
     console.print(f"operations that no cause explains: {found['unexplained_operations']:g}")
 
 
-def _convention_table(found: dict[str, Any]) -> Table:
-    table = _table("convention", "AC", "MAC", "energy", "± recordings", "of executed")
+def _convention_table(found: dict[str, Any], noun: str) -> Table:
+    table = _table("convention", "AC", "MAC", "energy", f"± {noun}", "of executed")
     executed = found["conventions"]["executed"]["joules"]
     for name, row in found["conventions"].items():
         ratio = f"{row['joules'] / executed:.2f}" if executed else ""
-        table.add_row(name, si(row["ac"]), si(row["mac"]), si(row["joules"], "J"), si(row["spread_j"], "J"), ratio)
+        table.add_row(name, si(row["ac"]), si(row["mac"]), si(row["joules"], "J"), _spread(row["spread_j"]), ratio)
     return table
 
 
@@ -249,36 +203,26 @@ def _constant_table(found: dict[str, Any]) -> Table:
     return table
 
 
-def _compare(
-    console: Console, runs: tuple[Path, ...], audits: list[Audit], cost: EnergyCost, convention: str
-) -> dict[str, Any]:
-    from spikescr.sim.counting import summary
-
-    title = f"Energy per recording by `{convention}`, {cost.name}"
-    headings = ("run", "steps/s", "recordings", "accuracy", "energy", "± recordings", "change", "95 % interval")
+def _show_comparison(
+    console: Console, rows: list[tuple[str, dict[str, Any]]], audits: list[tuple[str, Audit]], title: str
+) -> None:
+    first, noun = audits[0], audits[0][1].noun
+    headings = ("run", "steps/s", noun, "accuracy", "energy", f"± {noun}", "change", "95 % interval")
     table = _table(*headings)
-    found: dict[str, Any] = {"cost": cost.model_dump(), "convention": convention, "runs": {}}
-    for number, (path, audit) in enumerate(zip(runs, audits, strict=True)):
-        charged = summary.conventions(audit, cost)[convention]
-        row: dict[str, Any] = {
-            "steps_per_second": round(1 / audit.dt),
-            "samples": audit.samples,
-            "accuracy": audit.accuracy,
-            "joules": charged["joules"],
-            "spread_j": charged["spread_j"],
-        }
+    for path, row in rows:
         change = interval = ""
-        if number:
-            row["change"] = summary.comparison(audits[0], audit, cost, convention)
+        if "change" in row:
             change = f"{100 * row['change']['change']:+.1f} %"
             interval = f"{100 * row['change']['low']:+.1f} to {100 * row['change']['high']:+.1f} %"
-        found["runs"][str(path)] = row
         table.add_row(
-            str(path), str(row["steps_per_second"]), str(audit.samples), percent(audit.accuracy, 2),
-            si(row["joules"], "J"), si(row["spread_j"], "J"), change, interval,
+            path, str(row["steps_per_second"]), str(row["samples"]), percent(row["accuracy"], 2),
+            si(row["joules"], "J"), _spread(row["spread_j"]), change, interval,
         )  # fmt: skip
     _print(console, title, table)
-    for path, audit in zip(runs, audits, strict=True):
-        if audit.recordings != audits[0].recordings:
-            console.print(f"{path}: other recordings than of {runs[0]}; their intervals are drawn apart")
-    return found
+    for path, row in rows[1:]:
+        if not row["change"]["paired"]:
+            console.print(f"{path}: other {noun} than of {first[0]}; their intervals are drawn apart")
+
+
+def _spread(joules: float | None) -> str:
+    return "" if joules is None else si(joules, "J")

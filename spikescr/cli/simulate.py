@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +9,16 @@ import click
 from click.core import ParameterSource
 
 from spikescr.cli.console import notify, output
-from spikescr.cli.graph import Request, parse_record, simulate
+from spikescr.cli.graph import show as show_graph
+from spikescr.cli.recordings import show as show_recordings
 from spikescr.cli.text import wide_console
 from spikescr.errors import SpikescrError, UsageError
-from spikescr.progress import advancing
 from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
 from spikescr.sim.backends import NAMES
-from spikescr.workflows.deployed import choose_recordings, open_deployed
-from spikescr.workflows.execution import Execution
-from spikescr.workflows.jobs import ChunkStore, Job, run_chunks
+from spikescr.workflows.execution import Request, simulate_recordings
+from spikescr.workflows.simulate import Options, simulate_file
 
 if TYPE_CHECKING:
-    from spikescr.data import Item
     from spikescr.sim.lowering.neurons import Integration
 
 EPILOG = """\b
@@ -35,9 +29,10 @@ Example: run the test recordings, in Lava, then one of them step by step; then a
   spikescr simulate --recording de_acht/belinda-0_nohash_0.wav --per-step
   spikescr simulate network.nir --input spikes.npy --dt 1e-3 --record spikes,v --backend lava
 Writes, in the run folder: simulation/counts.csv (operation, step: counts), simulation/predictions.csv (recording),
-simulation/summary.json (totals, energy in joules, causes of the difference, seed, versions, hashes).
-With GRAPH, in --out: outputs.npz (Output: steps, samples, channels), counts.csv, summary.json, and what is recorded as
-spikes.h5 and v.h5 (nir.read_data; v is the membrane before its reset).
+simulation/summary.json (totals, energy in joules, causes of the difference, seed, versions, hashes),
+simulation/audit.npz (all counts, for spikescr energy and spikescr report).
+With GRAPH, in --out: outputs.npz (Output: steps, samples, channels), counts.csv, summary.json, audit.npz, and what is
+recorded as spikes.h5 and v.h5 (nir.read_data; v is the membrane before its reset).
 
 \b
 FILE of --input: .npy (T, ...) or (T, samples, ...); .npz and .h5 with such an array for each Input by its name; .h5 of
@@ -133,71 +128,46 @@ def command(
 ) -> None:
     """Execute a network event by event and count what it does: the exported one on recordings, or GRAPH on --input."""
     _check_options(ctx, graph)
-    recorded = parse_record(record)
+    recorded = tuple(dict.fromkeys(name.strip() for name in record.split(","))) if record else ()
     if backend == "lava" and precision == "float32":
         raise UsageError(f"--precision {precision}: Lava runs in float64; use --backend fast, or both to compare")
-    if graph is not None:
-        if precision == LOIHI2:
-            raise UsageError(f"--precision {LOIHI2}: {graph} says itself whether it is in fixed point; leave it out")
-        if data_file is None:
-            raise UsageError(f"{graph}: what it is to be fed with is missing; give --input FILE")
-        if dt is not None and not 0 < dt < float("inf"):
-            raise UsageError(f"--dt {dt}: must be a number of seconds above 0")
-        out = Path(f"{graph.stem}-simulation") if out is None else out
-        simulate(
-            Request(
-                graph, data_file, out, steps, dt, recorded, integration, input_signal, round_delays, backend,
-                batch_size, precision, stall_seconds,
+    if graph is None:
+        if recorded not in ((), ("spikes",)):
+            raise UsageError(
+                f"--record {record}: of recordings only spikes are recorded; of a GRAPH with --input membranes, v, too"
             )
+        request = Request(
+            backend, precision, steps, data, split, limit, recording, batch_size, chunk_size, workers, scheduler,
+            bool(recorded), resume, stall_seconds,
         )  # fmt: skip
+        _recordings(RunFolder(folder).of_precision(precision), request, per_step=per_step)
         return
-    if "v" in recorded:
-        raise UsageError("--record v: membranes are recorded of a GRAPH with --input; of recordings, spikes")
-    run = RunFolder(folder).of_precision(precision)
-    deployed = open_deployed(run.require(run.graph))
-    if precision == "float32" and deployed.program.fixed:
-        raise UsageError(f"--precision float32: {deployed.path} is in fixed point; leave it out")
-    if steps is not None and steps != deployed.steps_per_second:
-        raise UsageError(
-            f"{deployed.path} was made for {deployed.steps_per_second} steps per second, not {steps}; "
-            f"train with --steps {steps} and export again, or simulate --steps {deployed.steps_per_second}"
-        )
-    items = choose_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
-    spikes = run.simulation / "spikes" if recorded else None
-    job = Job(
-        graph=run.graph.resolve(),
-        backend=backend,
-        batch_size=min(batch_size or _batch_size(backend, deployed.program.steps), len(items)),
-        precision=LOIHI2 if deployed.program.fixed else precision,
-        stall_seconds=stall_seconds,
-        spikes=None if spikes is None else spikes.resolve(),
-        client=None if scheduler else os.getpid(),
+    if precision == LOIHI2:
+        raise UsageError(f"--precision {LOIHI2}: {graph} says itself whether it is in fixed point; leave it out")
+    if data_file is None:
+        raise UsageError(f"{graph}: what it is to be fed with is missing; give --input FILE")
+    if dt is not None and not 0 < dt < float("inf"):
+        raise UsageError(f"--dt {dt}: must be a number of seconds above 0")
+    out = Path(f"{graph.stem}-simulation") if out is None else out
+    options = Options(
+        dt, steps, integration, input_signal, round_delays, backend, recorded, batch_size, precision, stall_seconds
     )
-    chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
-    which = {
-        "data": data or deployed.data,
-        "split": None if recording else split,
-        "limit": limit,
-        "recording": recording,
-        "workers": workers,
-        "scheduler": scheduler,
-    }
-    with run.locked():
-        store = ChunkStore(
-            run.simulation / "chunks", job, chunks, resume=resume, command=run.make_command(run.simulation)
-        )
-        if spikes is not None:
-            _empty(spikes, keep=resume)
-        fresh = sum(len(chunk) for index, chunk in enumerate(chunks) if index not in store)
-        seconds = _simulate(job, chunks, store, workers, scheduler)
-        execution = Execution(deployed, items, job, store, len(chunks), seconds)
-        execution.write(run, which)
-        store.clear()
-    execution.show(wide_console(), run, per_step)
-    if fresh:
-        output().print(f"{fresh / seconds:.1f} samples/s, reading and building included")
-    if execution.differing.any():
-        raise SpikescrError(f"{run.graph}: fast and Lava differ in {execution.differing.tolist()} spikes and counts")
+    run = simulate_file(graph, data_file, out, options, notify)
+    show_graph(wide_console(), run, backend, out)
+    _fail_where_different(graph, run.differing.tolist())
+
+
+def _recordings(run: RunFolder, request: Request, *, per_step: bool) -> None:
+    execution = simulate_recordings(run, request, notify)
+    show_recordings(wide_console(), execution, run, per_step=per_step)
+    if execution.fresh:
+        output().print(f"{execution.fresh / execution.elapsed:.1f} samples/s, reading and building included")
+    _fail_where_different(run.graph, execution.differing.tolist())
+
+
+def _fail_where_different(graph: Path, differing: list[int]) -> None:
+    if any(differing):
+        raise SpikescrError(f"{graph}: fast and Lava differ in {differing} spikes and counts")
 
 
 def _check_options(ctx: click.Context, graph: Path | None) -> None:
@@ -208,30 +178,3 @@ def _check_options(ctx: click.Context, graph: Path | None) -> None:
         if given and option.name in out_of_place:
             told = f"{graph} is run on --input, not on recordings" if graph is not None else "it needs a GRAPH to run"
             raise UsageError(f"{option.opts[0]}: {told}")
-
-
-def _simulate(
-    job: Job, chunks: Sequence[Sequence[Item]], store: ChunkStore, workers: int, scheduler: str | None
-) -> float:
-    """Fills the store; returns the seconds that it took."""
-    begin = time.perf_counter()
-    with advancing("Simulating", sum(map(len, chunks))) as advance:
-        try:
-            for done in run_chunks(job, chunks, store, workers=workers, scheduler=scheduler):
-                advance(done)
-        except KeyboardInterrupt:
-            kept = sum(index in store for index in range(len(chunks)))
-            notify(f"{kept} of {len(chunks)} chunks are kept; continue with the same command and --resume")
-            raise
-    return time.perf_counter() - begin
-
-
-def _batch_size(backend: str, window: int) -> int:
-    """Samples at once: what Lava likes; for the fast backend what stays in the cache."""
-    return 64 if backend != "fast" else max(4, min(64, 6400 // window))
-
-
-def _empty(folder: Path, *, keep: bool) -> None:
-    if folder.exists() and not keep:
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)

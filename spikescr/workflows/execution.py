@@ -1,228 +1,283 @@
-"""What a simulation gave: summed up from its chunks, written to the run folder, printed as tables."""
+"""Simulating recordings with the graph of a run folder: in chunks, summed up, written to the folder."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
-from spikescr.cli.text import percent, si
-from spikescr.runs import RunFolder
-from spikescr.workflows.deployed import Deployed
-from spikescr.workflows.jobs import ChunkStore, Job
+from spikescr.errors import UsageError
+from spikescr.files import replacing, sha256, write_csv, write_text
+from spikescr.progress import Notify, advancing, silent
+from spikescr.runs import LOIHI2, RunFolder
+from spikescr.workflows.deployed import Deployed, choose_recordings, open_deployed
+from spikescr.workflows.jobs import ChunkStore, Job, run_chunks
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from spikescr.data import Item
-    from spikescr.sim.counting.account import Account
-    from spikescr.sim.counting.energy import EnergyCost
-
-_STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False}
-# What the tables show of the counts, and how they call it.
-_COLUMNS = {
-    "spikes": "events",
-    "ac": "AC",
-    "ac_quadratic": "AC quadr.",
-    "discarded": "discarded",
-    "mac": "MAC",
-    "bias": "bias",
-    "neuron": "neuron",
-}
-
-_APART = {"bias": "bias additions", "neuron": "membrane updates"}
+    from spikescr.sim.counting.saved import Audit
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a simulation of recordings.
+
+    Attributes:
+        backend: of `sim.backends.NAMES`.
+        precision: float64, float32, or loihi2: the run's network in integers.
+        steps: steps per second that the graph must have been made for; None for whatever it was.
+        data: data set instead of the one trained on.
+        split: train, valid or test.
+        limit: the first so many recordings only.
+        recording: the one of this name only.
+        batch_size: samples at once; None for what suits the backend.
+        chunk_size: recordings kept as one.
+        workers: processes on this machine.
+        scheduler: address of a Dask scheduler whose workers are used instead.
+        spikes: whether to keep every spike.
+        resume: go on with the chunks that are there.
+        stall_seconds: watchdog of Lava.
+    """
+
+    backend: str = "fast"
+    precision: str = "float64"
+    steps: int | None = None
+    data: str | None = None
+    split: str = "test"
+    limit: int | None = None
+    recording: str | None = None
+    batch_size: int | None = None
+    chunk_size: int = 256
+    workers: int = 1
+    scheduler: str | None = None
+    spikes: bool = False
+    resume: bool = False
+    stall_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
 class Execution:
-    """One run of a graph over some recordings, and what it gave."""
+    """One run of a graph over some recordings, and what it gave.
 
-    def __init__(
-        self, deployed: Deployed, items: Sequence[Item], job: Job, store: ChunkStore, chunks: int, seconds: float
-    ) -> None:
-        import numpy as np
+    Attributes:
+        deployed: the graph.
+        job: how it was run.
+        audit: all counts, with the recordings, their classes and the answers.
+        compared: spikes and counts (2,) that two backends were compared in; zeros where one ran.
+        differing: those that differ.
+        backend_seconds: time in the backend, all workers together.
+        build_seconds: time that building the backend took, of the worker that took longest.
+        elapsed: seconds from the first chunk to the last.
+        fresh: recordings that were simulated now and not before an interruption.
+    """
 
-        from spikescr.sim.counting.account import Account
-        from spikescr.sim.counting.energy import HOROWITZ_45NM
+    deployed: Deployed
+    job: Job
+    audit: Audit
+    compared: np.ndarray
+    differing: np.ndarray
+    backend_seconds: float
+    build_seconds: float
+    elapsed: float
+    fresh: int
 
-        self.deployed, self.items, self.job, self.elapsed = deployed, items, job, seconds
-        self.cost: EnergyCost = HOROWITZ_45NM
-        self.account: Account = Account(deployed.program)
-        self.predicted: list[int] = []
-        self.valid: list[int] = []
-        self.seconds = self.build_seconds = 0.0
-        self.compared, self.differing = np.zeros(2, np.int64), np.zeros(2, np.int64)
-        for index in range(chunks):
-            result = store.get(index)
-            self.account.merge(result.account)
-            self.predicted += result.answers.argmax(axis=1).tolist()
-            self.valid += result.valid.tolist()
-            self.seconds += result.seconds
-            self.build_seconds = max(self.build_seconds, result.build_seconds)
-            self.compared += result.compared
-            self.differing += result.differing
 
-    @property
-    def accuracy(self) -> float:
-        """Share of recordings whose class was predicted."""
-        right = sum(predicted == item.label for predicted, item in zip(self.predicted, self.items, strict=True))
-        return right / len(self.predicted)
+def simulate_recordings(run: RunFolder, request: Request, notice: Notify = silent) -> Execution:
+    """Runs a run folder's graph on recordings and writes what it gave to the folder.
 
-    def summary(self, run: RunFolder, which: dict[str, Any]) -> dict[str, Any]:
-        """What summary.json holds."""
-        from spikescr import dialect
-        from spikescr.files import sha256
-        from spikescr.provenance import versions
-        from spikescr.sim.counting.results import energy, layers, totals
+    Chunks are kept while it runs, so that an interrupted simulation can be resumed.
 
-        program = self.deployed.program
-        hashes = {run.graph.name: sha256(run.graph)}
-        hashes[run.checkpoint.name] = str(program.metadata[dialect.CHECKPOINT])  # the one that the graph came from
-        return {
-            "samples": len(self.predicted),
-            "steps": self.deployed.steps_per_second,
-            "window": program.steps,
-            "valid_steps": sum(self.valid),
-            "executed_steps": program.period,
-            "accuracy": self.accuracy,
-            "totals": totals(self.account),
-            "energy": energy(self.account, self.cost),
-            "layers": layers(self.account, self.cost),
-            "seed": self.deployed.seed,
-            **which,
-            "backend": self.job.backend,
-            "precision": self.job.precision,
-            "batch_size": self.job.batch_size,
-            "compared": dict(zip(("spikes", "counts"), self.compared.tolist(), strict=True)),
-            "differing": dict(zip(("spikes", "counts"), self.differing.tolist(), strict=True)),
-            "build_seconds": self.build_seconds,
-            "backend_seconds": self.seconds,
-            "elapsed_seconds": self.elapsed,
-            "versions": versions("spikescr", "lava-nc", "nir", "numpy", "librosa"),
-            "files": hashes,
-        }
+    Args:
+        run: the folder; its network in integers where the request's precision says so.
+        request: what to run, and how.
+        notice: told what a user should know and is no fault.
 
-    def write(self, run: RunFolder, which: dict[str, Any]) -> None:
-        """Writes counts.csv, predictions.csv, summary.json and audit.npz; a report of an earlier simulation goes."""
-        import numpy as np
-
-        from spikescr.files import replacing, write_csv, write_text
-        from spikescr.sim.counting.results import COUNT_FIELDS, count_rows
-        from spikescr.sim.counting.saved import Audit
-
-        run.discard_report()
-        write_csv(run.simulation / "counts.csv", COUNT_FIELDS, count_rows(self.account))
-        write_csv(run.simulation / "predictions.csv", *self._prediction_rows())
-        summary = self.summary(run, which)
-        write_text(run.simulation / "summary.json", json.dumps(summary, indent=1) + "\n")
-        classes = self.deployed.classes
-        about = ("steps", "seed", *which, "backend", "precision", "versions", "files")
-        audit = Audit.of(
-            self.account,
-            [item.name for item in self.items],
-            [classes[item.label] for item in self.items],
-            [classes[predicted] for predicted in self.predicted],
-            np.array(self.valid),
-            {key: summary[key] for key in about},
+    Raises:
+        UsageError: the request does not fit the graph.
+        SpikescrError: the folder has no graph, or the simulation fails.
+    """
+    deployed = open_deployed(run.require(run.graph))
+    if request.precision == "float32" and deployed.program.fixed:
+        raise UsageError(f"precision float32 (--precision): {deployed.path} is in fixed point; leave it out")
+    if request.steps not in (None, deployed.steps_per_second):
+        raise UsageError(
+            f"{deployed.path} was made for {deployed.steps_per_second} steps per second, not {request.steps}; "
+            f"train with --steps {request.steps} and export again, or simulate --steps {deployed.steps_per_second}"
         )
-        with replacing(run.audit) as temporary:
-            audit.save(temporary)
-
-    def _prediction_rows(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        classes = self.deployed.classes
-        fields = ("recording", "label", "predicted", "steps", "ac", "mac", "formula_ac", "formula_mac", "events_j")
-        rows = [
-            (item.name, classes[item.label], classes[predicted], steps, *counts, self.cost.joules(*counts[:2]))
-            for item, predicted, steps, counts in zip(
-                self.items, self.predicted, self.valid, self.account.samples, strict=True
-            )
-        ]
-        return fields, rows
-
-    def show(self, console: Console, run: RunFolder, per_step: bool) -> None:
-        """Prints the tables; figures are means over the samples."""
-        samples = len(self.predicted)
-        console.print(self._layer_table(samples))
-        console.print(self._cause_table(samples))
-        apart = (f"{si(self.account.total(kind) / samples)} {what}" for kind, what in _APART.items())
-        console.print(f"apart, in neither figure: {', '.join(apart)}")
-        if self.deployed.program.fixed:
-            console.print(self._saturation())
-        if per_step:
-            console.print(self._step_table(samples))
-        events, _ = self.account.energy(self.cost)
-        console.print(
-            f"{samples} recordings, accuracy {percent(self.accuracy, 2)}, {si(events / samples, 'J')} per recording "
-            f"executed ({self.job.backend})"
+    items = choose_recordings(
+        deployed, data=request.data, split=request.split, limit=request.limit, recording=request.recording
+    )
+    spikes = run.simulation / "spikes" if request.spikes else None
+    default = _batch_size(request.backend, deployed.program.steps)
+    job = Job(
+        graph=run.graph.resolve(),
+        backend=request.backend,
+        batch_size=min(request.batch_size or default, len(items)),
+        precision=LOIHI2 if deployed.program.fixed else request.precision,
+        stall_seconds=request.stall_seconds,
+        spikes=None if spikes is None else spikes.resolve(),
+        client=None if request.scheduler else os.getpid(),
+    )
+    chunks = [items[start : start + request.chunk_size] for start in range(0, len(items), request.chunk_size)]
+    with run.locked():
+        store = ChunkStore(
+            run.simulation / "chunks",
+            job,
+            chunks,
+            resume=request.resume,
+            command=run.make_command(run.simulation),
+            notice=notice,
         )
-        if self.job.backend == "both":
-            console.print(
-                f"fast and Lava: {self.differing[0]:,} of {self.compared[0]:,} spikes and {self.differing[1]:,} of "
-                f"{self.compared[1]:,} counts differ"
-            )
-        console.print(f"wrote {run.simulation}/counts.csv, predictions.csv, summary.json, audit.npz")
+        if spikes is not None:
+            if spikes.exists() and not request.resume:
+                shutil.rmtree(spikes)
+            spikes.mkdir(parents=True, exist_ok=True)
+        fresh = sum(len(chunk) for index, chunk in enumerate(chunks) if index not in store)
+        elapsed = _fill(store, job, chunks, request, notice)
+        execution = _sum_up(run, request, deployed, items, job, store, len(chunks), elapsed, fresh)
+        _write(run, request, execution)
+        store.clear()
+    return execution
 
-    def _saturation(self) -> str:
-        names = [operation.name for operation in self.deployed.program.operations]
-        found = {name: self.account.total("saturated", row) for row, name in enumerate(names)}
-        told = ", ".join(f"{name} {count:,}" for name, count in found.items() if count)
-        return f"saturated, in fixed point: {sum(found.values()):,} inputs, currents and membranes" + (
-            f" ({told})" if told else ""
-        )
 
-    def _layer_table(self, samples: int) -> Table:
-        from spikescr.sim.counting.results import layers, totals
+def _fill(store: ChunkStore, job: Job, chunks: Sequence[Sequence[Item]], request: Request, notice: Notify) -> float:
+    """Simulates what the store lacks; returns the seconds that it took."""
+    begin = time.perf_counter()
+    with advancing("Simulating", sum(map(len, chunks))) as advance:
+        try:
+            for done in run_chunks(job, chunks, store, workers=request.workers, scheduler=request.scheduler):
+                advance(done)
+        except KeyboardInterrupt:
+            kept = sum(index in store for index in range(len(chunks)))
+            notice(f"{kept} of {len(chunks)} chunks are kept; continue with the same command and --resume")
+            raise
+    return time.perf_counter() - begin
 
-        table = Table(
-            title=f"Executed ({self.job.backend}): mean of {samples} recordings",
-            caption=f"energy: {self.cost.name}",
-            box=SIMPLE_HEAD,
-        )
-        table.add_column("layer", no_wrap=True)
-        for column in ("rate", *_COLUMNS.values(), "executed", "formula"):
-            table.add_column(column, justify="right", no_wrap=True)
-        events, formula = self.account.energy(self.cost)
-        total = {"layer": "total", "firing_rate": None, "events_j": events, "formula_j": formula}
-        for row in (*layers(self.account, self.cost), total | totals(self.account)):
-            counts = [row[kind] for kind in _COLUMNS]
-            if not any(counts):
-                continue
-            if row["layer"] == "total":
-                table.add_section()
-            table.add_row(
-                row["layer"],
-                percent(row["firing_rate"]),
-                *(si(count / samples) if count else "" for count in counts),
-                *(si(row[key] / samples, "J") if row[key] else "" for key in ("events_j", "formula_j")),
-            )
-        return table
 
-    def _cause_table(self, samples: int) -> Table:
-        from spikescr.sim.counting.results import energy
+def _batch_size(backend: str, window: int) -> int:
+    """Samples at once: what Lava likes; for the fast backend what stays in the cache."""
+    return 64 if backend != "fast" else max(4, min(64, 6400 // window))
 
-        found = energy(self.account, self.cost)
-        table = Table(title="From the paper's formula to what was executed: mean per recording", **_STYLE)
-        for column in ("", "AC", "MAC", "energy"):
-            table.add_column(column, justify="right" if column else "left")
-        totals = {kind: self.account.total(kind) for kind in ("formula_ac", "formula_mac", "ac", "mac")}
-        rows = [("formula", totals["formula_ac"], totals["formula_mac"], found["formula_j"])]
-        rows += [(name.replace("_", " "), c["ac"], c["mac"], c["joules"]) for name, c in found["causes"].items()]
-        rows.append(("executed", totals["ac"], totals["mac"], found["events_j"]))
-        for name, ac, mac, joules in rows:
-            if name == "executed":
-                table.add_section()
-            table.add_row(name, si(ac / samples), si(mac / samples), si(joules / samples, "J"))
-        return table
 
-    def _step_table(self, samples: int) -> Table:
-        table = Table(title="Per executed step: mean per recording", **_STYLE)
-        for column in ("step", *_COLUMNS.values(), "executed", "formula"):
-            table.add_column(column, justify="right")
-        for step in range(self.deployed.program.period):
-            counts = [self.account.total(kind, step=step) for kind in _COLUMNS]
-            energies = self.account.energy(self.cost, step=step)
-            table.add_row(
-                str(step), *(si(c / samples) for c in counts), *(si(joules / samples, "J") for joules in energies)
-            )
-        return table
+def _sum_up(
+    run: RunFolder,
+    request: Request,
+    deployed: Deployed,
+    items: Sequence[Item],
+    job: Job,
+    store: ChunkStore,
+    chunks: int,
+    elapsed: float,
+    fresh: int,
+) -> Execution:
+    import numpy as np
+
+    from spikescr.sim.counting.account import Account
+    from spikescr.sim.counting.saved import Audit
+
+    account, predicted = Account(deployed.program), list[int]()
+    seconds = build_seconds = 0.0
+    compared, differing = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    for index in range(chunks):
+        result = store.get(index)
+        account.merge(result.account)
+        predicted += result.answers.argmax(axis=1).tolist()
+        seconds += result.seconds
+        build_seconds = max(build_seconds, result.build_seconds)
+        compared += result.compared
+        differing += result.differing
+    audit = Audit.of(
+        account,
+        [item.name for item in items],
+        [deployed.classes[item.label] for item in items],
+        [deployed.classes[answer] for answer in predicted],
+        _about(run, request, deployed, job),
+    )
+    return Execution(deployed, job, audit, compared, differing, seconds, build_seconds, elapsed, fresh)
+
+
+def _about(run: RunFolder, request: Request, deployed: Deployed, job: Job) -> dict[str, Any]:
+    """What the audit and the summary say of a run."""
+    from spikescr import dialect
+    from spikescr.provenance import versions
+
+    hashes = {run.graph.name: sha256(run.graph)}
+    hashes[run.checkpoint.name] = str(deployed.program.metadata[dialect.CHECKPOINT])  # the one that the graph came from
+    return {
+        "steps": deployed.steps_per_second,
+        "seed": deployed.seed,
+        "data": request.data or deployed.data,
+        "split": None if request.recording else request.split,
+        "limit": request.limit,
+        "recording": request.recording,
+        "workers": request.workers,
+        "scheduler": request.scheduler,
+        "backend": job.backend,
+        "precision": job.precision,
+        "versions": versions("spikescr", "lava-nc", "nir", "numpy", "librosa"),
+        "files": hashes,
+    }
+
+
+def _write(run: RunFolder, request: Request, execution: Execution) -> None:
+    """Writes counts.csv, predictions.csv, summary.json and audit.npz; a report of an earlier simulation goes."""
+    audit = execution.audit
+    run.discard_report()
+    write_csv(run.simulation / "counts.csv", *count_table(audit))
+    write_csv(run.simulation / "predictions.csv", *_predictions(audit))
+    write_text(run.simulation / "summary.json", json.dumps(_summary(execution), indent=1) + "\n")
+    with replacing(run.audit) as temporary:
+        audit.save(temporary)
+
+
+def count_table(audit: Audit) -> tuple[tuple[str, ...], list[tuple[str | int, ...]]]:
+    """Fields and rows of counts.csv."""
+    from spikescr.sim.counting.counts import COUNT_FIELDS
+
+    return (*COUNT_FIELDS, *audit.columns), list(audit.counts.rows())
+
+
+def _predictions(audit: Audit) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Fields and rows of predictions.csv."""
+    columns = ("ac", "mac", "formula_ac", "formula_mac")
+    counts = (audit.sample_counts(column).tolist() for column in columns)
+    names = (audit.recordings, audit.labels, audit.predicted, audit.valid.tolist())
+    return (
+        ("recording", "label", "predicted", "steps", *columns, "events_j"),
+        list(zip(*names, *counts, audit.energy("executed").tolist(), strict=True)),
+    )
+
+
+def _summary(execution: Execution) -> dict[str, Any]:
+    """What summary.json holds."""
+    from spikescr.sim.counting.energy import HOROWITZ_45NM
+    from spikescr.sim.counting.results import energy, layers
+
+    audit, about, program = execution.audit, execution.audit.about, execution.deployed.program
+    which = ("seed", "data", "split", "limit", "recording", "workers", "scheduler", "backend", "precision")
+    return {
+        "samples": audit.samples,
+        "steps": about["steps"],
+        "window": program.steps,
+        "valid_steps": int(audit.valid.sum()),
+        "executed_steps": program.period,
+        "accuracy": audit.accuracy,
+        "totals": audit.counts.totals(),
+        "energy": energy(audit, HOROWITZ_45NM),
+        "layers": layers(audit, HOROWITZ_45NM),
+        **{key: about[key] for key in which},
+        "batch_size": execution.job.batch_size,
+        "compared": dict(zip(("spikes", "counts"), execution.compared.tolist(), strict=True)),
+        "differing": dict(zip(("spikes", "counts"), execution.differing.tolist(), strict=True)),
+        "build_seconds": execution.build_seconds,
+        "backend_seconds": execution.backend_seconds,
+        "elapsed_seconds": execution.elapsed,
+        "versions": about["versions"],
+        "files": about["files"],
+    }

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
-from spikescr.cli.console import notify
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.files import replacing, sha256, write_text
+from spikescr.progress import Notify, silent
 
 if TYPE_CHECKING:
     from spikescr.data import Item
@@ -139,8 +139,25 @@ def _fingerprint(chunks: Sequence[Sequence[Item]]) -> str:
 class ChunkStore:
     """A folder of finished chunks; its key says what they are chunks of."""
 
-    def __init__(self, folder: Path, job: Job, chunks: Sequence[Sequence[Item]], *, resume: bool, command: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        job: Job,
+        chunks: Sequence[Sequence[Item]],
+        *,
+        resume: bool,
+        command: str,
+        notice: Notify = silent,
+    ) -> None:
         """Opens the folder, empty unless `resume`.
+
+        Args:
+            folder: where the chunks are kept.
+            job: what they share.
+            chunks: recordings of each.
+            resume: whether those that are there are kept.
+            command: that starts anew, for messages.
+            notice: told where there is nothing to resume.
 
         Raises:
             UsageError: there are chunks to resume, but of another run.
@@ -157,7 +174,7 @@ class ChunkStore:
         if resume and path.exists() and path.read_text() != text:
             raise UsageError(f"{folder} holds chunks of another simulation; start this one anew with: {command}")
         if resume and not path.exists():
-            notify("nothing is there to resume; starting from the beginning")
+            notice("nothing is there to resume; starting from the beginning")
         if not resume and folder.exists():
             shutil.rmtree(folder)
         if not path.exists():
@@ -226,10 +243,12 @@ def _workers(scheduler: str | None) -> Iterator[None]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise UsageError("--scheduler needs Dask; install it with: pip install 'spikescr[cluster]'") from error
+        raise UsageError(
+            "a scheduler (--scheduler) needs Dask; install it with: pip install 'spikescr[cluster]'"
+        ) from error
     try:
         client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--scheduler: no Dask scheduler answers at {scheduler} ({error})") from error
+        raise UsageError(f"no Dask scheduler answers at {scheduler} (--scheduler): {error}") from error
     with client, joblib.parallel_config(backend="dask"):
         yield

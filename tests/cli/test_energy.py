@@ -32,7 +32,7 @@ def make_run(folder: Path, window: int, dt: float) -> Path:
     with FastBackend(program, 4) as backend:
         for batch in run_batches(program, backend, x.transpose(0, 1).numpy(), steps.numpy()):
             account.add(batch.recording.counts, batch.valid, batch.output)
-    audit = Audit.of(account, list("abcd"), list("xxyy"), list("xxyx"), steps.numpy(), {"backend": "fast"})
+    audit = Audit.of(account, list("abcd"), list("xxyy"), list("xxyx"), {"backend": "fast"})
     (folder / "simulation").mkdir(parents=True)
     audit.save(folder / "simulation" / "audit.npz")
     return folder
@@ -159,7 +159,7 @@ def test_constants_that_cannot_be_used_are_named(
 @pytest.mark.parametrize(
     ("arguments", "message", "status"),
     [
-        (["--cost", "gold"], "--cost gold: no such constants; known: horowitz2014-45nm-fp32", 2),
+        (["--cost", "gold"], "gold: no such constants (--cost); known: horowitz2014-45nm-fp32", 2),
         (["--from", "me"], "--from me: no such convention; known: executed", 2),
         (["--compare"], "--compare needs two runs or more", 2),
         (["--compare", "{}", "{}", "--layers"], "--layers: is told of one run, not with --compare", 2),

@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for batch in run_batches(program, backend, x.transpose(0, 1).numpy(), steps.numpy()):
             account.add(batch.recording.counts, batch.valid, batch.output)
     about = {"backend": "fast", "files": {"model.nir": sha256(folder / "model.nir")}}
-    audit = Audit.of(account, list("abcd"), list("xxyy"), list("xxyx"), steps.numpy(), about)
+    audit = Audit.of(account, list("abcd"), list("xxyy"), list("xxyx"), about)
     (folder / "simulation").mkdir()
     audit.save(folder / "simulation" / "audit.npz")
     return folder
@@ -72,12 +72,12 @@ def test_spikes_are_those_of_the_simulation(run: Path, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "a.json").read_text())
     audit = Audit.load(run / "simulation" / "audit.npz")
     spikes = {row["layer"]: row["spikes_between_cores"] for row in found["layers"]}
-    fired = audit.counts("fired")[audit.operations.index("blocks.0.mlp1.contract.lif")].sum()
+    fired = audit.counts["fired"][audit.operations.index("blocks.0.mlp1.contract.lif")].sum()
     # to the relays of the residual sum and to the pointwise layer, a core each
     assert spikes["blocks.0.mlp1.contract"] == pytest.approx(2 * fired / (audit.samples * audit.period))
     assert fired > 0
     estimate = found["estimate"]
-    operations = sum(audit.counts(kind).sum() for kind in ("ac", "mac", "bias")) / audit.samples
+    operations = sum(audit.counts[kind].sum() for kind in ("ac", "mac", "bias")) / audit.samples
     assert estimate["synaptic"] == pytest.approx(operations)
     assert estimate["updates"] == found["total"]["neurons"] * audit.period
     assert "estimate, one recording: " in result.stdout

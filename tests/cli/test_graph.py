@@ -332,8 +332,14 @@ MISUSED = {
     "nothing to feed": (["rnn.nir"], "rnn.nir: what it is to be fed with is missing; give --input FILE"),
     "recordings": (["rnn.nir", "--input", "x.npy", "--split", "test"], "--split: rnn.nir is run on --input, not on"),
     "no graph": (["--input", "x.npy"], "--input: it needs a GRAPH to run"),
-    "record": (["rnn.nir", "--input", "x.npy", "--record", "u"], "--record u: only spikes and v can be recorded"),
-    "membranes of recordings": (["--record", "v"], "--record v: membranes are recorded of a GRAPH with --input"),
+    "record": (
+        ["rnn.nir", "--input", "x.npy", "--record", "u"],
+        "record (--record) u: only spikes and v can be recorded",
+    ),
+    "membranes of recordings": (
+        ["--record", "v"],
+        "--record v: of recordings only spikes are recorded; of a GRAPH with --input",
+    ),
     "dt": (["rnn.nir", "--input", "x.npy", "--dt", "-1"], "--dt -1.0: must be a number of seconds above 0"),
     "precision": (
         ["rnn.nir", "--input", "x.npy", "--backend", "lava", "--precision", "float32"],

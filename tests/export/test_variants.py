@@ -9,6 +9,7 @@ from pathlib import Path
 import nir
 import numpy as np
 import pytest
+from audits import NAMES, audit_of, charges, total, unexplained
 from helpers import VARIANTS, calibrated_model
 from oracles.nir_interpreter import interpret
 
@@ -21,7 +22,6 @@ from spikescr.model.delays import DelayedLinear
 from spikescr.sim.compare import compare
 from spikescr.sim.counting.account import Account
 from spikescr.sim.counting.formula import CAUSES
-from spikescr.sim.counting.tally import NAMES
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lava.backend import LavaBackend
 from spikescr.sim.lowering.lower import lower
@@ -107,13 +107,12 @@ def test_causes_add_up_to_the_difference_from_the_formula_and_from_every_convent
     account.add(found.fast.recording.counts, found.valid)
     for row, operation in enumerate(found.program.operations):
         for column, kind in enumerate(("ac", "mac")):
-            difference = account.total(kind, row) - account.total(f"formula_{kind}", row)
-            assert difference == account.causes[row, :, column].sum(), f"{operation.name} {kind}"
-    assert account.causes[:, CAUSES.index("padding")].any()
-    charges = account.tally.charges
-    executed = charges[:, [NAMES.index("executed")]]
-    np.testing.assert_allclose(charges - executed, account.tally.causes.sum(axis=2), rtol=0, atol=1e-6)
-    assert (charges != executed).any()
+            difference = total(account, kind, row) - total(account, f"formula_{kind}", row)
+            assert difference == audit_of(account).formula_causes()[row, :, column].sum(), f"{operation.name} {kind}"
+    assert audit_of(account).formula_causes()[:, CAUSES.index("padding")].any()
+    np.testing.assert_allclose(unexplained(account), 0, rtol=0, atol=1e-6)
+    charged = charges(account)
+    assert (charged != charged[:, [NAMES.index("executed")]]).any()
 
 
 def test_real_valued_residual_makes_its_readers_multiply() -> None:

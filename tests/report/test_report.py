@@ -163,7 +163,7 @@ def test_other_runs_stand_beside_the_first_with_their_change(workplace: Path) ->
 def test_decisions_count_every_recording_once(workplace: Path) -> None:
     audit = Audit.load(workplace / "one/simulation/audit.npz")
     rows = rows_of(workplace / "out/report.html", "step", "ends at, ms", "recordings")
-    final = audit.arrays["decisions"][:, 0].tolist()
+    final = audit.decisions[:, 0].tolist()
     assert [int(row["recordings"]) for row in rows] == [final.count(step) for step in range(len(rows))]
     assert rows[-1]["of all, up to here"] == "100.0 %"
     assert [float(row["ends at, ms"]) for row in rows] == pytest.approx(
@@ -197,7 +197,7 @@ def test_example_is_the_recording_as_simulated(workplace: Path) -> None:
     assert spikes == fired
     assert sum(count > 0 for count in fired.values()) >= 5
     html = (workplace / "out/report.html").read_text()
-    step = Audit.load(workplace / "alone/simulation/audit.npz").arrays["decisions"][0, 0]
+    step = Audit.load(workplace / "alone/simulation/audit.npz").decisions[0, 0]
     assert f"The answer was final after step {step} " in html
 
 

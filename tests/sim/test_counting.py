@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from audits import audit_of, samples, total
 from helpers import SMALL, assert_every_layer_fires, calibrated_model, firing_rates
 from oracles.nir_interpreter import interpret
 
@@ -17,7 +18,7 @@ from spikescr.sim.compare import compare
 from spikescr.sim.counting.account import Account
 from spikescr.sim.counting.energy import HOROWITZ_45NM
 from spikescr.sim.counting.formula import CAUSES
-from spikescr.sim.counting.results import count_rows, energy, layers, totals
+from spikescr.sim.counting.results import energy, layers
 from spikescr.sim.lava.backend import LavaBackend
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron, Program, Synapse
@@ -52,18 +53,18 @@ def test_convolution_network_by_hand() -> None:
     account = run(program, {"input": counts, "clock": clock}, np.array([2]))
 
     conv, neuron, head = (row(account, name) for name in ("conv.synapse", "conv.lif", "head.synapse"))
-    assert [account.total("spikes", conv, s) for s in range(5)] == [3, 1, 0, 0, 0]
+    assert [total(account, "spikes", conv, s) for s in range(5)] == [3, 1, 0, 0, 0]
     # an event reaches 2 neurons by each tap: 3 events now; 1 now and 3 one step old; 1 and 3 older; 1 oldest
-    assert [account.total("ac", conv, s) for s in range(5)] == [3 * 2, (1 + 3) * 2, (1 + 3) * 2, 1 * 2, 0]
+    assert [total(account, "ac", conv, s) for s in range(5)] == [3 * 2, (1 + 3) * 2, (1 + 3) * 2, 1 * 2, 0]
     # the two valid positions pass at steps 1 and 2; what was accumulated before and after is gated away
-    assert [account.total("discarded", conv, s) for s in range(5)] == [6, 0, 0, 2, 0]
-    assert [account.total("bias", conv, s) for s in range(5)] == [0, 2, 2, 0, 0]
-    assert [account.total("neuron", neuron, s) for s in range(5)] == [0, 2, 2, 0, 0]
-    assert [account.total("fired", neuron, s) for s in range(5)] == [0, 1, 2, 0, 0]  # currents 4.5, 4.5; 0.9, 0.9
-    assert [account.total("ac", head, s) for s in range(5)] == [0, 1 * 3, 2 * 3, 0, 0]
+    assert [total(account, "discarded", conv, s) for s in range(5)] == [6, 0, 0, 2, 0]
+    assert [total(account, "bias", conv, s) for s in range(5)] == [0, 2, 2, 0, 0]
+    assert [total(account, "neuron", neuron, s) for s in range(5)] == [0, 2, 2, 0, 0]
+    assert [total(account, "fired", neuron, s) for s in range(5)] == [0, 1, 2, 0, 0]  # currents 4.5, 4.5; 0.9, 0.9
+    assert [total(account, "ac", head, s) for s in range(5)] == [0, 1 * 3, 2 * 3, 0, 0]
     # the formula: rate x FLOPs of the step's own input, 3 and 1 events x 2 outputs x 3 taps, at the output's steps
-    assert [account.total("formula_ac", conv, s) for s in range(5)] == [0, 3 * 6, 1 * 6, 0, 0]
-    assert totals(account) == {
+    assert [total(account, "formula_ac", conv, s) for s in range(5)] == [0, 3 * 6, 1 * 6, 0, 0]
+    assert audit_of(account).counts.totals() == {
         "spikes": 4 + 3,
         "fired": 3,
         "ac": 24 + 9,
@@ -81,11 +82,11 @@ def test_convolution_network_by_hand() -> None:
         "formula_ac": 24 + 9,
         "formula_mac": 0,
     }
-    found = energy(account, HOROWITZ_45NM)
+    found = energy(audit_of(account), HOROWITZ_45NM)
     assert found["events_j"] == pytest.approx(33 * 0.9e-12, rel=1e-12)
     assert found["formula_j"] == pytest.approx(33 * 0.9e-12, rel=1e-12)
     assert found["apart"] == {"bias": 4, "neuron": 4}
-    by_layer = {entry["layer"]: entry for entry in layers(account, HOROWITZ_45NM)}
+    by_layer = {entry["layer"]: entry for entry in layers(audit_of(account), HOROWITZ_45NM)}
     assert by_layer["conv"]["ac"] == 24
     assert by_layer["conv"]["spikes"] == 4  # events that arrive, more than the layer's own spikes
     assert by_layer["conv"]["firing_rate"] == 0.75  # 3 spikes of 2 neurons in 2 steps
@@ -103,10 +104,10 @@ def test_real_input_multiplies_and_padding_is_the_cause_of_the_formulas_surplus(
     clock = np.array([1.0, 1, 0, 0, 0])[:, None, None]
     account = run(program, {"input": values, "clock": clock}, np.array([2]))
 
-    assert account.total("mac") == 7 * 3
-    assert account.total("ac") == 0
-    assert account.total("formula_mac") == 5 * 4 * 3  # every channel at every step of the window
-    found = energy(account, HOROWITZ_45NM)
+    assert total(account, "mac") == 7 * 3
+    assert total(account, "ac") == 0
+    assert total(account, "formula_mac") == 5 * 4 * 3  # every channel at every step of the window
+    found = energy(audit_of(account), HOROWITZ_45NM)
     assert found["causes"]["padding"]["mac"] == -3 * 4 * 3
     assert found["causes"]["zero_input"]["mac"] == -1 * 3
     assert found["events_j"] == pytest.approx(21 * 4.6e-12, rel=1e-12)
@@ -133,12 +134,12 @@ def test_attention_by_hand() -> None:
 
     attention = row(account, "attention")
     written, read = [2 * 1, 1 * 2], [1 * 2, 2 * 2]  # nnz(k) nnz(v); nnz(q) D
-    assert [account.total("ac", attention, s) for s in range(8)] == [*written, 0, 0, *read, 0, 0]
+    assert [total(account, "ac", attention, s) for s in range(8)] == [*written, 0, 0, *read, 0, 0]
     # q[0] meets k[0] in one channel, k[1] in none; q[1] meets them in 2 and 1; each reads the 3 spikes of v
-    assert [account.total("ac_quadratic", attention, s) for s in range(8)] == [0, 0, 0, 0, 1 + 3, 3 + 3, 0, 0]
+    assert [total(account, "ac_quadratic", attention, s) for s in range(8)] == [0, 0, 0, 0, 1 + 3, 3 + 3, 0, 0]
     # 3 spikes of q and 3 of v, each for all 4 positions of the window
-    assert account.total("formula_ac", attention) == 3 * 4 + 3 * 4
-    causes = {c: account.causes[attention, CAUSES.index(c), 0] for c in CAUSES}
+    assert total(account, "formula_ac", attention) == 3 * 4 + 3 * 4
+    causes = {c: audit_of(account).formula_causes()[attention, CAUSES.index(c), 0] for c in CAUSES}
     assert causes == {
         "padding": -2 * 6,
         "zero_input": 0,
@@ -147,7 +148,7 @@ def test_attention_by_hand() -> None:
         "rotary": 0,
         "cut_off": 0,
     }
-    assert account.total("ac", attention) - account.total("formula_ac", attention) == sum(causes.values())
+    assert total(account, "ac", attention) - total(account, "formula_ac", attention) == sum(causes.values())
 
 
 @pytest.fixture(scope="module")
@@ -209,29 +210,32 @@ def test_counts_of_lava_are_those_of_the_interpreter_at_every_step(executed: tup
 def test_neuron_updates_are_width_times_valid_steps(executed: tuple) -> None:
     _, program, _, valid, _, _, account = executed
     for operation in program.of_type(Neuron):
-        assert account.total("neuron", row(account, operation.name)) == operation.width * valid.sum()
+        assert total(account, "neuron", row(account, operation.name)) == operation.width * valid.sum()
 
 
 def test_causes_add_up_to_the_difference_for_every_operation(executed: tuple) -> None:
     _, program, _, _, _, _, account = executed
     for index, operation in enumerate(program.operations):
         for column, kind in enumerate(("ac", "mac")):
-            difference = account.total(kind, index) - account.total(f"formula_{kind}", index)
-            assert difference == account.causes[index, :, column].sum(), f"{operation.name} {kind}"
-    assert account.causes[:, CAUSES.index("attention_order")].any()
-    found = energy(account, HOROWITZ_45NM)
+            difference = total(account, kind, index) - total(account, f"formula_{kind}", index)
+            assert difference == audit_of(account).formula_causes()[index, :, column].sum(), f"{operation.name} {kind}"
+    assert audit_of(account).formula_causes()[:, CAUSES.index("attention_order")].any()
+    found = energy(audit_of(account), HOROWITZ_45NM)
     explained = sum(cause["joules"] for cause in found["causes"].values())
     assert found["difference_j"] == pytest.approx(explained, rel=1e-9)
 
 
 def test_totals_are_the_sums_of_the_rows_and_of_the_samples(executed: tuple) -> None:
     *_, account = executed
-    rows = list(count_rows(account))
-    for column, name in enumerate(totals(account)):
-        assert sum(r[4 + column] for r in rows) == totals(account)[name], name
+    rows = list(audit_of(account).counts.rows())
+    for column, name in enumerate(audit_of(account).counts.totals()):
+        assert sum(r[4 + column] for r in rows) == audit_of(account).counts.totals()[name], name
     for column, name in enumerate(("ac", "mac", "formula_ac", "formula_mac")):
-        assert sum(sample[column] for sample in account.samples) == totals(account)[name], name
-    assert sum(entry["ac"] for entry in layers(account, HOROWITZ_45NM)) == totals(account)["ac"]
+        assert sum(sample[column] for sample in samples(account)) == audit_of(account).counts.totals()[name], name
+    assert (
+        sum(entry["ac"] for entry in layers(audit_of(account), HOROWITZ_45NM))
+        == audit_of(account).counts.totals()["ac"]
+    )
 
 
 def test_counts_of_a_sample_do_not_depend_on_its_batch(executed: tuple) -> None:
@@ -240,4 +244,4 @@ def test_counts_of_a_sample_do_not_depend_on_its_batch(executed: tuple) -> None:
     with LavaBackend(program, 1) as backend:
         for batch in run_batches(program, backend, values[3:4], valid[3:4]):
             alone.add(batch.recording.counts, batch.valid)
-    assert alone.samples == account.samples[3:4]
+    assert samples(alone) == samples(account)[3:4]

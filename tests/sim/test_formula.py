@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from audits import audit_of, samples, total
 from helpers import calibrated_model
 
 from spikescr.export.builder import GraphBuilder
@@ -188,16 +189,17 @@ def test_formula_of_every_operation_at_every_executed_step(case: Case) -> None:
 
 
 def test_formula_totals_of_the_run_and_of_every_sample(case: Case) -> None:
-    total = sum(expected_formula(case.reference).values())
-    assert case.account.total("formula_ac") == total[AC].sum()
-    assert case.account.total("formula_mac") == total[MAC].sum() == SAMPLES * WINDOW * 7 * 3 * 8
-    assert [sample[2:] for sample in case.account.samples] == [tuple(counts) for counts in total.sum(axis=1).T.tolist()]
+    expected = sum(expected_formula(case.reference).values())
+    assert total(case.account, "formula_ac") == expected[AC].sum()
+    assert total(case.account, "formula_mac") == expected[MAC].sum() == SAMPLES * WINDOW * 7 * 3 * 8
+    by_sample = [tuple(counts) for counts in expected.sum(axis=1).T.tolist()]
+    assert [sample[2:] for sample in samples(case.account)] == by_sample
 
 
 def test_causes_of_every_operation(case: Case) -> None:
     expected = expected_causes(case)
     found = {
-        (operation.name, cause): case.account.causes[row, column].tolist()
+        (operation.name, cause): audit_of(case.account).formula_causes()[row, column].tolist()
         for row, operation in enumerate(case.account.program.operations)
         for column, cause in enumerate(CAUSES)
     }
@@ -223,4 +225,4 @@ def test_attention_whose_operands_are_late_is_charged_when_it_reads() -> None:
         account.add(backend.run({"input": spikes, "clock": np.ones((3, 1, 1))}).counts, np.array([3]))
     attention = [o.name for o in program.operations].index("attention")
     # q fires 1, 2, 0 times, each for 3 positions; the 3 spikes of v for every position; latency 2 + 3
-    assert [account.total("formula_ac", attention, s) for s in range(8)] == [0, 0, 0, 0, 0, 3 + 3, 6 + 3, 0 + 3]
+    assert [total(account, "formula_ac", attention, s) for s in range(8)] == [0, 0, 0, 0, 0, 3 + 3, 6 + 3, 0 + 3]

@@ -142,8 +142,8 @@ def test_a_type_that_a_table_leaves_out_is_found_and_readers_say_so() -> None:
 
     program = alone(made(Doubling, x=V))
     assert missing(EXAMPLES) == {"Doubling"}
-    with pytest.raises(GraphError, match="it: the formula does not know a Doubling"):
-        evaluate(program, InterpreterBackend(alone(made(Sink, x=V)), 2).run(inputs(program)).counts, np.array([3, 2]))
+    ledger = InterpreterBackend(alone(made(Sink, x=V)), 2).run(inputs(program)).counts
+    assert evaluate(program, ledger, np.array([3, 2])).refused == "it: the formula does not know a Doubling"
     with pytest.raises(GraphError, match="it: what a Doubling needs of a chip is not known"):
         place(program, "loihi2", chip_named("loihi2"), {})
     del Doubling, program
@@ -237,10 +237,10 @@ def test_formula_conventions_and_chip_know_the_type(kind: type[Operation]) -> No
         program = fed_by_neurons(operation) if isinstance(operation, Attention) else alone(operation)
         ledger = FastBackend(program, 2).run(inputs(program)).counts
         valid, row = np.array([3, 2]), ledger.operations.index("it")
-        facts = gather(program, ledger, evaluate(program, ledger, valid), valid)[kind]
-        if kind.parts:
-            charged = facts.counts[facts.rows.tolist().index(row)]
-            np.testing.assert_array_equal(charged, ledger.table[row].sum(axis=1))
+        formula = evaluate(program, ledger, valid)
+        assert formula.refused is None
+        facts = gather(program, ledger, formula, valid)
+        np.testing.assert_array_equal(facts[row, : len(KINDS)], ledger.table[row].sum(axis=1))
         layers = place(program, "loihi2", chip_named("loihi2"), {}).layers
         placed = any("it" in layer.demand.operations for layer in layers)
         assert placed == (kind.role not in (Role.HOST, Role.ROUTING))

@@ -41,7 +41,7 @@ def ran() -> tuple[Audit, list[Batch]]:
             batches.append(Batch(batch.samples, batch.valid, batch.recording, {"output": batch.output.copy()}))
             object.__setattr__(batch.recording, "counts", Ledger(counts.operations, counts.table.copy()))
     names = [f"one/{i}.wav" for i in range(SAMPLES)]
-    audit = Audit.of(account, names, ["a", "b", "a", "b", "a"], ["a"] * SAMPLES, steps.numpy(), {"seed": 7})
+    audit = Audit.of(account, names, ["a", "b", "a", "b", "a"], ["a"] * SAMPLES, {"seed": 7})
     return audit, batches
 
 
@@ -55,13 +55,17 @@ def test_file_holds_the_whole_audit(ran: tuple[Audit, list[Batch]], tmp_path: Pa
     audit, _ = ran
     audit.save(tmp_path / "audit.npz")
     read = Audit.load(tmp_path / "audit.npz")
-    assert {k: v for k, v in vars(read).items() if k not in ("arrays", "valid")} == {
-        k: v for k, v in vars(audit).items() if k not in ("arrays", "valid")
+    arrays = ("table", "moments", "decisions", "valid")
+    apart = (*arrays, "facts", "shapes", "_evaluated")
+    assert {k: v for k, v in vars(read).items() if k not in apart} == {
+        k: v for k, v in vars(audit).items() if k not in apart
     }
-    np.testing.assert_array_equal(read.valid, audit.valid)
-    assert read.arrays.keys() == audit.arrays.keys()
-    for name, array in audit.arrays.items():
-        np.testing.assert_array_equal(read.arrays[name], array, err_msg=name)
+    for name in arrays:
+        np.testing.assert_array_equal(getattr(read, name), getattr(audit, name), err_msg=name)
+    assert read.shapes.keys() == audit.shapes.keys()
+    for name in audit.conventions:
+        for field, array in vars(audit.charged(name)).items():
+            np.testing.assert_array_equal(getattr(read.charged(name), field), array, err_msg=f"{name} {field}")
     assert read.accuracy == 0.6
 
 
@@ -101,11 +105,11 @@ def test_energy_of_each_layer_and_step_with_its_spread(ran: tuple[Audit, list[Ba
 def test_what_every_recording_has_in_common_has_no_spread(ran: tuple[Audit, list[Batch]]) -> None:
     """Sums of squares cancel exactly, however many recordings and products there are."""
     audit, _ = ran
-    moments = np.zeros_like(audit.arrays["moments"])
+    moments = np.zeros_like(audit.moments)
     recordings, ac = 20_000, np.arange(moments.shape[2]) * 37_123
     mac = ac[::-1] * 21
     moments[0] = [recordings * each for each in (ac, mac, ac * ac, mac * mac, ac * mac)]
-    many = replace(audit, recordings=("x",) * recordings, arrays={**audit.arrays, "moments": moments})
+    many = replace(audit, valid=np.ones(recordings, np.int64), moments=moments)
     found = summary.per_step(many, HOROWITZ_45NM)
     np.testing.assert_allclose(found["mean_j"][0], 0.9e-12 * ac + 4.6e-12 * mac)
     assert np.sum(found["spread_j"]) == 0
@@ -126,10 +130,10 @@ def test_decision_is_the_last_change_of_the_running_prediction(ran: tuple[Audit,
         final = valid - 1
         while final > 0 and answers[final - 1] == answers[-1]:
             final -= 1
-        assert audit.arrays["decisions"][sample].tolist() == [final, *executed[:, final + late, sample]]
+        assert audit.decisions[sample].tolist() == [final, *executed[:, final + late, sample]]
     found = summary.decisions(audit, HOROWITZ_45NM)
     assert found is not None
-    assert found["step"] == audit.arrays["decisions"][:, 0].mean()
+    assert found["step"] == audit.decisions[:, 0].mean()
     assert found["joules"] <= summary.conventions(audit, HOROWITZ_45NM)["executed"]["joules"]
 
 
@@ -163,12 +167,13 @@ def test_memory_traffic_is_counted_in_words(ran: tuple[Audit, list[Batch]]) -> N
 
 def test_change_between_runs_is_paired_where_recordings_are_the_same(ran: tuple[Audit, list[Batch]]) -> None:
     audit, _ = ran
-    half = {**audit.arrays, "sample_charges": audit.arrays["sample_charges"] / 2}
-    other = Audit(**{**vars(audit), "arrays": half})
+    charged = audit.charged("executed")
+    half = replace(charged, charges=charged.charges / 2, samples=charged.samples / 2)
+    other = replace(audit, stored={"executed": half})
     found = summary.comparison(audit, other, HOROWITZ_45NM, "executed")
     assert found["paired"]
     assert [found[key] for key in ("change", "low", "high")] == pytest.approx([-0.5] * 3)
-    strangers = Audit(**{**vars(other), "recordings": tuple("vwxyz")})
+    strangers = replace(other, recordings=tuple("vwxyz"))
     found = summary.comparison(audit, strangers, HOROWITZ_45NM, "executed")
     assert not found["paired"]
     assert found["change"] == pytest.approx(-0.5)

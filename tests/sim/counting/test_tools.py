@@ -16,6 +16,7 @@ import nir
 import numpy as np
 import pytest
 import torch
+from audits import audit_of, total
 from chains import Chain, Layer, draw
 from helpers import calibrated_model
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
@@ -28,7 +29,6 @@ from spikescr.export.to_nir import to_nir
 from spikescr.model import LIF, ModelConfig, SpikeSCR
 from spikescr.sim.counting.account import Account
 from spikescr.sim.counting.conventions import CAUSES
-from spikescr.sim.counting.tally import NAMES
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Program, Signal
@@ -59,13 +59,13 @@ def account_of(program: Program, values: np.ndarray, valid: np.ndarray) -> Accou
     with FastBackend(program, 3) as backend:
         for batch in run_batches(program, backend, values, valid):
             account.add(batch.recording.counts, batch.valid)
-    assert 0.02 < account.total("fired") / account.total("neuron") < 0.9, "neurons that do not fire prove nothing"
+    assert 0.02 < total(account, "fired") / total(account, "neuron") < 0.9, "neurons that do not fire prove nothing"
     return account
 
 
 def charged(program: Program, values: np.ndarray, valid: np.ndarray, convention: str) -> np.ndarray:
     """AC and MAC of each sample by a convention (samples, 2)."""
-    return np.array(account_of(program, values, valid).tally.samples)[:, NAMES.index(convention)]
+    return audit_of(account_of(program, values, valid)).charged(convention).samples
 
 
 def shared(chain: str, kind: str, convention: str) -> tuple[Chain, np.ndarray, list[Tensor]]:
@@ -113,13 +113,14 @@ def test_spikingjelly_counts_the_same_on_the_whole_of_spikescr(counts: bool) -> 
     model, x, steps = calibrated_model(config, samples=3, window=18, counts=counts)
     program = lower(to_nir(fold(model), steps=18, dt=0.05, signal="spikes" if counts else "values"))
     stock = StockSpikeSCR(model).eval()
-    ours, updates = NAMES.index("spikingjelly"), CAUSES.index("neuron_updates")
+    updates = CAUSES.index("neuron_updates")
     for sample, n in enumerate(steps.tolist()):
-        tally = account_of(program, x[:, [sample]].transpose(0, 1).numpy(), steps[[sample]].numpy()).tally
-        neurons = tally.causes[:, ours, updates].sum(axis=0)
+        account = account_of(program, x[:, [sample]].transpose(0, 1).numpy(), steps[[sample]].numpy())
+        ours = audit_of(account).charged("spikingjelly")
+        neurons = ours.causes[:, updates].sum(axis=0)
         alone = x[:n, [sample]], steps[[sample]]
-        assert (tally.samples[0][ours] - neurons).tolist() == spikingjelly_counts(stock, *alone, ignore=[BaseNode])
-        assert (tally.samples[0][ours] >= spikingjelly_counts(stock, *alone)).all()
+        assert (ours.samples[0] - neurons).tolist() == spikingjelly_counts(stock, *alone, ignore=[BaseNode])
+        assert (ours.samples[0] >= spikingjelly_counts(stock, *alone)).all()
 
 
 def test_spikingjelly_does_not_see_a_step_in_which_current_and_membrane_are_binary() -> None:
@@ -171,7 +172,7 @@ def over_space(kind: str, convention: str) -> tuple[nn.Conv2d, np.ndarray, list[
     account = Account(program)
     with FastBackend(program, SAMPLES) as backend:
         account.add(backend.run({"input": values.transpose(1, 0, 2)}).counts, valid)
-    found = np.array(account.tally.samples)[:, NAMES.index(convention)]
+    found = audit_of(account).charged(convention).samples
     return convolution, found, [torch.from_numpy(x).view(STEPS, 4, 7, 5) for x in values]
 
 
