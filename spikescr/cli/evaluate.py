@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +12,7 @@ from spikescr.cli.text import percent, wide_console
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
-    from spikescr.data import Item
-    from spikescr.training.assess import Answers, Assessment, Share
+    from spikescr.training.assess import Assessment, Share
 
 MOST_COLUMNS = 20
 """Classes up to which the terminal shows the confusion matrix."""
@@ -40,16 +35,6 @@ equal width from 0 to 1, weighted by recordings.
 """
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """What the choice of recordings needs to know of a checkpoint."""
-
-    path: Path
-    classes: tuple[str, ...]
-    data: str
-    seed: int
-
-
 @click.command(epilog=EPILOG)
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True)
 @click.option("--data", help="Data set instead of the one trained on, named as for train.")
@@ -63,110 +48,20 @@ def command(
 ) -> None:
     """Accuracy, confusion and confidence of the trained network on a split."""
     with notices().status("Loading torch and SpikingJelly"):
-        from spikescr.checkpoint import load_checkpoint
-        from spikescr.data import load
-        from spikescr.data.picture import require_matplotlib
-        from spikescr.files import replacing_together, sha256, write_text
-        from spikescr.provenance import versions
-        from spikescr.training.assess import answer, assess
-        from spikescr.workflows.deployed import choose_recordings
+        from spikescr.workflows.evaluate import evaluate_run
 
-    if picture:
-        require_matplotlib()
-    run = RunFolder(folder)
-    run.require(run.checkpoint)
-    with run.locked():
-        model, info = load_checkpoint(run.checkpoint)
-        trained = _Trained(run.checkpoint, info.classes, info.training.data, info.training.seed)
-        items = choose_recordings(trained, data=data, split=split, limit=limit, recording=None)
-        answers = answer(model, load(items, info.preprocessing), batch_size)
-        found = assess(answers, info.classes, [item.speaker for item in items])
-        name = run.evaluation.name
-        names = [f"{name}/{split}{ending}" for ending in (".json", "-confusion.csv", "-answers.csv", ".png")]
-        content = {
-            "data": data or info.training.data,
-            "split": split,
-            "limit": limit,
-            "seed": info.training.seed,
-            "steps_per_second": info.training.steps,
-            "checkpoint": sha256(run.checkpoint),
-            "versions": versions("spikescr", "torch", "spikingjelly", "numpy"),
-            **found.as_json(),
-        }
-        with replacing_together(run.path, names) as stage:
-            path = RunFolder(stage).evaluation / f"{split}.json"
-            path.parent.mkdir()
-            written = [path.name]
-            write_text(path, json.dumps(content, indent=2) + "\n")
-            if tables:
-                written += _write_tables(path, items, answers, found, info.classes)
-            if picture:
-                written.append(_draw(path.with_suffix(".png"), found, info.classes))
-    _show(found, info.classes)
-    for each in written:
-        output().print(f"wrote {run.evaluation / each}", soft_wrap=True)
-
-
-def _write_tables(
-    path: Path, items: tuple[Item, ...], answers: Answers, found: Assessment, classes: tuple[str, ...]
-) -> list[str]:
-    from spikescr.files import write_text
-
-    confusion: list[list[object]] = [
-        ["label", *classes],
-        *([name, *row] for name, row in zip(classes, found.confusion, strict=True)),
-    ]
-    confidence = answers.confidence()
-    rows: list[list[object]] = [["recording", "speaker", "label", "predicted", "right", *confidence]]
-    for i, item in enumerate(items):
-        label, predicted = int(answers.labels[i]), int(answers.predicted[i])
-        numbers = [f"{values[i]:.6g}" for values in confidence.values()]
-        rows.append(
-            [item.name, item.speaker or "", classes[label], classes[predicted], int(label == predicted), *numbers]
-        )
-    written = []
-    for name, table in (("confusion", confusion), ("answers", rows)):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(table)
-        written.append(f"{path.stem}-{name}.csv")
-        write_text(path.with_name(written[-1]), text.getvalue())
-    return written
-
-
-def _draw(path: Path, found: Assessment, classes: tuple[str, ...]) -> str:
-    """The confusion matrix, rows in shares of their class, and confidence against accuracy."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    from spikescr.files import replacing
-
-    counts = np.array(found.confusion)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(4.0, 0.3 * len(classes) + 1.5)
-    figure = Figure(figsize=(side + 5, side + 0.8), layout="constrained")
-    figure.suptitle(f"{found.recordings} recordings, accuracy {found.accuracy:.2%}")
-    left, right = figure.subplots(1, 2, width_ratios=(side, 4))
-    image = left.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    left.set_xticks(range(len(classes)), classes, rotation=90)
-    left.set_yticks(range(len(classes)), classes)
-    left.set_xlabel("answer")
-    left.set_ylabel("label")
-    for i, k in np.argwhere(counts > 0):
-        left.text(k, i, counts[i, k], ha="center", va="center", fontsize=7, color="w" if shares[i, k] > 0.5 else "k")
-    figure.colorbar(image, ax=left, label="share of the class", shrink=0.8)
-    right.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
-    for name, of in found.reliability.items():
-        points = [(b.confidence, b.accuracy) for b in of.bins if b.confidence is not None]
-        right.plot(*zip(*points, strict=True), marker="o", label=f"{name.replace('_', ' ')}: ECE {of.ece:.3f}")
-    right.set_box_aspect(1)
-    right.set_xlim(0, 1)
-    right.set_ylim(0, 1)
-    right.set_xlabel("confidence")
-    right.set_ylabel("accuracy")
-    right.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    return path.name
+    found = evaluate_run(
+        RunFolder(folder),
+        data=data,
+        split=split,
+        limit=limit,
+        batch_size=batch_size,
+        tables=tables,
+        picture=picture,
+    )
+    _show(found.assessment, found.classes)
+    for each in found.written:
+        output().print(f"wrote {each}", soft_wrap=True)
 
 
 def _show(found: Assessment, classes: tuple[str, ...]) -> None:

@@ -52,16 +52,10 @@ def command(target: str, folder: Path | None, graph_path: Path | None, out_path:
 
 def _to_nir(run: RunFolder) -> None:
     from spikescr import dialect
-    from spikescr.export.deploy import deploy, deploy_quantized, packed
-    from spikescr.files import replacing_together, sha256, write_bytes
+    from spikescr.files import sha256
+    from spikescr.workflows.export import export_run
 
-    run.require(run.checkpoint)
-    with run.locked():
-        graph = (deploy_quantized if run.is_in_integers else deploy)(run.checkpoint)
-        content = packed(graph)
-        if not run.graph.exists() or run.graph.read_bytes() != content:
-            with replacing_together(run.path, [run.graph.name, *run.results]) as stage:
-                write_bytes(stage / run.graph.name, content)
+    graph = export_run(run)
     kinds = Counter(node.metadata.get(dialect.OP) or type(node).__name__ for node in graph.nodes.values())
     table = Table(title="Exported to NIR", box=SIMPLE_HEAD)
     table.add_column("nodes")
@@ -79,48 +73,16 @@ def _to_nir(run: RunFolder) -> None:
 
 
 def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt: float | None) -> None:
-    import json
-
-    from spikescr import dialect
-    from spikescr.errors import ExportError, GraphError
-    from spikescr.export.chain import read_chain
-    from spikescr.export.to_netx import quantise, write_netx
     from spikescr.files import sha256
-    from spikescr.provenance import versions
-    from spikescr.sim.lowering.graph_file import read_graph
-    from spikescr.sim.lowering.graph_time import FOREIGN_DT, step_length
+    from spikescr.workflows.export import export_netx
 
     path = run.require(run.graph) if graph_path is None else graph_path
     out = out_path or path.with_suffix(".net")
-    graph = read_graph(path, type_check=False)  # as simulate: shapes follow from the input and the weights
-    key = next((key for key in (dialect.DT, FOREIGN_DT) if key in graph.metadata), None)
-    try:
-        step = dt if key is None else step_length(graph)
-        if step is None:
-            raise UsageError(f"{path}: its metadata has no {dialect.DT}; give the seconds per step with --dt")
-        if dt not in (None, step):
-            raise UsageError(f"{path}: its metadata has {key} {step}, not {dt}")
-        chain = read_chain(graph, step)
-        layers = tuple(quantise(layer) for layer in chain.layers)
-    except GraphError as error:
-        raise GraphError(f"{path}: {error}") from error
-    except ExportError as error:
-        raise ExportError(f"{path}: {error}") from error
-    made = {
-        "source": path.name,
-        "source_sha256": sha256(path),
-        "versions": json.dumps(versions("spikescr", "nir", "h5py")),
-    }
-    write_netx(out, chain, layers, made)
+    notes: list[str] = []
+    layers = export_netx(path, out, dt=dt, notify=notes.append)
     _print_layers(layers)
-    for quantised in layers:
-        if losses := quantised.losses():
-            notify(f"{quantised.layer.name}: {'; '.join(losses)} (in thresholds)")
-    if chain.clocked:
-        notify(
-            "netx has no clock: biases act at every step; give Network reset_interval=WINDOW and reset_offset=1, and "
-            "every layer begins each window from rest with its first input"
-        )
+    for note in notes:
+        notify(note)
     output().print(f"wrote {out} ({len(layers)} layers, latency {len(layers)} steps, sha256 {sha256(out)[:16]})")
 
 

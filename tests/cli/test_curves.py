@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from helpers import write_tones
 
 from spikescr.cli import main
-from spikescr.cli.curves import PANELS, read_metrics
 from spikescr.runs import RunFolder
 from spikescr.training.metrics import EpochMetrics, write_metrics
+from spikescr.workflows.curves import PANELS, read_metrics
 
 SMALL = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=2"]
 

@@ -80,7 +80,7 @@ def test_step_comes_from_the_file_or_the_option(chain: Path, tmp_path: Path) -> 
     nir.write(tmp_path / "other.nir", graph)
     found = export("--graph", tmp_path / "other.nir")
     assert found.exit_code == 2
-    assert "give the seconds per step with --dt" in found.stderr
+    assert "give the seconds per step, dt (--dt)" in found.stderr
     assert export("--graph", tmp_path / "other.nir", "--dt", "0.01").exit_code == 0
     graph.metadata["dt"] = 0.01  # the word of others
     nir.write(tmp_path / "theirs.nir", graph)

@@ -1,0 +1,88 @@
+"""Files of graphs: NIR of a trained network, lava-dl's network description of a NIR graph."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spikescr import dialect
+from spikescr.errors import ExportError, GraphError, UsageError
+from spikescr.export.chain import read_chain
+from spikescr.export.deploy import deploy, deploy_quantized, packed
+from spikescr.export.to_netx import QuantisedLayer, quantise, write_netx
+from spikescr.files import replacing_together, sha256, write_bytes
+from spikescr.progress import Notify, silent
+from spikescr.provenance import versions
+from spikescr.runs import RunFolder
+from spikescr.sim.lowering.graph_file import read_graph
+from spikescr.sim.lowering.graph_time import FOREIGN_DT, step_length
+
+if TYPE_CHECKING:
+    import nir
+
+
+def export_run(run: RunFolder) -> nir.NIRGraph:
+    """Writes the graph of a run folder's network, real or in integers; where it is another one, old results go.
+
+    Raises:
+        SpikescrError: there is no checkpoint, or it cannot be exported.
+    """
+    run.require(run.checkpoint)
+    with run.locked():
+        graph = (deploy_quantized if run.is_in_integers else deploy)(run.checkpoint)
+        content = packed(graph)
+        if not run.graph.exists() or run.graph.read_bytes() != content:
+            with replacing_together(run.path, [run.graph.name, *run.results]) as stage:
+                write_bytes(stage / run.graph.name, content)
+    return graph
+
+
+def export_netx(
+    path: Path, out: Path, *, dt: float | None = None, notify: Notify = silent
+) -> tuple[QuantisedLayer, ...]:
+    """Writes a chain of spiking layers as lava-dl's network description, quantized for Loihi.
+
+    Args:
+        path: of a NIR file.
+        out: the HDF5 file to write.
+        dt: seconds per step; None: those in the file's metadata.
+        notify: called with what a user of the file should know.
+
+    Returns:
+        The layers as they were quantized.
+
+    Raises:
+        UsageError: neither the file nor the caller tells the step, or they differ.
+        GraphError: the file cannot be read or is no such chain.
+        ExportError: netx cannot say what a layer is.
+    """
+    graph = read_graph(path, type_check=False)  # as simulate: shapes follow from the input and the weights
+    key = next((key for key in (dialect.DT, FOREIGN_DT) if key in graph.metadata), None)
+    try:
+        step = dt if key is None else step_length(graph)
+        if step is None:
+            raise UsageError(f"{path}: its metadata has no {dialect.DT}; give the seconds per step, dt (--dt)")
+        if dt not in (None, step):
+            raise UsageError(f"{path}: its metadata has {key} {step}, not {dt}")
+        chain = read_chain(graph, step)
+        layers = tuple(quantise(layer) for layer in chain.layers)
+    except GraphError as error:
+        raise GraphError(f"{path}: {error}") from error
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}") from error
+    made = {
+        "source": path.name,
+        "source_sha256": sha256(path),
+        "versions": json.dumps(versions("spikescr", "nir", "h5py")),
+    }
+    write_netx(out, chain, layers, made)
+    for layer in layers:
+        if losses := layer.losses():
+            notify(f"{layer.layer.name}: {'; '.join(losses)} (in thresholds)")
+    if chain.clocked:
+        notify(
+            "netx has no clock: biases act at every step; give Network reset_interval=WINDOW and reset_offset=1, and "
+            "every layer begins each window from rest with its first input"
+        )
+    return layers
