@@ -23,10 +23,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from spikescr.cli.text import si
 from spikescr.files import write_text
 from spikescr.model import ModelConfig
 from spikescr.provenance import versions
+from spikescr.quantities import si
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.program import Attention
 from spikescr.sim.run import run_batches

@@ -22,9 +22,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from spikescr.cli.text import si
 from spikescr.files import write_text
 from spikescr.provenance import versions
+from spikescr.quantities import si
 
 sys.path.append(str(Path(__file__).parents[1] / "tests/peers"))
 

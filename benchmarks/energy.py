@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from spikescr.checkpoint import load_checkpoint
-from spikescr.cli.text import si
 from spikescr.files import write_text
 from spikescr.provenance import versions
+from spikescr.quantities import si
 from spikescr.runs import RunFolder
 from spikescr.sim.counting import summary
 from spikescr.sim.counting.energy import HOROWITZ_45NM

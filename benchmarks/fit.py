@@ -18,16 +18,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from spikescr.cli.text import percent, si
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
+import spikescr
 from spikescr.files import write_text
 from spikescr.model import ModelConfig, SpikeSCR
 from spikescr.provenance import versions
+from spikescr.quantities import percent, si
 from spikescr.sim.chip.limits import chips
-from spikescr.sim.chip.mapper import place
-from spikescr.sim.chip.rules import check
-from spikescr.sim.lowering.lower import lower
 
 NETWORKS = {
     "1L-8-128": ModelConfig(layers=1, heads=8, width=128, mlp_ratio=1, classes=20),
@@ -39,23 +35,20 @@ NETWORKS = {
 def measure(name: str, steps: int) -> list[dict[str, Any]]:
     """The placement of one network at a window of so many steps, on every chip."""
     torch.manual_seed(0)
-    program = lower(to_nir(fold(SpikeSCR(NETWORKS[name]).eval()), steps=steps, dt=1 / steps))
+    graph = spikescr.to_nir(SpikeSCR(NETWORKS[name]).eval(), steps=steps, dt=1 / steps)
     rows = []
-    for chip_name, chip in chips().items():
-        placement = place(program, chip_name, chip, {})
+    for chip in chips():
+        found = spikescr.fit(graph, chip, bits=8)
+        total = found.totals()
         rows.append(
             {
                 "network": name,
                 "steps": steps,
-                "chip": chip_name,
-                "neurons": placement.neurons,
-                "cores": placement.cores,
-                "chips": placement.chips,
-                "memory_bytes": placement.memory,
-                "memory_used": placement.memory / (placement.cores * chip.memory.value),
-                "layers": {layer.name: len(layer.cores) for layer in placement.layers},
-                "violations": [violation.line for violation in check(placement) if not violation.mended],
-                "noted": [violation.line for violation in check(placement) if violation.mended],
+                "chip": chip,
+                **{key: total[key] for key in ("neurons", "cores", "chips", "memory_bytes", "memory_used")},
+                "layers": {row["layer"]: row["cores"] for row in found.rows()},
+                "violations": [violation.line for violation in found.violations if not violation.mended],
+                "noted": [violation.line for violation in found.violations if violation.mended],
             }
         )
     return rows

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from spikescr.files import write_text
 from spikescr.runs import LOIHI2, RunFolder
+from spikescr.workflows.quantize import quantize_run
 
 sys.path.append(str(Path(__file__).parents[1] / "tests/peers"))
 
@@ -42,11 +43,10 @@ def compare_layers(graphs: int) -> dict[str, Agreement]:
 
 
 def accuracies(run: RunFolder, epochs: int) -> list[dict[str, Any]]:
-    """Accuracy and energy of the test split for every width; by the commands that users have."""
+    """Accuracy and energy of the test split for every width."""
     rows = [{"bits": "float", "finetuned": False, **_simulated(run, "float64")}]
     for bits, tuned in WIDTHS:
-        arguments = ["--bits", str(bits), "--finetune", str(epochs if tuned else 0)]
-        _spikescr("quantize", "--run", str(run.path), *arguments)
+        quantize_run(run, bits=bits, epochs=epochs if tuned else 0)
         rows.append({"bits": bits, "finetuned": tuned, **_simulated(run, LOIHI2)})
         kept = run.path / "fixed_point" / f"{bits}-{'tuned' if tuned else 'calibrated'}.json"
         kept.parent.mkdir(exist_ok=True)
