@@ -52,7 +52,16 @@ TAKES = 3
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker: timbre, English accent, and where pitch (0 to 100) and speed (words per minute) lie."""
+    """A speaker.
+
+    Attributes:
+        name: In the names of recordings.
+        split: train, valid or test; no voice is in two.
+        variant: espeak-ng's timbre.
+        accent: Of English.
+        pitch: About which the recordings' pitches lie, 0 to 100.
+        speed: Likewise, words per minute.
+    """
 
     name: str
     split: str
@@ -75,7 +84,16 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Take:
-    """One recording: its name in the data set, what is said, and how it is recorded."""
+    """One recording.
+
+    Attributes:
+        name: In the data set.
+        split: Of its voice.
+        utterance: What is said, and how.
+        peak: Largest sample, 1 being full scale.
+        lead_s: Seconds of silence before it.
+        tail_s: Seconds of silence after it.
+    """
 
     name: str
     split: str

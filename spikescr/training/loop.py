@@ -50,9 +50,15 @@ class Progress:
 class TrainResult:
     """What a training gave.
 
-    config: with all that followed from the data. epochs: those that are done. best: of them, None before there is one.
-    seconds: of training. step: optimisation steps done of the epoch after those. interrupted: whether `stop` ended it.
-    drift: spikes that bfloat16 changes, at "start" and "end"; empty with precision=fp32.
+    Attributes:
+        config: With all that followed from the data.
+        epochs: Those that are done.
+        best: Of them, None before there is one.
+        parameters: How many the network has.
+        seconds: Of training.
+        step: Optimisation steps done of the epoch after those.
+        interrupted: Whether `stop` ended it.
+        drift: Spikes that bfloat16 changes, at "start" and "end"; empty with precision=fp32.
     """
 
     config: TrainConfig

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A NIR file with all that it takes to run it on recordings."""
+    """A NIR file with all that it takes to run it on recordings.
+
+    Attributes:
+        path: Of the file.
+        program: What it is lowered to.
+        classes: Names, in the order of the outputs.
+        data: The data set that it was trained on.
+        seed: Of that data set's splits.
+        preprocessing: From a recording to the input.
+    """
 
     path: Path
     program: Program
