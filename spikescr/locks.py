@@ -82,7 +82,7 @@ def _flock(folder: Path, handle: int, exclusive: bool) -> None:
         fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise SpikescrError(
-            f"{_shown(folder)}: another spikescr command is at work here; wait for it or choose another --run"
+            f"{_shown(folder)}: another spikescr command is at work here; wait for it or choose another folder (--run)"
         ) from error
 
 

@@ -38,7 +38,9 @@ class _Folder:
         try:
             TemporaryFile(dir=self.path).close()
         except OSError as error:
-            raise SpikescrError(f"{self.path} cannot be written to: {error.strerror}; choose another --run") from error
+            raise SpikescrError(
+                f"{self.path} cannot be written to: {error.strerror}; choose another folder (--run)"
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:

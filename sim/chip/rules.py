@@ -11,7 +11,7 @@ from spikescr.sim.chip.mapper import Placed, Placement
 _OF_CORE = (
     (
         "memory",
-        "narrow what feeds the layer, split each of its neurons over several that are summed, or fewer --bits",
+        "narrow what feeds the layer, split each of its neurons over several that are summed, or fewer bits (--bits)",
     ),
     ("input_axons", "narrow what feeds the layer, or split each of its neurons over several that are summed"),
     ("output_axons", "narrow the layers that it feeds, so that its neurons send to fewer cores"),
@@ -80,7 +80,7 @@ def _of_layer(placement: Placement, layer: Placed) -> Iterator[Violation]:
     yield from _exceeded(
         placement, name, "state", layer.state, "fewer steps in the window, or narrower heads of attention"
     )
-    yield from _exceeded(placement, name, "weight_bits", demand.weight_bits, "fewer --bits")
+    yield from _exceeded(placement, name, "weight_bits", demand.weight_bits, "fewer bits (--bits)")
     if layer.reached.any():  # what the host alone reads is no spike
         remedy = "delay the sources of a sum apart, so that spikes are binary; a sum of weights needs a neuron"
         yield from _exceeded(placement, name, "payload_bits", demand.payload_bits, remedy)
@@ -96,6 +96,6 @@ def _of_inputs(placement: Placement) -> Iterator[Violation]:
 
 
 def _of_chip(placement: Placement) -> Iterator[Violation]:
-    remedy = f"take {placement.chips} chips, narrower layers or fewer --bits"
+    remedy = f"take {placement.chips} chips, narrower layers or fewer bits (--bits)"
     yield from _exceeded(placement, "network", "cores", placement.cores, remedy)
     yield from _exceeded(placement, "network", "chip_neurons", placement.neurons, remedy)

@@ -289,7 +289,7 @@ def _warnings(graph: nir.NIRGraph, flat: FlatGraph, nodes: tuple[NodeReport, ...
         found.append(f"spikescr simulate cannot run it: {error}")
     else:
         if not told:
-            found.append("the file has no step: spikescr simulate needs --dt SECONDS")
+            found.append("the file has no step: to run it give dt (--dt), seconds per step")
     return found
 
 

@@ -64,7 +64,7 @@ class Downloader:
                 raise
             raise DataError(
                 f"{url}: what came is not the published file (its checksum is not {checksum}); it was removed. "
-                "Try again, or another source with --mirror"
+                "Try again, or another mirror (--mirror)"
             ) from error
         return path
 

@@ -45,7 +45,7 @@ def draw(
     figure = Figure(figsize=(8, 1 + 1.7 * len(panels)), layout="constrained")
     known = FigureCanvasAgg(figure).get_supported_filetypes()
     if path.suffix[1:] not in known:
-        raise UsageError(f"--out {path}: choose a suffix that tells the format: {', '.join(sorted(known))}")
+        raise UsageError(f"{path}: choose a suffix that tells the format: {', '.join(sorted(known))}")
     figure.suptitle(title)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     low, high = (0, max([1, *(x.max() for _, x in panels)])) if counts else (-3, 3)

@@ -122,12 +122,12 @@ def fetch(
     published = published or PUBLISHED[name]
     base = (mirror or published.base).rstrip("/")
     if not base.startswith(("https://", "http://")):
-        raise UsageError(f"--mirror {mirror}: must begin with https:// or http://")
+        raise UsageError(f"mirror (--mirror) {mirror}: must begin with https:// or http://")
     tree = published.files[0].name.endswith(".tar.gz")
     if tree and folder.is_dir() and any(folder.iterdir()):
         if (folder / "testing_list.txt").is_file():
             return
-        raise UsageError(f"{folder} is not empty and holds no Speech Commands; choose another folder with --to")
+        raise UsageError(f"{folder} is not empty and holds no Speech Commands; choose another folder (--to)")
     packed = folder.with_name(f"{folder.name}.download")
     try:
         free = free_bytes(folder) / 1e9

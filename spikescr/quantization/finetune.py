@@ -79,7 +79,9 @@ def finetune(
             losses += _step(model, optimizer, train, chosen, config, epoch) * len(chosen)
             on_step(len(chosen))
         if not math.isfinite(losses):
-            raise SpikescrError(f"the loss is {losses} in epoch {epoch} of fine-tuning: give a lower --lr than {lr:g}")
+            raise SpikescrError(
+                f"the loss is {losses} in epoch {epoch} of fine-tuning: give a lower lr (--lr) than {lr:g}"
+            )
         found.append(Tuned(epoch, losses / len(train), evaluate(model, valid, config.batch_size)))
         on_epoch(found[-1])
         if _rank(found[-1]) > _rank(best):

@@ -161,7 +161,7 @@ def read_record(job: JobFolder) -> JobRecord | None:
     except OSError as error:
         raise CheckpointError(f"{job.record}: {error.strerror}; begin anew without --resume") from error
     except ValidationError as error:
-        raise CheckpointError(f"{job.record}: {faults(error)}; begin anew without --resume") from error
+        raise CheckpointError(f"{job.record}: {faults(error)}; begin anew without resume (--resume)") from error
 
 
 def distill(
@@ -259,7 +259,7 @@ def _begun(job: JobFolder, config: CurriculumConfig) -> JobRecord | None:
         if changed:
             raise UsageError(
                 f"{job.path}: a curriculum with other settings cannot be resumed: {'; '.join(changed)}; "
-                "give what it was begun with, or begin anew without --resume"
+                "give what it was begun with, or begin anew without resume (--resume)"
             )
     return record
 
@@ -280,7 +280,7 @@ def _take_teacher(record: JobRecord, teacher: RunFolder, dataset: DataSet, job: 
     )
     if record.stages and record.stages[0].checkpoint != found.checkpoint:
         raise UsageError(
-            f"{teacher.checkpoint}: {job.path} was begun with another teacher; begin anew without --resume"
+            f"{teacher.checkpoint}: {job.path} was begun with another teacher; begin anew without resume (--resume)"
         )
     if not record.stages:
         record.stages.append(found)
@@ -306,7 +306,7 @@ def _require_unchanged(run: Path, stage: StageRecord) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist, but the job's record says that it is done; begin anew")
     if sha256(path) != stage.checkpoint:
-        raise CheckpointError(f"{path} is not what this job left there (SHA-256); begin anew without --resume")
+        raise CheckpointError(f"{path} is not what this job left there (SHA-256); begin anew without resume (--resume)")
 
 
 def _record(

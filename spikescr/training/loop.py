@@ -174,7 +174,7 @@ class _Training:
         if changed:
             raise UsageError(
                 f"{self.keeper.folder.path}: a training with other settings cannot be resumed: {'; '.join(changed)}; "
-                "give what it was begun with, or begin anew without --resume"
+                "give what it was begun with, or begin anew without resume (--resume)"
             )
         changed = differences(state.environment, self._environment())
         if changed:

@@ -27,9 +27,9 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 OWN_KEYS = ("about", "base", "kinds")
 # Keys that the command line does not take, and what to do instead.
 ELSEWHERE = {
-    "data": "give it with --data",
-    "seed": "give it with --seed",
-    "curriculum": "give it with --curriculum",
+    "data": "give it as data (--data)",
+    "seed": "give it as seed (--seed)",
+    "curriculum": "give it as curriculum (--curriculum)",
     "model.classes": "it follows from the data",
 }
 TEACHER = "a teacher is what spikescr distill gives"
@@ -187,9 +187,9 @@ def resolve(
         _set(content, key, value)
     source = data if data is not None else content.get("data", "digits" if "digits" in recipe.kinds else None)
     if source is None and need_data:
-        faults.append(f"{recipe.name} needs a data set: --data {' or --data '.join(_specs(recipe.kinds))}")
+        faults.append(f"{recipe.name} needs a data set: give data (--data) {' or '.join(_specs(recipe.kinds))}")
     elif source is not None and str(source).partition(":")[0] not in recipe.kinds and (others := _others(kind, source)):
-        faults.append(f"--data {source}: {recipe.name} is for {' or '.join(_specs(recipe.kinds))}; {others}")
+        faults.append(f"data (--data) {source}: {recipe.name} is for {' or '.join(_specs(recipe.kinds))}; {others}")
     if kind is TrainConfig and content.pop("distillation", None) is not None:
         faults.append(f"distillation: {TEACHER}")
     content["data"] = source if source is not None else recipe.kinds[0]

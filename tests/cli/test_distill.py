@@ -98,7 +98,7 @@ def test_resume_alone_continues_what_is_there(job: JobFolder) -> None:
     [
         (["--curriculum", "100;40"], "'100;40' is no list of numbers like 100,40"),
         (["--curriculum", "100"], "error: --curriculum: a curriculum needs two or more"),
-        (["curriculum=100"], "error: curriculum=100: give it with --curriculum"),
+        (["curriculum=100"], "error: curriculum=100: give it as curriculum (--curriculum)"),
         (["steps=100"], "error: steps=100: unknown key"),
         (["ssc-40"], "error: 'ssc-40' is a recipe of spikescr train; try: spikescr train ssc-40"),
         (["distillation.tau=2"], "error: distillation.tau=2: unknown key"),

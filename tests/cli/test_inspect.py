@@ -75,7 +75,7 @@ def test_foreign_file_is_told_why_it_does_not_run(foreign: Path) -> None:
     assert found.exit_code == 0
     assert "Affine" in found.stdout
     assert "3 > 2" in found.stdout
-    assert found.stderr == "note: the file has no step: spikescr simulate needs --dt SECONDS\n"
+    assert found.stderr == "note: the file has no step: to run it give dt (--dt), seconds per step\n"
     graph = nir.read(foreign)
     graph.metadata["dt"] = 1e-3
     nir.write(foreign.with_name("timed.nir"), graph)

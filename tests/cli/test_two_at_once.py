@@ -17,7 +17,7 @@ from helpers import write_tones
 
 SCRIPT = Path(sys.executable).with_name("spikescr")
 TRAIN = ["--data", "folder:tones", "steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1"]
-BUSY = "another spikescr command is at work here; wait for it or choose another --run"
+BUSY = "another spikescr command is at work here; wait for it or choose another folder (--run)"
 
 
 def spikescr(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -182,7 +182,7 @@ def test_foreign_graph_with_a_nested_recurrence() -> None:
     assert node(report, "5.w_rec").carries == "spikes"
     assert node(report, "1").neurons == 192
     assert all(n.standard for n in report.nodes)
-    assert report.warnings == ("the file has no step: spikescr simulate needs --dt SECONDS",)
+    assert report.warnings == ("the file has no step: to run it give dt (--dt), seconds per step",)
 
 
 def test_warnings_name_the_node() -> None:

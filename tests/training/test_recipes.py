@@ -146,8 +146,8 @@ def test_all_faults_are_told_at_once_each_with_its_place(tmp_path: Path) -> None
         configured(str(path), "heads=4", "epochs=many", "lr=0.1", "lr=0.2", "seed=3", data="shd:x")
     assert str(caught.value).split("; ") == [
         "lr=0.2: lr is given twice",
-        "seed=3: give it with --seed",
-        f"--data shd:x: {path} is for digits or folder:PATH",
+        "seed=3: give it as seed (--seed)",
+        f"data (--data) shd:x: {path} is for digits or folder:PATH",
         "for shd there is shd-40, shd-100",
         "epochs=many: Input should be a valid integer (got many)",
         f"{path}: batch_size: Input should be a valid integer (got 8)",
@@ -162,7 +162,7 @@ def test_all_faults_are_told_at_once_each_with_its_place(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("data=shd:x", "data=shd:x: give it with --data"),
+        ("data=shd:x", "data=shd:x: give it as data (--data)"),
         ("model.classes=3", "model.classes=3: it follows from the data"),
         ("model.width=6x", "model.width=6x: Input should be a valid integer (got 6x)"),
         ("model.width=64.0", "model.width=64.0: Input should be a valid integer (got 64.0)"),
@@ -210,7 +210,7 @@ def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
         read_recipe("train", "nowhere.toml")
     with pytest.raises(UsageError, match=r"^'ssc' is a recipe of spikescr distill; try: spikescr distill ssc$"):
         read_recipe("train", "ssc")
-    with pytest.raises(UsageError, match=r"^ssc-40 needs a data set: --data ssc:PATH$"):
+    with pytest.raises(UsageError, match=r"^ssc-40 needs a data set: give data \(--data\) ssc:PATH$"):
         resolve(read_recipe("train", "ssc-40"), TrainConfig, [], options={}, data=None)
 
 

@@ -214,7 +214,7 @@ def test_bits_of_a_graph_in_fixed_point_are_read() -> None:
             "memory",
             5000 + 6 + 5000 * AXON + PARAMETERS,
             20000,
-            "fewer --bits",
+            "fewer bits (--bits)",
         ),
         ({}, 5000, "input_axons", 5000, 4096, "split each of its neurons over several"),
     ],
