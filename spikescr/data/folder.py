@@ -164,7 +164,7 @@ def missing(root: Path, kind: str) -> str:
         return f"{root}: no such folder"
     return (
         f"{root}: no such folder; a relative path starts at the current folder, {_shown(Path.cwd())}: "
-        f"say where the data set is with --data {kind}:PATH"
+        f"say where the data set is: {kind}:PATH (--data)"
     )
 
 

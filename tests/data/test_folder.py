@@ -120,7 +120,7 @@ def test_missing_folder_of_a_relative_path_is_answered_with_where_it_was_looked_
         open_data("folder:data/words")
     assert str(caught.value) == (
         f"data/words: no such folder; a relative path starts at the current folder, {tmp_path}: "
-        "say where the data set is with --data folder:PATH"
+        "say where the data set is: folder:PATH (--data)"
     )
 
 

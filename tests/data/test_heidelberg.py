@@ -342,7 +342,7 @@ def test_missing_folder_says_where_to_look_and_how_to_get_it(tmp_path: Path, mon
         open_data("ssc:data/ssc")
     assert str(caught.value) == (
         f"data/ssc: no such folder; a relative path starts at the current folder, {tmp_path}: "
-        "say where the data set is with --data ssc:PATH; download it with: spikescr data get ssc --to data/ssc"
+        "say where the data set is: ssc:PATH (--data); download it with: spikescr data get ssc --to data/ssc"
     )
 
 
