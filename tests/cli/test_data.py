@@ -173,6 +173,8 @@ def test_show_draws_a_recording(tmp_path: Path, kind: str) -> None:
     first = out.read_bytes()
     spikescr("data", "show", f"{kind}:{root}", "--recording", name, "--out", out, "--draws", "2")
     assert out.read_bytes() == first
+    spikescr("data", "show", f"{kind}:{root}", "--recording", name, "--out", out, "--draws", "2", "--window", "0.2")
+    assert out.read_bytes() != first
     for arguments, message in (
         (["--recording", name, "--out", tmp_path / "gone" / "a.png"], "there is no folder"),
         (["--recording", name, "--out", tmp_path / "a.xyz"], "choose a suffix that tells the format"),
@@ -204,7 +206,7 @@ def test_get_downloads_from_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        found = spikescr("data", "get", "shd", "--mirror", f"http://127.0.0.1:{server.server_port}")
+        found = spikescr("data", "get", "shd", "--mirror", f"http://127.0.0.1:{server.server_port}", "--timeout", "20")
         server.shutdown()
         thread.join()
     assert found.exit_code == 0, found.output

@@ -34,8 +34,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arguments in (
         ["train", "--data", "folder:tones", *TRAIN],
         ["export", "--to", "nir"],
-        ["simulate", "--steps", "20"],
-        ["verify"],
+        ["simulate", "--steps", "20", "--batch-size", "3"],
+        ["verify", "--batch-size", "3", "--stall-seconds", "90"],
     ):
         run = spikescr(*arguments, cwd=root)
         assert run.returncode == 0, run.stderr

@@ -60,6 +60,19 @@ def test_a_missing_stage_names_the_command_that_makes_it(job: JobFolder) -> None
     assert f"make it with: spikescr distill --run {job.path}\n" in found.stderr
 
 
+def test_a_teacher_that_is_trained_already_takes_the_place_of_the_first_stage(
+    job: JobFolder, tones: Path, tmp_path: Path
+) -> None:
+    again = JobFolder(tmp_path / "again")
+    words = ["distill", "--data", f"folder:{tones}", "--curriculum", "20,10", "--run", str(again.path), *SMALL]
+    found = CliRunner().invoke(main, [*words, "--teacher", str(job.stage(20).path), "--keep", "1"])
+    assert found.exit_code == 0, found.stderr
+    assert not again.stage(20).path.exists()
+    assert again.stage(10).checkpoint.read_bytes() == job.stage(10).checkpoint.read_bytes()
+    kept = [len(list(each.stage(10).checkpoints.iterdir())) for each in (job, again)]
+    assert kept == [2, 1]
+
+
 @pytest.mark.slow
 def test_killed_at_random_it_ends_with_the_same_bytes(job: JobFolder, tones: Path, tmp_path: Path) -> None:
     rng = random.Random(4)

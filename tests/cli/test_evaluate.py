@@ -33,7 +33,7 @@ def evaluated(run: RunFolder, *arguments: str) -> Result:
 
 
 def test_the_test_split_is_evaluated_and_written_down(run: RunFolder) -> None:
-    found = evaluated(run, "--csv", "--png")
+    found = evaluated(run, "--csv", "--png", "--batch-size", "3")
     assert found.exit_code == 0, found.stderr
     model, info = load_checkpoint(run.checkpoint)
     items = open_data(info.training.data).split("test")

@@ -33,7 +33,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tones(root / "tones", takes=4)
     for arguments in (
         ["train", "--data", "folder:tones", *TRAIN],
-        ["quantize", "--bits", "6", "--layer-bits", "head=8", "--finetune", "1"],
+        ["quantize", "--bits", "6", "--layer-bits", "head=8", "--finetune", "1", "--lr", "1e-3"],
         ["simulate", "--precision", "loihi2", "--backend", "both"],
         ["verify", "--precision", "loihi2"],
     ):
@@ -48,7 +48,7 @@ def test_its_network_is_a_run_folder_of_its_own(workplace: Path) -> None:
         "model.nir", "model.safetensors", "quantization.json", "simulation", "verify.json",
     }  # fmt: skip
     report = json.loads((made / "quantization.json").read_text())
-    assert report["bits"] == 6
+    assert (report["bits"], report["lr"]) == (6, 1e-3)
     assert {layer["layer"]: layer["bits"] for layer in report["layers"]}["head"] == 8
     assert [f["epoch"] for f in report["finetuning"]] == [0, 1]
     assert set(report["validation"]) == {"float", "range", "error", "result"}
@@ -114,7 +114,9 @@ def test_verify_finds_a_bias_that_was_changed_and_shows_integer_membranes(copied
 
 
 def test_a_graph_of_another_network_is_not_verified(copied: Path) -> None:
-    assert spikescr("quantize", "--bits", "5", cwd=copied).returncode == 0
+    assert spikescr("quantize", "--bits", "5", "--criterion", "error", cwd=copied).returncode == 0
+    report = json.loads((copied / "runs/latest/loihi2/quantization.json").read_text())
+    assert (report["criterion"], set(report["validation"])) == ("error", {"float", "error", "result"})
     kept = workplace_graph(copied)
     assert spikescr("quantize", "--bits", "4", cwd=copied).returncode == 0
     workplace_graph(copied, kept)
