@@ -10,7 +10,7 @@ import click
 from spikescr.cli.console import notices, output
 from spikescr.cli.options import max_memory
 from spikescr.cli.text import si
-from spikescr.errors import SpikescrError, UsageError
+from spikescr.errors import SpikescrError
 from spikescr.progress import tell
 
 if TYPE_CHECKING:
@@ -113,33 +113,10 @@ def check(spec: str) -> None:
 @max_memory
 def show(spec: str, recording: str, out: Path, steps: int, window: float, draws: int, seed: int) -> None:
     """Draw a recording before and after augmentation, as it is in the first epochs of a training."""
-    from spikescr.data.picture import draw, require_matplotlib
-
-    require_matplotlib()
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}")
     with notices().status("Loading torch"):
-        import torch
+        from spikescr.workflows.recordings import draw_recording
 
-        from spikescr.data import open_data
-        from spikescr.data.inspection import find_item, single
-        from spikescr.training.augment import augment
-        from spikescr.training.recipes import default_training
-
-    dataset = open_data(spec)
-    item, place = find_item(dataset, recording)
-    x, counts = single(item, steps=steps, window_s=window)
-    augmentation = default_training(spec).augmentation
-    assert augmentation is not None
-    panels = [("as it is", x)]
-    for epoch in range(1, draws + 1):
-        changed = augment(
-            torch.from_numpy(x)[:, None], torch.tensor([len(x)]), augmentation, seed=seed, epoch=epoch, samples=[place]
-        )
-        panels.append((f"epoch {epoch}", changed[:, 0].numpy()))
-    what = ", ".join(f"{name} {value}" for name, value in augmentation.model_dump().items())
-    title = f"{recording}: {dataset.classes[item.label]}, {steps} steps/s, seed {seed}\n{what}"
-    draw(out, title, panels, steps=steps, counts=counts)
+    draw_recording(spec, recording, out, steps=steps, window_s=window, draws=draws, seed=seed)
     output().print(f"wrote {out}")
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,7 +19,6 @@ from spikescr.cli.training import (
     split_words,
     stopping_on_signal,
 )
-from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 from spikescr.training.config import TrainConfig
 from spikescr.training.recipes import resolve
@@ -111,9 +108,10 @@ def command(
         from spikescr.data import open_data
         from spikescr.training.devices import Devices
         from spikescr.training.loop import train
+        from spikescr.training.tensorboard import writing as tensorboard_log
 
     devices = Devices()
-    board = _tensorboard(run.path / "tensorboard") if tensorboard and devices.is_main else nullcontext()
+    board = tensorboard_log(run.path / "tensorboard") if tensorboard and devices.is_main else nullcontext()
     dataset = open_data(config.data, seed=config.seed)
     alone = run.locked() if devices.is_main else nullcontext()
     with alone, board as log, stopping_on_signal() as (arm, requested):
@@ -150,25 +148,6 @@ def command(
     number = requested()
     if result.interrupted and number is not None:
         ctx.exit(128 + number)
-
-
-@contextmanager
-def _tensorboard(folder: Path) -> Iterator[Callable[[Any], None]]:
-    """Gives a function that writes an epoch's metrics for TensorBoard."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ModuleNotFoundError as error:
-        raise UsageError("--tensorboard needs a package: pip install 'spikescr[tensorboard]'") from error
-
-    with SummaryWriter(str(folder)) as writer:
-
-        def log(metrics: Any) -> None:
-            for name, value in asdict(metrics).items():
-                if name != "epoch":
-                    writer.add_scalar(name, value, metrics.epoch)
-            writer.flush()
-
-        yield log
 
 
 def _begun(run: RunFolder) -> TrainConfig | None:

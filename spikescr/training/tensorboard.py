@@ -1,0 +1,36 @@
+"""Metrics for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from spikescr.errors import UsageError
+from spikescr.training.metrics import EpochMetrics
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Callable[[EpochMetrics], None]]:
+    """Gives a function that writes an epoch's metrics for TensorBoard.
+
+    Raises:
+        UsageError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "writing for TensorBoard (--tensorboard) needs a package: pip install 'spikescr[tensorboard]'"
+        ) from error
+
+    with SummaryWriter(str(folder)) as writer:
+
+        def log(metrics: EpochMetrics) -> None:
+            for name, value in asdict(metrics).items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, metrics.epoch)
+            writer.flush()
+
+        yield log
