@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -154,3 +155,40 @@ def test_an_arrow_that_points_up_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_pa
         test_arrows_point_down("spikescr", LAYERS, TOGETHER)
     with pytest.raises(AssertionError):
         test_packages_stay_in_their_rooms("rich")
+
+
+COMMAND = re.compile(r"(spikescr|accelerate) [a-z{].*")
+FLAG = re.compile(r"(?<!\()--[a-z][a-z-]*(?!\))")
+
+
+def flags_alone(path: Path) -> list[str]:
+    """Texts in a module that name a flag neither in parentheses, (--dt), nor as part of a command to be typed."""
+    tree = ast.parse(path.read_text())
+    documented = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    formatted = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    documented |= {part for node in formatted for part in node.values}
+    texts = ["".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values) for node in formatted]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documented:
+            texts.append(node.value)
+    found = []
+    for text in texts:
+        if FLAG.search(COMMAND.sub("", text)):
+            found.append(text)
+    return found
+
+
+COMMANDS_ARE_MADE_IN = {"spikescr.runs", "spikescr.training.keeper", "spikescr.workflows.jobs"}
+
+
+def test_library_messages_name_no_flag_alone() -> None:
+    """A caller from Python has no --dt to give: "give dt (--dt)"."""
+    library = {m: p for m, p in modules().items() if room(m, "spikescr") != "cli" and m not in COMMANDS_ARE_MADE_IN}
+    alone = {module: texts for module, path in library.items() if (texts := flags_alone(path))}
+    assert not alone

@@ -63,7 +63,7 @@ class FastBackend:
             raise ValueError(f"dtype must be float64 or float32, got {np.dtype(dtype)}")
         check_program(program, "fast")
         if program.fixed and np.dtype(dtype) != np.float64:
-            raise BackendError("fast: fixed point is exact in float64; leave --precision float32 out")
+            raise BackendError("fast: fixed point is exact in float64; give no other dtype (--precision)")
         begin = time.perf_counter()
         self.batch = batch
         self._program = program

@@ -34,9 +34,7 @@ def step_length(graph: nir.NIRGraph) -> float:
     for key in (dialect.DT, FOREIGN_DT):
         if key in graph.metadata:
             return check_step(_graph_parameter(graph, key, "seconds per step"), f"the graph's metadata {key}")
-    raise GraphError(
-        f"the graph's metadata must have {dialect.DT}, seconds per step, or it must be given: --dt SECONDS"
-    )
+    raise GraphError(f"the graph's metadata must have {dialect.DT}, seconds per step, or dt (--dt) must be given")
 
 
 def check_step(dt: float, where: str) -> float:

@@ -118,7 +118,7 @@ class Neurons:
         if (ratio > 1).any():
             self.notes.append(
                 f"{name}: {field} of {tau.min():g} s is shorter than the step of {self.dt:g} s: forward Euler "
-                f"overshoots; take a shorter step (--dt) or --integration exponential"
+                f"overshoots; take a shorter step, dt (--dt), or exponential integration (--integration)"
             )
         return 1.0 - ratio, ratio
 

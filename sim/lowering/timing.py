@@ -64,8 +64,8 @@ class Timing:
         odd = np.abs(every / self.dt - steps) > WHOLE_STEPS
         if odd.any() and not self._round:
             raise GraphError(
-                f"{name}: delay must be whole steps of {self.dt} s, not {every[odd][0]:g} s; take another step (--dt) "
-                f"or --round-delays"
+                f"{name}: delay must be whole steps of {self.dt} s, not {every[odd][0]:g} s; take another step, dt "
+                f"(--dt), or let delays be rounded (--round-delays)"
             )
         if odd.any():
             self.notes.append(f"{name}: {int(odd.sum())} delays rounded to whole steps of {self.dt} s")
