@@ -184,7 +184,7 @@ def flags_alone(path: Path) -> list[str]:
     return found
 
 
-COMMANDS_ARE_MADE_IN = {"spikescr.runs", "spikescr.training.keeper", "spikescr.workflows.jobs"}
+COMMANDS_ARE_MADE_IN = {"spikescr.runs", "spikescr.training.keeper", "spikescr.workflows.report"}
 
 
 def test_library_messages_name_no_flag_alone() -> None:

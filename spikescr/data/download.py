@@ -154,14 +154,14 @@ def _range(answer: Answer) -> tuple[int, int | None]:
         if found is None:
             raise DataError(
                 f"{answer.url}: the server answers 206 without saying which bytes it sends "
-                f"(Content-Range: {one_line(told) or 'none'}); try another source with --mirror"
+                f"(Content-Range: {one_line(told) or 'none'}); try another mirror (--mirror)"
             )
         begin, end = int(found[1]), int(found[2])
         total = None if found[3] == "*" else int(found[3])
         if end < begin or (total is not None and end >= total):
             raise DataError(
                 f"{answer.url}: the server sends bytes that cannot be (Content-Range: {one_line(told)}); "
-                "try another source with --mirror"
+                "try another mirror (--mirror)"
             )
         return begin, total
     if "Content-Length" not in answer.headers:
@@ -170,6 +170,6 @@ def _range(answer: Answer) -> tuple[int, int | None]:
     if not re.fullmatch(_NUMBER, told):
         raise DataError(
             f"{answer.url}: the server tells no size that can be (Content-Length: {one_line(told)}); "
-            "try another source with --mirror"
+            "try another mirror (--mirror)"
         )
     return 0, int(told)

@@ -159,7 +159,7 @@ def read_record(job: JobFolder) -> JobRecord | None:
         with open_regular(job.record, CheckpointError) as file:
             return JobRecord.model_validate_json(file.read(), strict=True)
     except OSError as error:
-        raise CheckpointError(f"{job.record}: {error.strerror}; begin anew without --resume") from error
+        raise CheckpointError(f"{job.record}: {error.strerror}; begin anew without resume (--resume)") from error
     except ValidationError as error:
         raise CheckpointError(f"{job.record}: {faults(error)}; begin anew without resume (--resume)") from error
 

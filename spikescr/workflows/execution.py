@@ -108,7 +108,7 @@ def simulate_recordings(run: RunFolder, request: Request, notice: Notify = silen
     if request.steps not in (None, deployed.steps_per_second):
         raise UsageError(
             f"{deployed.path} was made for {deployed.steps_per_second} steps per second, not {request.steps}; "
-            f"train with --steps {request.steps} and export again, or simulate --steps {deployed.steps_per_second}"
+            f"train with steps={request.steps} and export again, or give steps (--steps) {deployed.steps_per_second}"
         )
     items = choose_recordings(
         deployed, data=request.data, split=request.split, limit=request.limit, recording=request.recording
@@ -155,7 +155,7 @@ def _fill(store: ChunkStore, job: Job, chunks: Sequence[Sequence[Item]], request
                 advance(done)
         except KeyboardInterrupt:
             kept = sum(index in store for index in range(len(chunks)))
-            notice(f"{kept} of {len(chunks)} chunks are kept; continue with the same command and --resume")
+            notice(f"{kept} of {len(chunks)} chunks are kept; continue with the same command and resume (--resume)")
             raise
     return time.perf_counter() - begin
 

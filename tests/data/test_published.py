@@ -318,7 +318,7 @@ NONSENSE = {
     "size of 5000 digits": (HEAD + b"Content-Length: %s\r\n\r\nx" % (b"9" * 5000), r"\(Content-Length: 9{200}\.\.\.\)"),
     "range in words": (
         b"HTTP/1.1 206 Partial\r\nContent-Range: bytes all\r\n\r\nx",
-        r"206 without saying which bytes it sends \(Content-Range: bytes all\); try another source with --mirror$",
+        r"206 without saying which bytes it sends \(Content-Range: bytes all\); try another mirror \(--mirror\)$",
     ),
     "no range": (b"HTTP/1.1 206 Partial\r\n\r\nx", r"without saying which bytes it sends \(Content-Range: none\)"),
     "range backwards": (
