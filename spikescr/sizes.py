@@ -6,6 +6,7 @@ that are started inherit and which the option --max-memory sets.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -42,9 +43,10 @@ def require_memory(needed: float, what: str, remedy: str, error: type[SpikescrEr
     limit = memory_limit()
     if needed > limit:
         share = "" if os.environ.get(VARIABLE) else f" ({SHARE:.0%} of this machine's memory)"
+        takes = si(float(min(needed, 10**300)), "B")
         raise error(
-            f"{what} takes {si(needed, 'B')} of memory, allowed are {si(limit, 'B')}{share}; {remedy}, or allow more "
-            "(--max-memory)"
+            f"{what} takes {takes} of memory, allowed are {si(limit, 'B')}{share}; {remedy}, "
+            "or allow more (--max-memory)"
         )
 
 
@@ -92,8 +94,12 @@ def parse_bytes(text: str) -> int:
     return size
 
 
+@functools.cache
 def machine_memory() -> int:
-    """Return the bytes that this process can have: physical memory, or less where a limit (cgroup, ulimit) is set."""
+    """Return the bytes that this process can have: physical memory, or less where a limit (cgroup, ulimit) is set.
+
+    Asked for once: recordings by the thousand are each held against it.
+    """
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
     return int(min(physical, _cgroup_limit(), math.inf if allowed == resource.RLIM_INFINITY else allowed))

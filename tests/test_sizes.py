@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -18,8 +19,11 @@ from spikescr.sizes import SHARE, machine_memory, memory_limit, memory_limited, 
 
 
 @pytest.fixture(autouse=True)
-def _no_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("SPIKESCR_MAX_MEMORY", raising=False)
+    machine_memory.cache_clear()
+    yield
+    machine_memory.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,8 @@ def test_more_than_the_limit_is_refused_with_what_it_takes_and_what_to_do() -> N
     )
     with pytest.raises(UsageError, match=r"allowed are \S+ .?B \(80% of this machine's memory\); less"):
         require_memory(1e18, "it", "less")
+    with pytest.raises(UsageError, match=r"it takes .* of memory"):
+        require_memory(10**400, "it", "less")
 
 
 def test_limits_of_the_process_count() -> None:
@@ -86,6 +92,7 @@ def test_limits_of_the_container_count(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(sizes, "_OWN_CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(sizes, "_CGROUPS", tmp_path / "fs")
     assert machine_memory() == 4000
+    machine_memory.cache_clear()
     (tmp_path / "fs/memory/job/memory.limit_in_bytes").unlink()
     assert machine_memory() == 5000
 

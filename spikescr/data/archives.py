@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import lzma
 import shutil
 import tarfile
@@ -17,12 +18,19 @@ from typing import IO, cast
 from spikescr.data.cache import cache_folder, one_at_a_time, publish, workshop
 from spikescr.errors import DataError
 from spikescr.files import replacing
+from spikescr.strangers import require_regular_file
 
 PACKED = (".gz", ".zip")
 """Suffixes under which a single file is published, packed."""
 MOST_BYTES = 32 * 2**30
 """More than ten times the largest file of the published sets: what wants more is no copy of them."""
 MOST_FILES = 1_000_000
+MOST_RATIO = 200
+"""More bytes come out than went in: of the published files 2 to 4 times; of zeros 1000 times."""
+_SMALL = 2**26
+"""Bytes that may come out of any packed file."""
+_LONGEST_READ = 2**20
+"""tarfile reads members in pieces, but a name or a comment, however long it says it is, at once."""
 _BLOCK = 2**20
 
 
@@ -62,14 +70,19 @@ def unpack_one(packed: Path, target: Path, most: int = MOST_BYTES) -> None:
         most: Bytes that may come out.
 
     Raises:
-        DataError: The packed file is damaged, holds something else, or more than `most` bytes.
+        DataError: The packed file is damaged, holds something else, or more than `most` bytes, `MOST_RATIO` of its own
+            or the disk.
     """
+    require_regular_file(packed)
+    most = _most(packed, target.parent, most)
     with replacing(target) as temporary, _reader(packed, target.name) as source, temporary.open("wb") as file:
         written = 0
         while block := source.read(_BLOCK):
             written += len(block)
             if written > most:
-                raise DataError(f"{packed}: unpacks to more than {most / 2**30:.3g} GiB; it is no published file")
+                raise DataError(
+                    f"{packed}: unpacks to more than {most / 2**30:.3g} GiB; no published file, or the disk is full"
+                )
             file.write(block)
         if not written:
             raise DataError(f"{packed}: damaged or cut short (there is nothing in it); download it again")
@@ -85,30 +98,58 @@ def unpack_tree(packed: Path, target: Path, most: int = MOST_BYTES) -> None:
         most: Bytes that may come out.
 
     Raises:
-        DataError: The archive is damaged, or holds what it may not, or more than `most` bytes or `MOST_FILES` files.
+        DataError: The archive is damaged, or holds what it may not, or more than `most` bytes, `MOST_RATIO` of its own,
+            the disk or `MOST_FILES` files.
     """
+    require_regular_file(packed)
     target.parent.mkdir(parents=True, exist_ok=True)
     with workshop(target) as temporary:
         made = temporary / target.name
         made.mkdir()
+        most = _most(packed, made, most)
         size = 0
-        with _told(packed), tarfile.open(packed, "r:gz") as archive:
+        with (
+            _told(packed),
+            gzip.open(packed) as stream,
+            tarfile.open(fileobj=cast(IO[bytes], _InPieces(stream)), mode="r:") as archive,
+        ):
             for count, member in enumerate(archive, 1):
                 if not (member.isreg() or member.isdir()):
                     raise DataError(f"{packed}: {member.name!r} is no file and no folder; nothing was unpacked")
                 parts = PurePosixPath(member.name)
                 if parts.is_absolute() or ".." in parts.parts:
                     raise DataError(f"{packed}: {member.name!r} leads out of the folder; nothing was unpacked")
+                if member.size < 0:  # tarfile would go back, and round and round
+                    raise DataError(f"{packed}: damaged ({member.name!r} has {member.size:,} bytes); download it again")
                 size += member.size
                 if size > most or count > MOST_FILES:
                     raise DataError(
                         f"{packed}: unpacks to more than {most / 2**30:.3g} GiB or {MOST_FILES:,} files; "
-                        "it is no published file"
+                        "no published file, or the disk is full"
                     )
                 archive.extract(member, made, filter="data")
         if target.is_dir():
             target.rmdir()
         made.rename(target)
+
+
+class _InPieces(io.BufferedReader):
+    """A file that is read in small pieces alone."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as files do.
+
+        Raises:
+            tarfile.ReadError: So much is asked for that only a header can have said so.
+        """
+        if size is None or not 0 <= size <= _LONGEST_READ:
+            raise tarfile.ReadError(f"a header that says it has {size:,} bytes")
+        return super().read(size)
+
+
+def _most(packed: Path, folder: Path, most: int) -> int:
+    """Return how many bytes may come out of a packed file into a folder."""
+    return min(most, max(_SMALL, MOST_RATIO * packed.stat().st_size), free_bytes(folder))
 
 
 @contextmanager

@@ -15,12 +15,15 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from spikescr.data.archives import free_bytes
 from spikescr.data.cache import cache_folder, one_at_a_time, publish, workshop
 from spikescr.data.spike_file import opened
 from spikescr.data.spikes import SpikeBins, densest_stretch
-from spikescr.errors import DataError
+from spikescr.errors import DataError, UsageError
 from spikescr.files import write_text
 from spikescr.progress import track
+from spikescr.quantities import si
+from spikescr.sizes import require_memory
 
 FORMAT = 1
 """Raised when the same file and bins would give other counts."""
@@ -50,6 +53,7 @@ class Binned:
             cache: Folder of the cache; default: see `cache_folder`.
 
         Raises:
+            UsageError: So many steps fit neither memory nor disk.
             DataError: A recording cannot be used, or the cache cannot be written or is damaged.
         """
         found = path.stat()
@@ -83,6 +87,7 @@ def _make(root: Path, path: Path, bins: SpikeBins, header: str) -> None:
     with workshop(root) as temporary:
         made = temporary / root.name
         made.mkdir()
+        _require_space(made, path, bins)
         for dtype in (np.uint8, np.uint16):
             if _bin(made, path, bins, np.dtype(dtype)):
                 break
@@ -90,6 +95,20 @@ def _make(root: Path, path: Path, bins: SpikeBins, header: str) -> None:
             raise DataError(f"{path}: more than {np.iinfo(np.uint16).max} spikes in one bin; choose more steps")
         write_text(made / "header.json", header)
         publish(made, root)
+
+
+def _require_space(made: Path, path: Path, bins: SpikeBins) -> None:
+    """Refuse what does not fit the disk before hours go into it; one recording must fit the memory."""
+    one = bins.window_steps * bins.bands
+    what = f"a window of {bins.window_steps:,} steps and {bins.bands} channels"
+    require_memory(20 * one, what, "choose fewer steps per second (--steps) or a shorter window")
+    with opened(path) as file:
+        needed, free = one * len(file), free_bytes(made)
+    if needed > free:
+        raise UsageError(
+            f"{path}: binned, it takes {si(needed, 'B')} of disk, {made.parent.parent} has {si(free, 'B')}; "
+            "choose fewer steps per second (--steps), or another disk (SPIKESCR_CACHE)"
+        )
 
 
 def _bin(made: Path, path: Path, bins: SpikeBins, dtype: np.dtype[Any]) -> bool:

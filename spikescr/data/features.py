@@ -18,6 +18,7 @@ from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
 from spikescr.data.spikes import SpikeBins
 from spikescr.errors import UsageError
 from spikescr.progress import track
+from spikescr.sizes import require_memory
 
 logger = logging.getLogger(__name__)
 
@@ -102,14 +103,18 @@ def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
     files = {path: Binned.of(path, bins) for path in dict.fromkeys(item.path for item in items)}
     chosen = np.array([item.index for item in items], dtype=np.int64)
     lengths = np.zeros(len(items), dtype=np.int64)
-    values: Counts = np.zeros((len(items), bins.window_steps, bins.bands), dtype=np.uint8)
+    values: Counts = np.zeros((0, bins.window_steps, bins.bands), dtype=np.uint8)
     if len(files) == 1:
         (binned,) = files.values()
         lengths = binned.lengths[chosen]
         whole = np.array_equal(chosen, np.arange(len(binned.counts)))
+        if not whole:
+            _require_memory((len(items), bins.window_steps, bins.bands), binned.counts.dtype)
         values = binned.counts if whole else binned.counts[chosen]
     elif files:
-        values = values.astype(np.result_type(*(binned.counts for binned in files.values())))
+        dtype = np.result_type(*(binned.counts for binned in files.values()))
+        _require_memory((len(items), bins.window_steps, bins.bands), dtype)
+        values = np.zeros((len(items), bins.window_steps, bins.bands), dtype=dtype)
         for row, item in enumerate(items):
             values[row] = files[item.path].counts[item.index]
             lengths[row] = files[item.path].lengths[item.index]
@@ -129,13 +134,8 @@ def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
 def _log_mel(items: Sequence[Item], front_end: FrontEnd) -> Features:
     """Read recordings as log-mel spectrograms, not yet normalised, zeros in padded steps."""
     shape = (len(items), front_end.window_steps, front_end.bands)
-    try:
-        values = np.zeros(shape, dtype=np.float32)
-    except MemoryError as error:
-        raise UsageError(
-            f"{shape[0]} recordings of {shape[1]} steps and {shape[2]} bands do not fit the memory "
-            f"({4 * math.prod(shape) / 2**30:.0f} GiB): choose fewer steps per second or a shorter window"
-        ) from error
+    _require_memory(shape, np.dtype(np.float32))
+    values = np.zeros(shape, dtype=np.float32)
     steps = np.zeros(len(items), dtype=np.int64)
     silent: list[str] = []
     cut: list[tuple[float, str]] = []
@@ -154,6 +154,14 @@ def _log_mel(items: Sequence[Item], front_end: FrontEnd) -> Features:
     _warn(silent, cut, f"loudest {front_end.window_s:g} s")
     labels = np.array([item.label for item in items], dtype=np.int64)
     return Features(values, steps, labels, tuple(item.name for item in items))
+
+
+def _require_memory(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+    require_memory(
+        math.prod(shape) * dtype.itemsize,
+        f"a split of {shape[0]:,} recordings, {shape[1]:,} steps and {shape[2]} channels",
+        "choose fewer steps per second (--steps) or a shorter window",
+    )
 
 
 def _warn(silent: list[str], cut: list[tuple[float, str]], to: str) -> None:

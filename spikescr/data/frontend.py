@@ -17,6 +17,7 @@ from spikescr.data.audio import Waveform, loudest_stretch
 from spikescr.data.spikes import SpikeBins
 from spikescr.data.timing import exact, require_window, window_steps
 from spikescr.errors import UsageError
+from spikescr.sizes import require_memory
 
 Frames = npt.NDArray[np.float32]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
@@ -140,6 +141,7 @@ class FrontEnd(BaseModel):
         """
         import librosa
 
+        filters = mel_filters(self)
         waveform = loudest_stretch(np.asarray(waveform, dtype=np.float64), self.window_samples(rate))
         length = self.valid_steps(len(waveform), rate)
         if rate != self.resampled_rate:
@@ -151,16 +153,26 @@ class FrontEnd(BaseModel):
         spectrum = librosa.stft(
             padded, n_fft=self.n_fft, hop_length=self.hop, win_length=self.win_length, window="hann", center=False
         )
-        power = mel_filters(self) @ (spectrum.real**2 + spectrum.imag**2) / (self.win_length / 2) ** 2
+        power = filters @ (spectrum.real**2 + spectrum.imag**2) / (self.win_length / 2) ** 2
         frames: Frames = (10 * np.log10(np.maximum(power, 10 ** (self.floor_db / 10)))).T.astype(np.float32)
         return frames
 
 
 @lru_cache(maxsize=16)
 def mel_filters(front_end: FrontEnd) -> npt.NDArray[np.float64]:
-    """Return the mel filters, shape (bands, n_fft // 2 + 1): triangles of height 1; read-only."""
+    """Return the mel filters, shape (bands, n_fft // 2 + 1): triangles of height 1; read-only.
+
+    Raises:
+        UsageError: They, or a spectrogram of a whole window, do not fit the memory.
+    """
     from librosa.filters import mel
 
+    bins = front_end.n_fft // 2 + 1  # of the filters, and of the spectrum of a whole window, complex and squared
+    require_memory(
+        8 * bins * front_end.bands + 32 * bins * front_end.window_steps,
+        f"a log-mel spectrogram of {front_end.window_steps:,} steps of {front_end.n_fft:,} samples each",
+        "choose other steps per second (--steps), fewer bands or a shorter window",
+    )
     filters: npt.NDArray[np.float64] = mel(
         sr=front_end.resampled_rate,
         n_fft=front_end.n_fft,

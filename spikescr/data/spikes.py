@@ -19,14 +19,20 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, mod
 
 from spikescr.data.timing import LONGEST_WINDOW_S, require_window, window_steps
 from spikescr.errors import DataError, UsageError
+from spikescr.sizes import require_memory
 
 UNITS = 700
 """Channels of the cochlea model of both Heidelberg data sets."""
+
+MOST_STEPS = 2**24
+"""Per second; up to here products of times and steps are exact, and bins are counted in 64 bits."""
 
 Times: TypeAlias = npt.NDArray[np.floating]
 Units: TypeAlias = npt.NDArray[np.integer]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
+_MANY = 2**22
+"""Counts above which it is worth asking whether they fit the memory."""
 _OUTSIDE = np.iinfo(np.intp).min // 2
 """Marks what is no time or no unit; two of them add up to a negative number still."""
 
@@ -59,12 +65,16 @@ class SpikeBins(BaseModel):
             if not 0 < value < float("inf"):
                 raise UsageError(f"{name} must be a positive number. Got {value}")
         require_window(window_s)
+        if steps > MOST_STEPS:
+            raise UsageError(f"steps must be at most {MOST_STEPS:,} per second. Got {steps}")
         if UNITS % bands:
             raise UsageError(f"bands must divide the {UNITS} units into equal groups. Got {bands}")
         return cls(bands=bands, steps=steps, window_s=window_s)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.steps > MOST_STEPS:
+            raise ValueError(f"steps must be at most {MOST_STEPS:,} per second. Got {self.steps}")
         if self.units % self.bands:
             raise ValueError(f"bands must divide the {self.units} units into equal groups. Got {self.bands}")
         return self
@@ -85,6 +95,7 @@ class SpikeBins(BaseModel):
             Counts, shape (L, C); L = 0 without a spike. L is not bounded by the window.
 
         Raises:
+            UsageError: The counts do not fit the memory.
             DataError: A time is negative, no number or beyond a minute, a unit is none of `units`, or there are not as
                 many times as units; the message tells what, not where.
         """
@@ -103,6 +114,9 @@ class SpikeBins(BaseModel):
         if place.min() < 0:
             raise DataError(_reason(times, units, self.units))
         length = int(place.max()) // self.bands + 1
+        if length * self.bands > _MANY:
+            what = f"a recording of {length / self.steps:g} s in {length:,} steps of {self.bands} channels"
+            require_memory(24 * length * self.bands, what, "choose fewer steps per second (--steps)")
         return np.bincount(place, minlength=length * self.bands).reshape(length, self.bands)
 
 

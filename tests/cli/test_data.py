@@ -184,6 +184,19 @@ def test_show_draws_a_recording(tmp_path: Path, kind: str) -> None:
         assert message in found.stderr
 
 
+def test_show_of_too_many_steps_says_what_they_would_take(tmp_path: Path) -> None:
+    root = write_heidelberg(tmp_path / "d", "shd", {"train": 12})
+    show = ("data", "show", f"shd:{root}", "--recording", "train/000003", "--out", tmp_path / "a.png", "--draws", "1")
+    found = spikescr(*show, "--steps", "100000000")
+    assert (found.exit_code, found.stderr) == (2, "error: steps must be at most 16,777,216 per second. Got 100000000\n")
+    found = spikescr(*show, "--steps", "1000000", "--max-memory", "1G")
+    assert found.exit_code == 2
+    assert "steps of 140 channels takes 1" in found.stderr
+    assert found.stderr.endswith(
+        "allowed are 1 GB; choose fewer steps per second (--steps), or allow more (--max-memory)\n"
+    )
+
+
 def test_show_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     found = spikescr("data", "show", "digits", "--recording", "x", "--out", tmp_path / "a.png")

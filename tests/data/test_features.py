@@ -13,6 +13,7 @@ from spikescr.data import Item, fit_and_load, load, open_data
 from spikescr.data.audio import read_recording
 from spikescr.data.digits import ENGLISH
 from spikescr.errors import DataError, UsageError
+from spikescr.sizes import memory_limited
 
 from .conftest import Maker, pooled
 
@@ -128,9 +129,27 @@ def test_no_recordings_make_no_features(make_folder: Maker) -> None:
 
 def test_more_than_fits_the_memory_is_refused(make_folder: Maker) -> None:
     preprocessing, _ = fit_and_load(open_data(f"folder:{make_folder(NAMES)}"), steps=40)
-    message = r"^10000000000000 recordings of 40 steps and 140 bands do not fit the memory \(\d+ GiB\): choose fewer "
+    message = (
+        r"^a split of 10,000,000,000,000 recordings, 40 steps and 140 channels takes .* TB of memory, allowed are .*; "
+        r"choose fewer steps per second \(--steps\) or a shorter window, or allow more \(--max-memory\)$"
+    )
     with pytest.raises(UsageError, match=message):
-        load(range(10**13), preprocessing)  # more than there are addresses
+        load(range(10**13), preprocessing)
+
+
+def test_limit_of_memory_holds_for_sound(make_folder: Maker) -> None:
+    dataset = open_data(f"folder:{make_folder(NAMES)}")
+    with memory_limited(40 * 10**6):
+        fit_and_load(dataset, steps=40)
+        with pytest.raises(
+            UsageError,
+            match=r"^a split of 16 recordings, 60,000 steps .* takes 538 MB of memory, allowed are 40 MB; ch",
+        ):
+            fit_and_load(dataset, steps=1000, window_s=60)
+        with pytest.raises(
+            UsageError, match=r"^a split of .* takes .*, allowed are 40 MB; choose fewer steps per second"
+        ):
+            load(dataset.split("train") * 2000, fit_and_load(dataset, steps=40)[0])
 
 
 def test_item_of_any_path_loads(make_folder: Maker, tmp_path: Path) -> None:

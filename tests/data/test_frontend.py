@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing, mel_filters
 from spikescr.errors import UsageError
+from spikescr.sizes import memory_limited
 
 
 def speechlike(seconds: float, rate: int, seed: int = 0) -> np.ndarray:
@@ -249,3 +250,12 @@ def test_design_takes_as_many_steps_as_samples() -> None:
     front_end = FrontEnd.design(8000, steps=8000, window_s=0.01)
     assert (front_end.hop, front_end.window_steps) == (1, 80)
     assert front_end.log_mel(speechlike(0.01, 8000), 8000).shape == (80, 140)
+
+
+def test_transform_that_does_not_fit_the_memory_is_refused() -> None:
+    front_end = FrontEnd.design(2**31 - 1, steps=1, bands=77)  # a header that lies about its rate
+    with (
+        memory_limited(10**9),
+        pytest.raises(UsageError, match=r"^a log-mel spectrogram of 1 steps of .* takes .*TB of mem"),
+    ):
+        front_end.log_mel(np.zeros(10), 8000)

@@ -15,6 +15,7 @@ from helpers import write_heidelberg, write_heidelberg_file
 from spikescr.data import Item, Preprocessing, SpikeBins, fit_and_load, load, open_data
 from spikescr.data.binned import Binned
 from spikescr.errors import DataError, UsageError
+from spikescr.sizes import memory_limited
 
 from .conftest import Maker
 from .test_spikes import plain
@@ -486,6 +487,25 @@ def test_sound_for_spikes_and_spikes_for_sound_are_refused(shd: Path, make_folde
         preprocessing, _ = fit_and_load(trained, steps=40, window_s=0.7)
         with pytest.raises(UsageError, match=f"the network takes recordings of {takes}, "):
             load(given.split("train"), preprocessing)
+
+
+def test_limits_of_memory_and_disk_hold_for_spikes(shd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = open_data(f"shd:{shd}")
+    with pytest.raises(UsageError, match=r"^steps must be at most 16,777,216 per second\. Got 100000000$"):
+        fit_and_load(dataset, steps=100_000_000)
+    with pytest.raises(
+        UsageError, match=r"^a window of 600,000,000 steps and 140 channels takes 1\.68 TB of memory, allow"
+    ):
+        fit_and_load(dataset, steps=10_000_000, window_s=60)
+    fit_and_load(dataset, steps=500)
+    with (
+        memory_limited(10**6),
+        pytest.raises(UsageError, match=r"^a split of \d+ recordings, 500 steps and 140 channels"),
+    ):
+        fit_and_load(dataset, steps=500)
+    monkeypatch.setattr("spikescr.data.binned.free_bytes", lambda _: 10**6)
+    with pytest.raises(UsageError, match=r"shd_train\.h5: binned, it takes 1\.82 MB of disk, .* has 1 MB; choose"):
+        fit_and_load(dataset, steps=501)
 
 
 def test_channels_must_divide_the_units(shd: Path) -> None:

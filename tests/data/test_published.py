@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import pytest
 
-from spikescr.data import download, transfer
+from spikescr.data import archives, download, transfer
 from spikescr.data.archives import unpack_one, unpack_tree, unpacked
 from spikescr.data.download import Downloader
 from spikescr.data.published import PUBLISHED, PublishedFile, PublishedSet, fetch
@@ -508,6 +508,54 @@ def test_bombs_are_stopped(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="unpacks to more than"):
             unpack_one(tmp_path / f"a.h5.{suffix}", tmp_path / "a.h5", most=2_000_000)
     assert names(tmp_path) == ["a.h5.gz", "a.h5.zip", "v.tar.gz"]
+
+
+def header(kind: bytes, size: int) -> bytes:
+    """A header of a tar file that promises so many bytes."""
+    info = special("././@LongLink", kind)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_name_of_6_gigabytes_is_not_read(tmp_path: Path, kind: bytes) -> None:
+    (tmp_path / "v.tar.gz").write_bytes(gzip.compress(header(kind, 6 * 10**9) + bytes(10**6)))
+    message = (
+        r"v\.tar\.gz: damaged or cut short \(a header that says it has 6,000,0\d\d,\d\d\d bytes\); download it again$"
+    )
+    with pytest.raises(DataError, match=message):
+        unpack_tree(tmp_path / "v.tar.gz", tmp_path / "gsc")
+    assert names(tmp_path) == ["v.tar.gz"]
+
+
+def test_negative_size_does_not_buy_room_for_others(tmp_path: Path) -> None:
+    negative = special("yes/0.wav", tarfile.REGTYPE)
+    negative.size = -(10**12)
+    content = negative.tobuf(tarfile.GNU_FORMAT) + tarred_plain("yes/1.wav", bytes(3_000_000))
+    (tmp_path / "v.tar.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(DataError, match=r"v\.tar\.gz: "):
+        unpack_tree(tmp_path / "v.tar.gz", tmp_path / "gsc", most=2_000_000)
+    assert names(tmp_path) == ["v.tar.gz"]
+
+
+def tarred_plain(name: str, content: bytes) -> bytes:
+    return gzip.decompress(tarred((name, content)))
+
+
+def test_more_than_any_compression_of_data_is_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_SMALL", 100_000)
+    bomb = bytes(3_000_000)
+    (tmp_path / "v.tar.gz").write_bytes(tarred(("yes/1.wav", bomb)))
+    (tmp_path / "a.h5.zip").write_bytes(zipped("a.h5", bomb))
+    with pytest.raises(DataError, match="unpacks to more than"):
+        unpack_tree(tmp_path / "v.tar.gz", tmp_path / "gsc")
+    with pytest.raises(DataError, match="unpacks to more than"):
+        unpack_one(tmp_path / "a.h5.zip", tmp_path / "a.h5")
+    monkeypatch.setattr(archives, "_SMALL", 10**7)
+    monkeypatch.setattr(archives, "free_bytes", lambda _: 2_000_000)
+    with pytest.raises(DataError, match=r"unpacks to more than 0\.00186 GiB; .* or the disk is full"):
+        unpack_one(tmp_path / "a.h5.zip", tmp_path / "a.h5")
+    assert names(tmp_path) == ["a.h5.zip", "v.tar.gz"]
 
 
 @pytest.mark.parametrize("inside", ["../a.h5", "/a.h5", "b.h5", "x/a.h5"])

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from spikescr.data.spikes import SpikeBins, densest_stretch
 from spikescr.errors import DataError, UsageError
+from spikescr.sizes import memory_limited
 
 TIMES = arrays.arrays(np.float16, st.integers(0, 40), elements=st.floats(0, 1.5, width=16))
 
@@ -119,6 +120,12 @@ def test_impossible_spikes_of_other_types_are_named(time: float, unit: int, mess
 def test_as_many_times_as_units() -> None:
     with pytest.raises(DataError, match="2 times, but 1 units"):
         SpikeBins(steps=10).count(np.zeros(2, np.float16), np.zeros(1, np.uint16))
+
+
+def test_recording_of_more_steps_than_the_memory_holds_is_refused() -> None:
+    message = r"^a recording of 60 s in 60,\d{3},\d{3} steps of 140 channels takes 202 GB of memory, allowed are 10 GB"
+    with memory_limited(10**10), pytest.raises(UsageError, match=message):
+        SpikeBins(steps=10**6).count(np.array([60], np.float16), np.zeros(1, np.uint16))
 
 
 def test_densest_stretch_is_the_first_of_most_spikes() -> None:
