@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | clean. Needs Python 3.11 and the package registries, nothing else.
+# make setup | demo | test | fuzz | lint | clean. Needs Python 3.11 and the package registries, nothing else.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # They go last, into an environment made anew: pip holds every later installation against what they declare.
 UNRESOLVED := lava-nc==0.10.0 lava-dl==0.6.0 neurobench==2.3.0 norse==1.1.0 syops==0.0.5
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test fuzz lint clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt Makefile
@@ -32,6 +32,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+MINUTES ?= 2
+fuzz: setup
+	PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES)
 
 lint: setup
 	$(BIN)/ruff check .

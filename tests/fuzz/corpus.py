@@ -1,0 +1,104 @@
+"""Small valid files of each kind, made by the commands themselves from fixed seeds."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import nir
+import numpy as np
+from helpers import write_tones
+
+DT = 1e-3
+SMALL = ("steps=10", "model.heads=2", "model.width=8", "model.mlp_ratio=1", "model.kernel=3", "batch_size=16")
+READY = "complete"
+
+
+def corpus(folder: Path) -> Path:
+    """The folder with all files in it; made where it is not yet, in about a minute.
+
+    `graphs/*.nir` with an input each of the same name, `inputs/*` for `graphs/chain.nir`, `run` (a run folder with a
+    checkpoint, a state of training, a graph, a simulation), `tones` (its data set).
+    """
+    if (folder / READY).exists():
+        return folder
+    (folder / "graphs").mkdir(parents=True, exist_ok=True)
+    for name, graph in _graphs().items():
+        nir.write(folder / "graphs" / f"{name}.nir", graph)
+        shape = next(tuple(node.output_type["output"]) for node in graph.nodes.values() if isinstance(node, nir.Input))
+        np.save(folder / "graphs" / f"{name}.npy", np.ones((4, *shape)))
+    _inputs(folder / "inputs", np.random.default_rng(0).integers(0, 2, (4, 2, 3)).astype(float))
+    write_tones(folder / "tones")
+    for command in (
+        ("train", "--data", f"folder:{folder.resolve() / 'tones'}", "--run", "run", "epochs=2", "threads=1", *SMALL),
+        ("export", "--to", "nir", "--run", "run"),
+        ("simulate", "--run", "run", "--limit", "4"),
+    ):
+        words = [sys.executable, "-m", "spikescr", *command]
+        found = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+        if found.returncode:
+            raise RuntimeError(f"the corpus could not be made: {' '.join(command)}: {found.stderr}")
+    (folder / READY).touch()
+    return folder
+
+
+def _chain(*nodes: nir.NIRNode, shape: tuple[int, ...], **metadata: object) -> nir.NIRGraph:
+    named = {"input": nir.Input(np.array(shape))} | {f"n{i}": node for i, node in enumerate(nodes)}
+    named["output"] = nir.Output(np.array(next(iter(nodes[-1].output_type.values()))))
+    return nir.NIRGraph(named, [*itertools.pairwise(named)], metadata=metadata, type_check=False)
+
+
+def _lif(*shape: int) -> nir.LIF:
+    one = np.ones(shape)
+    return nir.LIF(2 * DT * one, 2 * one, 0 * one, one, 0 * one)
+
+
+def _graphs() -> dict[str, nir.NIRGraph]:
+    rng = np.random.default_rng(0)
+    one = np.ones(3)
+    two = np.array([2, 2])
+    recurrent = _chain(nir.Linear(rng.normal(size=(3, 3))), _lif(3), shape=(3,), dt=DT)
+    recurrent.nodes |= {"back": nir.Affine(rng.normal(size=(3, 3)), one), "late": nir.Delay(2 * DT * one)}
+    recurrent.edges += [("n1", "late"), ("late", "back"), ("back", "n1")]
+    inner = _chain(nir.Scale(0.5 * one), nir.CubaLIF(2 * DT * one, 3 * DT * one, one, 0 * one, one), shape=(3,))
+    return {
+        "chain": _chain(nir.Affine(rng.normal(size=(4, 3)), np.ones(4)), _lif(4), shape=(3,), dt=DT),
+        "image": _chain(
+            nir.Conv2d((6, 6), rng.normal(size=(2, 1, 3, 3)), 1, 1, 1, 1, np.zeros(2)),
+            _lif(2, 6, 6),
+            nir.SumPool2d(two, two, 0 * two),
+            nir.Flatten({"input": np.array([2, 3, 3])}, 0, -1),
+            nir.Linear(rng.normal(size=(4, 18))),
+            nir.IF(np.ones(4), np.ones(4)),
+            shape=(1, 6, 6),
+            dt=DT,
+        ),
+        "sound": _chain(
+            nir.Conv1d(8, rng.normal(size=(2, 1, 3)), 1, 1, 1, 1, np.zeros(2)),
+            nir.LI(2 * DT * np.ones((2, 8)), np.ones((2, 8)), np.zeros((2, 8))),
+            nir.Threshold(np.ones((2, 8))),
+            shape=(1, 8),
+            dt=DT,
+        ),
+        "recurrent": recurrent,
+        "nested": _chain(nir.Linear(rng.normal(size=(3, 3))), inner, shape=(3,), dt=DT),
+    }
+
+
+def _inputs(folder: Path, x: np.ndarray) -> None:
+    """The same array, and events, in every format that `simulate --input` reads."""
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "array.npy", x)
+    np.savez(folder / "arrays.npz", input=x)
+    with h5py.File(folder / "plain.h5", "w") as file:
+        file["input"] = x
+    times = np.array([[0.001, 0.003], [0.002, 0.0035]])
+    recorded = {
+        "grid": nir.TimeGriddedData(x.transpose(1, 0, 2), DT),
+        "events": nir.EventData(np.array([[0, 2], [1, 1]]), times, 3, 0.004),
+    }
+    for name, data in recorded.items():
+        nir.write_data(folder / f"{name}.h5", nir.NIRGraphData({"input": nir.NIRNodeData({"spikes": data})}))

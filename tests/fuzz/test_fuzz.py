@@ -1,0 +1,102 @@
+"""The fuzzer finds faults that are there, and the same ones again; the commands stand a moment of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from fuzz import corpus, trial
+from fuzz.damage import damage
+from fuzz.draws import Seeded
+from spikescr.errors import CheckpointError
+
+TESTS = Path(__file__).parents[1]
+
+
+def grab() -> None:
+    """Two gigabytes."""
+    np.ones(250_000_000)
+
+
+FAULTS: dict[str, tuple[Callable[[], object], str]] = {
+    "an error that is not ours": (lambda: {}["missing"], "KeyError at "),
+    "memory": (grab, "numpy.core._exceptions._ArrayMemoryError at "),
+    "time": (lambda: time.sleep(60), "time"),
+    "signal": (lambda: os.kill(os.getpid(), signal.SIGSEGV), "signal SIGSEGV"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cause, fault = FAULTS[name]
+    monkeypatch.setattr("spikescr.training.state.load_state", lambda path: cause())
+    monkeypatch.setattr(trial, "SECONDS", 1 if name == "time" else 30)
+    assert trial.judged(["state"], tmp_path / "a.safetensors").fault.startswith(fault)
+
+
+def test_an_error_of_ours_that_names_the_file_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = ["a.safetensors: its tensors are missing"]
+
+    def load(path: Path) -> None:
+        raise CheckpointError(said[0])
+
+    monkeypatch.setattr("spikescr.training.state.load_state", load)
+    assert trial.judged(["state"], tmp_path / "a.safetensors").fault == ""
+    said[0] = "its tensors are missing"
+    assert trial.judged(["state"], tmp_path / "a.safetensors").fault.startswith("names no file: its tensors")
+
+
+def small_files(folder: Path) -> list[Path]:
+    """One of each format."""
+    folder.mkdir()
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["group/numbers"], file["group/text"], file["edges"] = np.arange(6.0), "LIF", ["a", "b"]
+    np.save(folder / "a.npy", np.arange(6))
+    np.savez(folder / "a.npz", x=np.arange(6), y=np.ones((2, 3)))
+    header = (
+        b'{"__metadata__": {"info": "{\\"steps\\": 3}"}, "w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+    )
+    (folder / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    (folder / "a.json").write_text('{"a": [1, {"b": null}]}')
+    return sorted(folder.iterdir())
+
+
+def test_damage_is_that_of_its_seed_and_seldom_none(tmp_path: Path) -> None:
+    originals = small_files(tmp_path / "valid")
+    for original in originals:
+        found = []
+        for seed in range(40):
+            twice = []
+            for folder in (tmp_path / "one", tmp_path / "two"):
+                folder.mkdir(exist_ok=True)
+                copy = Path(shutil.copy(original, folder / original.name))
+                damage(copy, Seeded(seed))
+                twice.append(copy.read_bytes())
+            if original.suffix != ".npz":  # a zip holds the time
+                assert twice[0] == twice[1], (original.name, seed)
+            found.append(twice[0] != original.read_bytes())
+        assert sum(found) > 25, original.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["seeds", "hypothesis"])
+def test_commands_stand_a_moment_of_it(engine: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    files = corpus.corpus(tmp_path_factory.getbasetemp() / "corpus")
+    options = ["--minutes", "0.2", "--engine", engine, "--corpus", str(files), "--keep", str(files / engine)]
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    found = subprocess.run(
+        [sys.executable, "-m", "fuzz", *options],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-3000:]
+    assert "per minute" in found.stdout

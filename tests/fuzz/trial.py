@@ -1,0 +1,201 @@
+"""A command on a damaged file, in a child process with limits; what may come of it, and what is a fault."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import re
+import resource
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzz.damage import damage
+from fuzz.draws import Draws
+
+SECONDS = 30
+BYTES = 10**9
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Attributes:
+        files: patterns in the corpus; one of them is damaged.
+        commands: words of the command line; {file} is the damaged file, {run} the run folder that holds it, {out} an
+            empty folder.
+    """
+
+    files: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]
+
+
+_ON_GRAPH = (
+    ("inspect", "{file}"),
+    ("inspect", "{file}", "--values"),
+    ("fit", "{file}"),
+    ("simulate", "{file}", "--input", "{input}", "--out", "{out}"),
+    ("export", "--to", "netx", "--graph", "{file}", "--out", "{out}/a.net"),
+)
+KINDS = {
+    "graphs": Kind(("graphs/*.nir", "run/model.nir"), _ON_GRAPH),
+    "inputs": Kind(("inputs/*",), (("simulate", "{corpus}/graphs/chain.nir", "--input", "{file}", "--out", "{out}"),)),
+    "checkpoints": Kind(("run/model.safetensors",), (("export", "--to", "nir", "--run", "{run}"),)),
+    "states": Kind(("run/checkpoints/*.safetensors",), (("state", "{file}"),)),
+    "audits": Kind(
+        ("run/simulation/audit.npz", "run/simulation/summary.json"), (("energy", "{run}"), ("report", "{run}"))
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial came to: fault is empty where all is as it should be."""
+
+    command: str
+    seconds: float
+    fault: str
+    story: str
+
+
+def attempt(corpus: Path, name: str, draws: Draws, keep: Path | None = None) -> Outcome:
+    """Damages a file of a kind and runs one of its commands on it.
+
+    Args:
+        corpus: valid files.
+        name: of KINDS.
+        draws: decides everything.
+        keep: folder for the damaged file where it shows a fault.
+    """
+    kind = KINDS[name]
+    files = sorted(path for pattern in kind.files for path in corpus.glob(pattern))
+    source, words = draws.one(files), draws.one(kind.commands)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
+        folder = Path(temporary)
+        if "{run}" in words:
+            shutil.copytree(corpus / "run", folder / "run")
+            file = folder / source.relative_to(corpus)
+        else:
+            file = folder / source.name
+            shutil.copy(source, file)
+        (folder / "out").mkdir()
+        places = {
+            "file": file, "run": folder / "run", "out": folder / "out", "corpus": corpus,
+            "input": source.with_suffix(".npy") if source.with_suffix(".npy").exists() else corpus / "inputs/array.npy",
+        }  # fmt: skip
+        damage(file, draws)
+        command = [word.format(**places) for word in words]
+        outcome = judged(command, file)
+        if outcome.fault and keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            number = len(list(keep.iterdir()))
+            shutil.copy(file, keep / f"{number:04}-{words[0]}-{file.name}")
+        return outcome
+
+
+def judged(command: list[str], damaged: Path) -> Outcome:
+    """Runs a command line in a child process; too slow counts only the second time: the machine may be busy."""
+    outcome = _run(command, damaged)
+    return _run(command, damaged) if outcome.fault == "time" else outcome
+
+
+def _run(command: list[str], damaged: Path) -> Outcome:
+    begin = time.monotonic()
+    with tempfile.TemporaryFile() as out:
+        pid = os.fork()
+        if pid == 0:
+            _child(command, damaged, out.fileno())
+        _, status = os.waitpid(pid, 0)
+        seconds = time.monotonic() - begin
+        out.seek(0)
+        story = out.read().decode(errors="replace")
+    words = " ".join(command)
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        fault = "time" if number == signal.SIGALRM else f"signal {signal.Signals(number).name}"
+        return Outcome(words, seconds, fault, story[-4000:])
+    first, _, rest = story.partition("\n")
+    return Outcome(words, seconds, first, rest) if os.WEXITSTATUS(status) else Outcome(words, seconds, "", story)
+
+
+def _child(command: list[str], damaged: str, out: int) -> None:
+    """Limits, the command, one line about the fault and its story; never returns."""
+    faulthandler.disable()
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    status = 0
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(SECONDS)
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, size + BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        fault = fault_of(command, damaged)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        if fault is None and grown > BYTES:
+            fault = f"memory: {grown / 1e9:.1f} GB"
+        if fault is not None:
+            os.write(1, fault.encode(errors="replace"))
+            status = 1
+    except BaseException:
+        os.write(1, f"harness\n{traceback.format_exc()}".encode())
+        status = 2
+    finally:
+        os._exit(status)
+
+
+def fault_of(command: list[str], damaged: Path) -> str | None:
+    """A line that names the fault, and its story; None where the command did as it should.
+
+    That is: it succeeded, without NaN among its figures of a damaged audit; or it said in one line, with exit status 1
+    or 2, what is wrong with a file, which it names.
+    """
+    if command[0] == "state":
+        return _load_state(damaged)
+    from click.testing import CliRunner
+
+    from spikescr.cli import main
+
+    result = CliRunner().invoke(main, command)
+    text, fault = result.stderr, None
+    last = (text.strip() or "nothing").splitlines()[-1]
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        text = "".join(traceback.format_exception(result.exception))
+        fault = _place(text)
+    elif "--debug for the whole story" in last:
+        text = CliRunner().invoke(main, ["--debug", *command]).stderr
+        fault = _place(text)
+    elif result.exit_code == 0:
+        if damaged.suffix in (".npz", ".json") and re.search(r"\bnan\b", result.stdout):
+            fault, text = "not a number among the figures", result.stdout
+    elif result.exit_code not in (1, 2) or not last.startswith("error: "):
+        fault = f"exit status {result.exit_code}: {last[:80]}"
+    elif not any(word in text for word in (damaged.name, *command) if "/" in word or word == damaged.name):
+        fault = f"names no file: {re.sub(r'[0-9./]+', '#', last)[:80]}"
+    return fault and f"{fault}\n{text}"
+
+
+def _load_state(path: Path) -> str | None:
+    from spikescr.errors import SpikescrError
+    from spikescr.training.state import load_state
+
+    try:
+        load_state(path)
+    except SpikescrError as error:
+        return None if path.name in str(error) else f"names no file: {str(error)[:60]}\n{error}"
+    except Exception as error:
+        return f"{_place(traceback.format_exc())}\n{error!r}\n{traceback.format_exc()}"
+    return None
+
+
+def _place(story: str) -> str:
+    """What was raised, and the last line of ours that it went through: faults of one place are one."""
+    ours = re.findall(r'File "[^"]*?((?:spikescr|sim|export)/[^"]*)", line (\d+)', story)
+    last = next((line for line in reversed(story.strip().splitlines()) if re.match(r"^[\w.]+(:|$)", line)), "?")
+    return f"{last.split(':')[0]} at {':'.join(ours[-1]) if ours else '?'}"
