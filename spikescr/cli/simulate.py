@@ -19,7 +19,7 @@ from spikescr.workflows.execution import Request, simulate_recordings
 from spikescr.workflows.simulate import Options, simulate_file
 
 if TYPE_CHECKING:
-    from spikescr.sim.lowering.neurons import Integration
+    from spikescr.sim.lowering.neurons import Integration, Reset
 
 EPILOG = """\b
 Example: run the test recordings, in Lava, then one of them step by step; then a graph of any origin.
@@ -44,7 +44,7 @@ nir.write_data, on a grid or events. `...` is the shape of the Input, or flat.
 ON_RECORDINGS = {
     "folder", "data", "split", "limit", "recording", "chunk_size", "workers", "scheduler", "resume", "per_step",
 }  # fmt: skip
-ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_delays"}
+ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_delays", "reset"}
 
 
 @click.command(epilog=EPILOG)
@@ -99,6 +99,11 @@ ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_del
     help="With GRAPH: what its inputs carry, which decides between AC and MAC. Default: metadata, else values.",
 )
 @click.option("--round-delays", is_flag=True, help="With GRAPH: round delays that are no whole steps.")
+@click.option(
+    "--reset",
+    type=click.Choice(["subtract", "zero"]),
+    help="With GRAPH: after a spike v - v_threshold, or 0, where the file does not say it. Default: v_reset.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -125,6 +130,7 @@ def command(
     integration: Integration,
     input_signal: str | None,
     round_delays: bool,
+    reset: Reset | None,
 ) -> None:
     """Execute a network event by event and count what it does: the exported one on recordings, or GRAPH on --input."""
     _check_options(ctx, graph)
@@ -150,7 +156,17 @@ def command(
         raise UsageError(f"--dt {dt}: must be a number of seconds above 0")
     out = Path(f"{graph.stem}-simulation") if out is None else out
     options = Options(
-        dt, steps, integration, input_signal, round_delays, backend, recorded, batch_size, precision, stall_seconds
+        dt,
+        steps,
+        integration,
+        input_signal,
+        round_delays,
+        backend,
+        recorded,
+        batch_size,
+        precision,
+        stall_seconds,
+        reset,
     )
     run = simulate_file(graph, data_file, out, options, notify)
     show_graph(wide_console(), run, backend, out)

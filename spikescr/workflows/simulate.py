@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from spikescr.sim.counting.saved import Audit
-    from spikescr.sim.lowering.neurons import Integration
+    from spikescr.sim.lowering.neurons import Integration, Reset
     from spikescr.sim.program import FloatArray, IntArray, Program
     from spikescr.sim.run import Run
 
 RECORDED = ("spikes", "v")
 """What can be recorded: spikes of every neuron, and membranes before their reset."""
 
-OPTIONS = ("dt", "steps", "integration", "input_signal", "backend", "precision")
+OPTIONS = ("dt", "steps", "integration", "input_signal", "reset", "backend", "precision")
 """What an audit says of how a graph was run, by the names of the options of the command line."""
 
 _MEMORY = 2**28  # bytes of all signals of a batch, about
@@ -47,6 +47,7 @@ class Options:
         batch_size: samples at once; None for as many as memory of a reasonable size holds.
         precision: float64, or float32 of the fast backend.
         stall_seconds: watchdog of Lava.
+        reset: of neurons of which the graph does not say it, "subtract" or "zero"; None for their v_reset.
     """
 
     dt: float | None = None
@@ -59,6 +60,7 @@ class Options:
     batch_size: int | None = None
     precision: str = "float64"
     stall_seconds: float = 60.0
+    reset: Reset | None = None
 
 
 def simulate(
@@ -75,6 +77,7 @@ def simulate(
     batch_size: int | None = None,
     precision: str = "float64",
     stall_seconds: float = 60.0,
+    reset: Reset | None = None,
 ) -> Run:
     """Executes a NIR graph on some samples and counts every operation of it.
 
@@ -96,6 +99,8 @@ def simulate(
         batch_size: samples at once.
         precision: "float64", or "float32" of the fast backend.
         stall_seconds: watchdog of Lava.
+        reset: of neurons of which the graph does not say it, "subtract" (v - v_threshold) or "zero"; to v_reset where
+            None. docs/nir.md tells whose files need it.
 
     Returns:
         A Run: outputs and spikes (T, B, N) at the samples' own steps, counts, energy in joules.
@@ -132,6 +137,7 @@ def simulate(
         batch_size=batch_size,
         precision=precision,
         stall_seconds=stall_seconds,
+        reset=reset,
     )
 
     def given(graph: nir.NIRGraph, dt: float) -> dict[str, FloatArray]:
@@ -224,6 +230,7 @@ def run_again(audit: Audit, sample: int) -> tuple[Run, dict[str, FloatArray]] | 
         integration=about["integration"],
         input_signal=about["input_signal"],
         round_delays=about["round_delays"],
+        reset=about.get("reset"),
         precision=about["precision"],
     )
 
@@ -306,6 +313,7 @@ def _prepare(
             integration=options.integration,
             input_signal=signal,
             round_delays=options.round_delays,
+            reset=options.reset,
         )
     except GraphError as error:
         raise error if path is None else GraphError(f"{path}: {error}") from error
@@ -338,6 +346,7 @@ def _about(
         "integration": options.integration,
         "input_signal": options.input_signal,
         "round_delays": options.round_delays,
+        "reset": options.reset,
         "backend": options.backend,
         "precision": options.precision,
         "inputs": {o.name: o.signal.value for o in program.operations if not o.ports},

@@ -175,6 +175,21 @@ def test_recurrent_graph_in_lava_with_counts(tmp_path: Path, soft: bool) -> None
     assert counts["rnn.lif"] == (0, 0)
 
 
+def test_a_reset_that_the_file_does_not_say_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    graph = recurrent_graph(dt=DT)
+    nir.write("rnn.nir", graph)
+    nir.write("says.nir", recurrent_graph(dt=DT, reset_mechanism="subtract"))
+    x = np.random.default_rng(3).integers(0, 9, (12, 3)) / 8
+    np.savez("x.npz", input=x)
+    run = CliRunner().invoke(main, ["simulate", "rnn.nir", "--input", "x.npz", "--reset", "subtract", "--out", "out"])
+    assert run.exit_code == 0, run.output
+    with np.load("out/outputs.npz") as outputs:
+        np.testing.assert_array_equal(outputs["output"][:, 0], recurrent_spikes(graph, x, soft=True))
+    told = refused("says.nir", "--input", "x.npz", "--reset", "zero")
+    assert told == "says.nir: rnn.lif (LIF): metadata reset_mechanism is subtract; it cannot be run with zero"
+
+
 def write_forms(folder: Path, x: np.ndarray) -> dict[str, str]:
     """The same input (T, B, 3) of spike counts in every form that is taken; name -> file."""
     T, B, N = x.shape
