@@ -78,7 +78,7 @@ class SpikeRecorder:
     def write(self, path: Path) -> None:
         """Writes `spikes` of every neuron at executed steps, see `run.write_data`."""
         spikes = {name: np.concatenate(kept, axis=1) for name, kept in self._spikes.items()}
-        write_data(path, "spikes", spikes, self.program.dt)
+        write_data(path, "spikes", spikes, self.program)
 
 
 def run_chunk(

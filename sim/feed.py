@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from spikescr.errors import DataError
 from spikescr.sim.program import FloatArray, IntArray, Program, Signal, Source
+from spikescr.sizes import require_memory
 
 
 def fit(
@@ -32,6 +33,9 @@ def fit(
     steps, samples = next(iter(inputs.values())).shape[:2]
     if steps > program.steps:
         raise DataError(f"{where}: lasts {steps} steps, the graph's window is {program.steps}")
+    width = sum(source.width for source in program.of_type(Source))
+    what = f"{where}: {samples:,} samples over {program.steps:,} steps"
+    require_memory(8 * program.steps * samples * width, what, "run fewer samples or steps (--steps)", DataError)
     clocks = [source.name for source in program.of_type(Source) if source.signal is Signal.CLOCK]
     lasts: IntArray = np.full(samples, steps)
     if valid is not None:

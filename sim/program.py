@@ -43,6 +43,7 @@ class Program:
             or steps where these were given instead of a window.
         metadata: the graph's own, as read.
         notes: what lowering decided and the graph does not say, one line each.
+        nested: operation made of a nested graph's node -> names of the graphs around it, and its own.
     """
 
     operations: tuple[Operation, ...]
@@ -51,6 +52,7 @@ class Program:
     period: int
     metadata: dict[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    nested: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Operation:
         for operation in self.operations:

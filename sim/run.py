@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -10,13 +11,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import nir
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from spikescr import dialect
 from spikescr.errors import GraphError, UsageError
-from spikescr.files import replacing
+from spikescr.files import in_memory, replacing
 from spikescr.sim.backends import Backend, compared
 from spikescr.sim.counting.account import Account
 from spikescr.sim.counting.counts import Counts
@@ -232,13 +233,31 @@ def run_graph(
     )
 
 
-def write_data(path: Path, observable: str, kept: Mapping[str, NDArray[Any]], dt: float) -> None:
-    """Writes NIRGraphData: of every neuron `spikes` or `v`, from (P, B, N), as (B, P, N); `nir.read_data` reads it."""
-    nodes = {
-        name: nir.NIRNodeData({observable: nir.TimeGriddedData(data.transpose(1, 0, 2), dt)})
-        for name, data in kept.items()
-    }
-    nir.write_data(path, nir.NIRGraphData(nodes))
+def write_data(path: Path, observable: str, kept: Mapping[str, NDArray[Any]], program: Program) -> None:
+    """Writes NIRGraphData: of every neuron `spikes` or `v`, from (P, B, N), as (B, P, N); `nir.read_data` reads it.
+
+    Nested graphs are nested there too, as NIR's format has it (`nir.write_data` of nir 1.0.8 does not end on them).
+    """
+
+    def write(stream: io.BytesIO) -> None:
+        with h5py.File(stream, "w") as file:
+            file.attrs["__type__"] = "NIRGraphData"
+            file.create_group("nodes")
+            for name, data in kept.items():
+                within: h5py.Group = file
+                *around, own = program.nested.get(name, (name,))
+                for graph in around:
+                    within = within["nodes"].require_group(graph)
+                    within.attrs["__type__"] = "NIRGraphData"
+                    within.require_group("nodes")
+                node = within["nodes"].create_group(own)
+                node.attrs["__type__"] = "NIRNodeData"
+                grid = node.create_group(f"observables/{observable}")
+                grid.attrs["__type__"] = "TimeGriddedData"
+                grid.create_dataset("data", data=data.transpose(1, 0, 2), compression="gzip")
+                grid.attrs["dt"] = program.dt
+
+    path.write_bytes(in_memory(write))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from spikescr.errors import GraphError
 from spikescr.sim.lowering.metadata import graph_faults
-from spikescr.sim.lowering.primitives import PRIMITIVES, Unreadable, fault_of
+from spikescr.sim.lowering.primitives import PRIMITIVES, Kind, Unreadable, fault_of
 from spikescr.sizes import require_memory
 from spikescr.strangers import open_hdf5
 
@@ -62,15 +62,14 @@ def describe_graph(path: Path) -> tuple[nir.NIRGraph, tuple[str, ...]]:
             raise GraphError(f"{path}: not {_WHAT}: it has no group 'node', but {held}")
         try:
             version = f"was written by nir {_text(file['version'][()])}" if "version" in file else _UNTOLD
-            _check_size(path, file["node"])
-            content = _content(file["node"])
+            content = _Contents(path).of(file["node"])
         except GraphError:
             raise
         # h5py raises whatever comes on damaged files: OSError, RuntimeError, ValueError, TypeError, KeyError.
         except Exception as error:
             raise GraphError(f"{path}: not {_WHAT}: damaged ({type(error).__name__}: {error})") from error
     kind = content.get("type")
-    if kind != "NIRGraph":
+    if str(kind) != "NIRGraph":
         raise GraphError(f"{path}: holds a single {kind if isinstance(kind, str) else 'node'}, not a graph")
     reading = _Reading()
     graph = reading.graph(content, ())
@@ -117,7 +116,10 @@ class _Reading:
             else:
                 edges.append(ends)
         metadata = content.get("metadata", {})
-        graph = nir.NIRGraph({}, [], metadata=metadata if isinstance(metadata, dict) else {}, type_check=False)
+        if not isinstance(metadata, dict):
+            self.problems.append(f"{where}the graph's metadata is no group of entries")
+            metadata = {}
+        graph = nir.NIRGraph({}, [], metadata=metadata, type_check=False)
         graph.nodes, graph.edges = nodes, edges
         try:
             graph._update_input_output_types()
@@ -136,7 +138,7 @@ class _Reading:
         return [(_text(a), _text(b)) for a, b in array.tolist()]
 
     def _node(self, content: Any, path: tuple[str, ...]) -> nir.NIRNode:
-        if isinstance(content, dict) and content.get("type") == "NIRGraph":
+        if isinstance(content, dict) and str(content.get("type")) == "NIRGraph":
             return self.graph(content, path)
         try:
             return _made(content)
@@ -163,10 +165,15 @@ def _made(content: Any) -> nir.NIRNode:
         raise GraphError("is no node: it has no type")
     if kind not in _KINDS:
         raise GraphError(f"type {kind} is not one of nir {nir.version}")
+    if not isinstance(content.get("metadata", {}), dict):
+        raise GraphError("metadata is no group of entries")
     for key, (least, most) in PRIMITIVES[_KINDS[kind]].numbers.items():
         if key in content and (fault := fault_of(key, content[key], least, most)):
             raise GraphError(fault)
-    return _KINDS[kind].from_dict(dict(content))
+    given = dict(content)
+    if PRIMITIVES[_KINDS[kind]].kind is Kind.CONVOLUTION:
+        given.setdefault("input_shape", None)  # before version 1 of nir there was none; what arrives tells it
+    return _KINDS[kind].from_dict(given)
 
 
 def _why(content: Mapping[str, Any], error: Exception) -> str:
@@ -183,31 +190,32 @@ def _why(content: Mapping[str, Any], error: Exception) -> str:
     return "; ".join(found) or f"no {kind.__name__} can be made of it ({type(error).__name__}: {error})"
 
 
-def _check_size(path: Path, group: h5py.Group) -> None:
-    """Refuses what promises more than memory has room for, before anything is read; compressed data promise much."""
-    size, frontier = 0, [(group, 1)]
-    while frontier:
-        some, depth = frontier.pop()
+class _Contents:
+    """Reads all that groups of a file hold, groups as dictionaries, text as such; sizes are checked before."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+
+    def of(self, group: h5py.Group, depth: int = 1) -> dict[str, Any]:
+        """What a group holds.
+
+        Raises:
+            GraphError: it has groups in groups without end, or promises more than memory has room for.
+        """
         if depth > DEEPEST:
-            raise GraphError(f"{path}: {some.name} is nested deeper than {DEEPEST} groups")
-        for item in some.values():
+            raise GraphError(f"{self.path}: {group.name} is nested deeper than {DEEPEST} groups")
+        found: dict[str, Any] = {}
+        for key, item in group.items():
             if isinstance(item, h5py.Group):
-                frontier.append((item, depth + 1))
+                found[key] = self.of(item, depth + 1)
             elif isinstance(item, h5py.Dataset):
-                size += 0 if item.shape is None else int(item.size) * item.dtype.itemsize
-    require_memory(size, f"{path}: what it holds", "give a file without the large fields", GraphError)
-
-
-def _content(group: h5py.Group) -> dict[str, Any]:
-    """All that a group holds, groups as dictionaries, text as such."""
-    found: dict[str, Any] = {}
-    for key, item in group.items():
-        if isinstance(item, h5py.Group):
-            found[key] = _content(item)
-        elif isinstance(item, h5py.Dataset):
-            value = item[()]
-            found[key] = _text(value) if isinstance(value, bytes) else value
-    return found
+                self.size += 0 if item.shape is None else int(item.size) * item.dtype.itemsize
+                what = f"{self.path}: what it holds up to {item.name}"
+                require_memory(self.size, what, "give a file without such fields", GraphError)
+                value = item[()]
+                found[key] = _text(value) if isinstance(value, bytes) else value
+        return found
 
 
 def _text(value: Any) -> str:

@@ -41,6 +41,7 @@ from spikescr.sim.program import (
     Port,
     Position,
     Program,
+    Role,
     Rotary,
     Select,
     Signal,
@@ -49,6 +50,8 @@ from spikescr.sim.program import (
     Synapse,
     Tap,
 )
+from spikescr.sim.recording import KINDS
+from spikescr.sizes import require_memory
 
 
 def lower(
@@ -120,14 +123,24 @@ class _Lowering:
         self._name_owners()
         for name in self._order():
             self._lower_node(name)
+        period = self.steps + (0 if self.open_end else longest_delay(self.operations.values()))
+        self._check_room(period)
         return Program(
             operations=tuple(self.operations.values()),
             steps=self.steps,
             dt=self.dt,
-            period=self.steps + (0 if self.open_end else longest_delay(self.operations.values())),
+            period=period,
             metadata=dict(self.top.metadata),
             notes=(*self.timing.notes, *self.neurons.notes),
+            nested={name: path for name, path in self.top.paths.items() if len(path) > 1 and name in self.operations},
         )
+
+    def _check_room(self, period: int) -> None:
+        """Refuses more steps than there is memory for, of the counts and outputs of one sample alone."""
+        ends = sum(o.width for o in self.operations.values() if o.role is Role.HOST)
+        needed = 8 * period * (len(self.operations) * len(KINDS) + ends)
+        what = f"a run of {period:,} steps, with inputs, outputs and counts of one sample,"
+        require_memory(needed, what.rstrip(","), "give fewer steps (--steps) or a longer dt (--dt)", GraphError)
 
     def _name_owners(self) -> None:
         fused = {member: name for name, members in self.fused.groups.items() for member in members}

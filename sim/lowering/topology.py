@@ -24,6 +24,7 @@ class Topology:
 
     Attributes:
         nodes, edges, metadata: the graph's.
+        paths: node -> names of the graphs around it, and its own.
         before, after: sources and destinations of every node, sorted.
         shape, width: of every node's output.
         geometry: of convolutions and pools, and of Linear and Affine nodes of several matrices.
@@ -49,7 +50,7 @@ class Topology:
         if flat.problems:
             raise GraphError(flat.problems[0])
         self.nodes = {name: _passed_on(node) if name in flat.relays else node for name, node in flat.nodes.items()}
-        self.metadata = graph.metadata
+        self.metadata, self.paths = graph.metadata, flat.paths
         self.wires, self.geometry, self.shape = flat.wires, flat.geometry, flat.shape
         self.width = {name: flat.width(name) for name in self.nodes}
         self._check_sizes()

@@ -372,7 +372,7 @@ def _write(out: Path, run: Run, options: Options, graph: Path, data: Path) -> No
         path.unlink(missing_ok=True)  # of an earlier run
         if observable in run.executed:
             with replacing(path) as temporary:
-                write_data(temporary, observable, run.executed[observable], run.program.dt)
+                write_data(temporary, observable, run.executed[observable], run.program)
     write_csv(out / "counts.csv", *count_table(run.audit))
     write_text(out / "summary.json", json.dumps(_summary(run, options), indent=1) + "\n")
     run.save(out / "audit.npz")

@@ -247,6 +247,29 @@ def test_steps_cut_or_lengthen_a_run(tmp_path: Path) -> None:
         assert summary["operations"][0]["mac"] == 15 * min(steps, 6)  # after its end the input is zero
 
 
+def test_recorded_data_of_nested_graphs_are_nested_as_nir_has_it(tmp_path: Path) -> None:
+    graph = recurrent_graph(dt=DT)
+    nir.write(tmp_path / "rnn.nir", graph)
+    x = (np.random.default_rng(4).random((7, 3)) < 0.5).astype(float)
+    np.save(tmp_path / "x.npy", x)
+    ok("rnn.nir", "--input", "x.npy", "--record", "spikes", cwd=tmp_path)
+    recorded = nir.read_data(tmp_path / "rnn-simulation" / "spikes.h5")
+    recorded.check_nodes(graph)
+    spikes = recorded.nodes["rnn"].nodes["lif"].observables["spikes"].data
+    np.testing.assert_array_equal(spikes[0], recurrent_spikes(graph, x, soft=False))
+    assert spikes.any()
+
+
+def test_more_steps_than_memory_has_room_for_are_refused_before_they_are_run(tmp_path: Path) -> None:
+    nir.write(tmp_path / "rnn.nir", recurrent_graph(dt=DT))
+    np.save(tmp_path / "x.npy", np.ones((6, 3)))
+    told = refused(str(tmp_path / "rnn.nir"), "--input", str(tmp_path / "x.npy"), "--steps", "1000000000")
+    assert (
+        f"{tmp_path / 'rnn.nir'}: a run of 1,000,000,000 steps, with inputs, outputs and counts of one sample" in told
+    )
+    assert "; give fewer steps (--steps) or a longer dt (--dt), or allow more (--max-memory)" in told
+
+
 def test_our_own_graph_runs_on_a_file_too(tmp_path: Path) -> None:
     """The clock ticks as long as the input lasts; the window's rest is quiet."""
     model, x, _ = calibrated_model(SMALL, seed=3, samples=2, window=20)

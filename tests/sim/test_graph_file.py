@@ -61,6 +61,8 @@ NODES: dict[str, tuple[dict[str, Any], str]] = {
     "a field less": ({"tau": None}, "lacks tau, which a LIF of nir 1.0.8 has"),
     "no type": ({"type": None}, "is no node: it has no type"),
     "type of numbers": ({"type": 3}, "is no node: it has no type"),
+    "types": ({"type": np.ones(3)}, "is no node: it has no type"),
+    "metadata": ({"metadata": 1}, "metadata is no group of entries"),
     "complex": ({"tau": np.ones(3) * 1j}, "tau must be real numbers, it holds complex numbers"),
     "text": ({"tau": "long"}, "tau must be real numbers, it holds text"),
     "texts": ({"tau": np.array([b"a", b"b"])}, "tau must be real numbers, it holds text"),
@@ -175,7 +177,7 @@ def ends(*edges: tuple[str, str], width: int = 2, **nodes: nir.NIRNode) -> nir.N
         (ends(("a", "b"), width=0), r"a \(Input\): its shape must be whole numbers above 0, found array\(\[0\]\)"),
         (
             ends(("a", "c"), ("c", "b"), width=10**12, c=lif(1)),
-            r"the state of all nodes, of which a with 1,000,000,000,000 channels is the widest takes 192 TB of memory",
+            r"the state of the graph's nodes, of which a with 1,000,000,000,000 channels is the widest takes 192 TB",
         ),
     ],
     ids=["only an input", "nothing", "into an input", "out of an output", "no channels", "too wide"],
@@ -289,7 +291,7 @@ def test_a_header_that_promises_terabytes(file: Path) -> None:
     with h5py.File(file, "r+") as opened:
         del opened["node/nodes/lif/tau"]
         opened.create_dataset("node/nodes/lif/tau", (10**9, 10**4), float, chunks=(1000, 1000))
-    assert refused(file).startswith("what it holds takes 80 TB of memory, allowed are ")
+    assert refused(file).startswith("what it holds up to /node/nodes/lif/tau takes 80 TB of")
 
 
 def test_first_versions_of_nir_numbered_their_nodes(tmp_path: Path) -> None:
@@ -310,3 +312,27 @@ def test_first_versions_of_nir_numbered_their_nodes(tmp_path: Path) -> None:
     )
     assert told.endswith("; the file does not say which nir wrote it")
     assert inspect(describe_graph(tmp_path / "old.nir")[0]).edges == (("0", "1"), ("1", "2"))
+
+
+def test_convolutions_of_the_first_versions_are_told_their_shape_by_what_arrives(tmp_path: Path) -> None:
+    kernel = nir.Conv2d((5, 6), np.ones((3, 2, 2, 2)), 1, 0, 1, 1, np.ones(3))
+    ends = {"input": nir.Input(np.array([2, 5, 6])), "conv": kernel, "output": nir.Output(np.array([3, 4, 5]))}
+    graph = nir.NIRGraph(ends, [("input", "conv"), ("conv", "output")], metadata={"spikescr.dt": DT})
+    nir.write(tmp_path / "a.nir", graph)
+    put(tmp_path / "a.nir", node__nodes__conv__input_shape=None)
+    read = read_graph(tmp_path / "a.nir", type_check=False)
+    assert lower(read, steps=1)["conv"].width == 60
+
+
+def test_groups_without_end(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.nir", "w") as file:
+        group = file.create_group("node")
+        for _ in range(150):
+            group = group.create_group("a")
+    assert "is nested deeper than 100 groups" in refused(tmp_path / "a.nir")
+
+
+def test_a_single_node_is_no_graph(file: Path) -> None:
+    for kind, told in (("LIF", "LIF"), (np.ones(3), "node"), (None, "node")):
+        put(file, node__type=kind)
+        assert refused(file) == f"holds a single {told}, not a graph"
