@@ -6,8 +6,7 @@ import io
 import time
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from spikescr.sim.counting.energy import DEFAULT_COST, EnergyCost
 from spikescr.sim.counting.saved import Audit
 from spikescr.sim.program import FloatArray, IntArray, Program, Signal, Sink, Source
 from spikescr.sim.recording import Recording
+from spikescr.tables import ShortTable, ShowsTable
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def _one(names: Sequence[str], what: str) -> str:
     return names[0]
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(ShowsTable):
     """What a graph did with some samples: outputs, spikes, counts and energy.
 
     Axes are (T, B, N) throughout, T the steps of the window, B the samples. Spikes and outputs stand at the samples'
@@ -174,15 +174,11 @@ class Run:
         with replacing(Path(path)) as temporary:
             self.audit.save(temporary)
 
-    def __str__(self) -> str:
-        return f"{self._title()}\n{self.audit}"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self._title())}</p>{self.audit._repr_html_()}"
-
-    def _title(self) -> str:
+    def short_table(self) -> ShortTable:
+        """What its audit shows, and the outputs."""
         outputs = ", ".join(f"{name} {array.shape}" for name, array in self.outputs.items())
-        return f"{len(self.program.operations)} operations; outputs (T, B, N): {outputs}"
+        told = f"{len(self.program.operations)} operations; outputs (T, B, N): {outputs}"
+        return replace(self.audit.short_table(), notes=(told,))
 
 
 def run_graph(

@@ -9,20 +9,24 @@ from html import escape
 
 @dataclass(frozen=True)
 class ShortTable:
-    """A title, rows under headings, and lines below; the first column is of names, the others of numbers."""
+    """A title, rows under headings, and lines below; the first columns are of names, the others of numbers."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    names: int = 1
 
     def text(self) -> str:
         """For a terminal: columns aligned, numbers to the right."""
         table = [self.columns, *self.rows]
         widths = [max(len(row[column]) for row in table) for column in range(len(self.columns))]
         lines = [
-            "  ".join(cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(pairs)).rstrip()
-            for pairs in (zip(row, widths, strict=True) for row in table)
+            "  ".join(
+                cell.ljust(width) if at < self.names else cell.rjust(width)
+                for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in table
         ]
         return "\n".join((self.title, *lines, *self.notes))
 
@@ -31,7 +35,7 @@ class ShortTable:
 
         def cells(row: Sequence[str], tag: str) -> str:
             return "".join(
-                f'<{tag} style="text-align: {"right" if at else "left"}">{escape(cell)}</{tag}>'
+                f'<{tag} style="text-align: {"left" if at < self.names else "right"}">{escape(cell)}</{tag}>'
                 for at, cell in enumerate(row)
             )
 

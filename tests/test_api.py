@@ -214,6 +214,18 @@ def test_notices_of_fit_are_told(tmp_path: Path) -> None:
     assert dialect.DT not in graph.metadata
 
 
+def test_results_show_themselves_as_short_tables(place: Path, x: np.ndarray, tmp_path: Path) -> None:
+    graph = spikescr.to_nir(spikescr.load(place / "runs/demo"))
+    run = spikescr.simulate(graph, x, steps=[STEPS] * 6)
+    run.save(tmp_path / "audit.npz")
+    for result, row in ((run, "executed"), (spikescr.audit(tmp_path / "audit.npz"), "paper"), (run.counts, "sem.lif")):
+        lines = repr(result).splitlines()
+        assert any(line.startswith(f"{row} ") for line in lines)
+        assert 5 < len(lines) < 60
+        assert f">{row}</td>" in result._repr_html_()
+    assert f"outputs (T, B, N): output ({STEPS}, 6, 5)" in repr(run)
+
+
 def test_names_are_escaped_in_notebooks() -> None:
     from spikescr.tables import ShortTable
 

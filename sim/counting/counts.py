@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 
 from spikescr.errors import SpikescrError
 from spikescr.quantities import si
 from spikescr.sim.program import IntArray
+from spikescr.tables import ShortTable, ShowsTable
 
 COUNT_FIELDS = ("operation", "type", "latency", "step")
 """Of `Counts.rows`, before the columns."""
@@ -16,8 +16,8 @@ SHOWN = ("spikes", "fired", "ac", "mac", "bias", "neuron")
 """Columns that a short table shows."""
 
 
-@dataclass(frozen=True)
-class Counts:
+@dataclass(frozen=True, repr=False)
+class Counts(ShowsTable):
     """Counts by operation, column and executed step, integers; the sample's own step is step - latency.
 
     `counts["ac"]` is one column, (operations, steps); `counts.of("fc", "ac")` that of one operation, (steps,).
@@ -69,38 +69,12 @@ class Counts:
             for step, counts in enumerate(self.table[row].T):
                 yield name, kind, "" if latency is None else latency, step, *map(int, counts)
 
-    def _shown(self) -> tuple[tuple[str, ...], ...]:
+    def short_table(self) -> ShortTable:
+        """Operations that did anything, sums over steps and samples."""
         sums = {column: self[column].sum(axis=1).tolist() for column in SHOWN if column in self.columns}
-        rows = [("operation", "type", *sums)]
+        rows = []
         for row, (name, kind) in enumerate(zip(self.operations, self.types, strict=True)):
             numbers = [column[row] for column in sums.values()]
             if any(numbers):
                 rows.append((name, kind, *(si(number) if number else "" for number in numbers)))
-        return tuple(rows)
-
-    def __str__(self) -> str:
-        return plain_table(self._shown())
-
-    def _repr_html_(self) -> str:
-        return html_table(self._shown())
-
-
-def plain_table(rows: tuple[tuple[str, ...], ...]) -> str:
-    """Rows of text, the first of them headings, in columns: the first two to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.ljust(w) if k < 2 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def html_table(rows: tuple[tuple[str, ...], ...]) -> str:
-    """The same as an HTML table."""
-    made = []
-    for number, row in enumerate(rows):
-        tag = "td" if number else "th"
-        made.append("<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>")
-    return f"<table>{''.join(made)}</table>"
+        return ShortTable("counts, sums over the samples", ("operation", "type", *sums), rows, names=2)

@@ -17,24 +17,25 @@ from spikescr.errors import SpikescrError, UsageError
 from spikescr.quantities import si
 from spikescr.sim.counting.account import COLUMNS, MOMENTS, Account, layer_of
 from spikescr.sim.counting.conventions import CAUSES, CONVENTIONS
-from spikescr.sim.counting.counts import Counts, html_table, plain_table
+from spikescr.sim.counting.counts import Counts
 from spikescr.sim.counting.energy import CONSTANTS, DEFAULT_COST, EnergyCost
 from spikescr.sim.counting.facts import FORMULA_KINDS, Facts, MissingFactError, SampleFacts, shapes
 from spikescr.sim.counting.formula import CAUSES as FORMULA_CAUSES
 from spikescr.sim.counting.legacy import read_first_format
 from spikescr.sim.counting.tally import Charged, evaluate
 from spikescr.sim.program import FloatArray, IntArray
+from spikescr.tables import ShortTable, ShowsTable
 
 FORMAT = 2  # raised when what a reader of the previous one takes for granted changes; 1: see `legacy`
 _ARRAYS = ("table", "moments", "decisions", "valid")
 _SHAPE = "shape."  # before the names of shapes in a file
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(ShowsTable):
     """What a run counted, with names. Conventions are evaluated when they are asked for, on the facts that it keeps.
 
-    `_repr_html_` and `str` give a short table: every convention with AC, MAC and energy per sample.
+    In a notebook or a terminal it shows itself as a short table: every convention with AC, MAC and energy per sample.
 
     Attributes:
         operations: names, in the order of execution.
@@ -317,22 +318,16 @@ class Audit:
             raise SpikescrError("an audit of format 1 keeps the counts of all recordings together; simulate again")
         return self.facts.total(column)
 
-    def _shown(self) -> tuple[tuple[str, ...], ...]:
+    def short_table(self) -> ShortTable:
+        """Every convention with AC, MAC and energy, means of the samples; those that cannot be evaluated say why."""
         cost = _cost(DEFAULT_COST)
-        rows = [("convention", "", "AC", "MAC", "energy")]
+        rows = []
         for name in self.conventions:
             ac, mac = (self.charge(name).sum(axis=0) / self.samples).tolist()
             rows.append((name, CONVENTIONS[name].title, si(ac), si(mac), si(cost.joules(ac, mac), "J")))
-        return (*rows, *((name, f"not evaluated: {why}", "", "", "") for name, why in self.refused.items()))
-
-    def __str__(self) -> str:
-        return f"{self._title()}\n{plain_table(self._shown())}"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{self._title()}</p>{html_table(self._shown())}"
-
-    def _title(self) -> str:
-        return f"mean of {self.samples} {self.noun}, {self.steps} steps of {si(self.dt, 's')}; energy: {DEFAULT_COST}"
+        rows += [(name, f"not evaluated: {why}", "", "", "") for name, why in self.refused.items()]
+        title = f"mean of {self.samples} {self.noun}, {self.steps} steps of {si(self.dt, 's')}; energy: {DEFAULT_COST}"
+        return ShortTable(title, ("convention", "", "AC", "MAC", "energy"), rows, names=2)
 
 
 def _joules(charges: FloatArray, cost: EnergyCost) -> FloatArray:
