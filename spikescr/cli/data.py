@@ -10,13 +10,12 @@ import click
 from spikescr.cli.console import notices, output
 from spikescr.cli.options import max_memory
 from spikescr.cli.text import si
+from spikescr.data.kinds import KINDS
 from spikescr.errors import SpikescrError
 from spikescr.progress import tell
 
 if TYPE_CHECKING:
     from spikescr.data.inspection import Report, SplitReport
-
-NAMES = ("shd", "ssc", "gsc")
 
 EPILOG = """\b
 Examples:
@@ -63,7 +62,7 @@ def command() -> None:
 
 
 @command.command(epilog=GET_EPILOG)
-@click.argument("name", type=click.Choice(NAMES))
+@click.argument("name", type=click.Choice([name for name, kind in KINDS.items() if kind.published]))
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Folder. Default: data/NAME.")
 @click.option("--mirror", help="Address of a folder with the same files, instead of the publisher's.")
 @click.option(
@@ -82,7 +81,9 @@ def get(name: str, folder: Path | None, mirror: str | None, timeout: float) -> N
     from spikescr.data.published import fetch
 
     folder = folder or default_folder(name)
-    fetch(name, folder, mirror=mirror, timeout_s=timeout, on_bytes=_on_bytes)
+    published = KINDS[name].published
+    assert published is not None
+    fetch(name, folder, published, mirror=mirror, timeout_s=timeout, on_bytes=_on_bytes)
     console = output()
     console.print(f"{name} is in {folder}")
     console.print(f"check it:    spikescr data check {name}:{folder}", soft_wrap=True)

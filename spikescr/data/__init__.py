@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from spikescr.data.dataset import SPLITS, DataSet, Item
-from spikescr.data.digits import open_digits
 from spikescr.data.features import Features, fit_and_load, load
-from spikescr.data.folder import open_folder, open_speech_commands
 from spikescr.data.frontend import Preprocessing
-from spikescr.data.heidelberg import HEIDELBERG, open_heidelberg
+from spikescr.data.kinds import KINDS, find_kind
 from spikescr.data.spikes import SpikeBins
-from spikescr.errors import UsageError
-from spikescr.files import expanded
 
 __all__ = [
-    "CHOICES",
+    "KINDS",
     "SPLITS",
     "DataSet",
     "Features",
@@ -26,8 +22,6 @@ __all__ = [
     "load",
     "open_data",
 ]
-
-CHOICES = "'digits', 'folder:PATH', 'gsc:PATH', 'shd:PATH' or 'ssc:PATH'"
 
 
 def open_data(spec: str, *, seed: int = 0, cache: Path | None = None) -> DataSet:
@@ -45,15 +39,5 @@ def open_data(spec: str, *, seed: int = 0, cache: Path | None = None) -> DataSet
         UsageError: There is no such data set.
         DataError: Its files cannot be used, or not be made.
     """
-    kind, _, place = spec.partition(":")
-    root = expanded(Path(place))
-    if spec == "digits":
-        return open_digits(cache)
-    if kind == "folder" and place:
-        return open_folder(root, spec, seed=seed)
-    if kind == "gsc" and place:
-        return open_speech_commands(root, spec)
-    if kind in HEIDELBERG and place:
-        return open_heidelberg(kind, root, spec, cache=cache)
-    hint = f"; did you mean 'folder:{spec}'?" if spec and Path(spec).is_dir() else ""
-    raise UsageError(f"unknown data set '{spec}': choose {CHOICES}{hint}")
+    kind, place = find_kind(spec, seed=seed, cache=cache)
+    return kind.open(place)

@@ -25,16 +25,15 @@ from spikescr.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-HEIDELBERG = {"shd": ("train", "test"), "ssc": ("train", "valid", "test")}
-"""The data sets and the splits that are published of each."""
 HELD_OUT_SPEAKERS = 2
 
 
-def open_heidelberg(name: str, root: Path, spec: str, *, cache: Path | None = None) -> DataSet:
+def open_heidelberg(name: str, splits: tuple[str, ...], root: Path, spec: str, *, cache: Path | None = None) -> DataSet:
     """Open a folder with the published files; each is opened when its split is asked for, the test file never before.
 
     Args:
-        name: Which of the two.
+        name: First part of the files' names.
+        splits: Of which there is a file; without one for validation, speakers are held out of the training file.
         root: The folder.
         spec: What the user called it.
         cache: Where a compressed file is unpacked to; default: see `cache_folder`.
@@ -43,7 +42,9 @@ def open_heidelberg(name: str, root: Path, spec: str, *, cache: Path | None = No
         DataError: The training file is missing or not as published.
     """
     classes = read_classes(find_file(name, root, "train", cache))
-    return DataSet(spec=spec, classes=classes, root=root, items=_Splits(name, root, classes, cache), signal="spikes")
+    return DataSet(
+        spec=spec, classes=classes, root=root, items=_Splits(name, splits, root, classes, cache), signal="spikes"
+    )
 
 
 def find_file(name: str, root: Path, split: str, cache: Path | None = None) -> Path:
@@ -109,8 +110,11 @@ def read_items(path: Path, classes: tuple[str, ...], *, prefix: str, speakers: b
 class _Splits(Mapping[str, tuple[Item, ...]]):
     """The recordings of each split, read when asked for."""
 
-    def __init__(self, name: str, root: Path, classes: tuple[str, ...], folder: Path | None) -> None:
+    def __init__(
+        self, name: str, splits: tuple[str, ...], root: Path, classes: tuple[str, ...], folder: Path | None
+    ) -> None:
         self.name = name
+        self.splits = splits
         self.root = root
         self.classes = classes
         self.folder = folder
@@ -119,7 +123,7 @@ class _Splits(Mapping[str, tuple[Item, ...]]):
     def __getitem__(self, split: str) -> tuple[Item, ...]:
         if split not in SPLITS:
             raise KeyError(split)
-        if self.name == "ssc" or split == "test":
+        if "valid" in self.splits or split == "test":
             return self._read(split)
         items = self._read("train")
         held_out = _held_out(items)
@@ -135,7 +139,7 @@ class _Splits(Mapping[str, tuple[Item, ...]]):
 
     def _read_file(self, split: str) -> tuple[Item, ...]:
         path = find_file(self.name, self.root, split, self.folder)
-        return read_items(path, self.classes, prefix=split, speakers=self.name == "shd")
+        return read_items(path, self.classes, prefix=split, speakers="valid" not in self.splits)
 
 
 def _held_out(items: tuple[Item, ...]) -> frozenset[str]:

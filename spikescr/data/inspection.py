@@ -10,17 +10,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spikescr.data import open_data
 from spikescr.data.audio import read_recording
 from spikescr.data.dataset import SPLITS, DataSet, Item
-from spikescr.data.folder import SPEECH_COMMANDS, layout_faults
+from spikescr.data.folder import layout_faults
 from spikescr.data.frontend import FrontEnd, Normaliser
-from spikescr.data.heidelberg import HEIDELBERG, find_file, read_classes, read_items
-from spikescr.data.published import PUBLISHED
+from spikescr.data.heidelberg import find_file, read_classes, read_items
+from spikescr.data.kinds import Kind, Place, find_kind
+from spikescr.data.published import PublishedSet
 from spikescr.data.spike_file import opened
 from spikescr.data.spikes import SpikeBins, Times, Units, densest_stretch
 from spikescr.errors import DataError
-from spikescr.files import expanded
 from spikescr.progress import track
 
 
@@ -78,16 +77,15 @@ def inspect(spec: str) -> Report:
         UsageError: There is no such data set.
         DataError: Its folder is missing, or it cannot be opened for a reason that no list of faults would tell better.
     """
-    kind, _, place = spec.partition(":")
-    root = expanded(Path(place))
+    kind, place = find_kind(spec)
     report = Report(spec)
-    if kind in HEIDELBERG and place and root.is_dir():
-        _inspect_spikes(kind, root, report)
+    if kind.signal == "spikes" and place.root.is_dir():
+        _inspect_spikes(kind, place, report)
     else:
         try:
-            _inspect_sound(open_data(spec), report)
+            _inspect_sound(kind.open(place), report)
         except DataError:
-            report.problems = layout_faults(root, SPEECH_COMMANDS if kind == "gsc" else ())
+            report.problems = [] if kind.embedded else layout_faults(place.root, kind.words)
             if not report.problems:
                 raise
             return report
@@ -95,20 +93,20 @@ def inspect(spec: str) -> Report:
         absent = [name for label, name in enumerate(report.classes) if split.labels and not split.labels[label]]
         if absent:
             report.problems.append(f"{split.name}: no recording of {', '.join(absent)}")
-    if kind in PUBLISHED:
-        _compare(kind, report)
+    if kind.published:
+        _compare(kind.published, report)
     return report
 
 
-def _inspect_spikes(kind: str, root: Path, report: Report) -> None:
+def _inspect_spikes(kind: Kind, place: Place, report: Report) -> None:
     """Read the files one by one: one that cannot be opened says nothing of the others."""
-    for name in HEIDELBERG[kind]:
+    for name in kind.splits:
         split = SplitReport(name)
         report.splits.append(split)
         try:
-            path = find_file(kind, root, name)
+            path = find_file(place.kind, place.root, name)
             report.classes = report.classes or read_classes(path)
-            items = read_items(path, report.classes, prefix=name, speakers=kind == "shd")
+            items = read_items(path, report.classes, prefix=name, speakers="valid" not in kind.splits)
             for item in items:
                 split.add(item)
             with opened(path) as file:
@@ -155,9 +153,8 @@ def _shared_speakers(report: Report) -> None:
                 report.problems.append(f"{one.name} and {other.name} share {len(both)} speaker(s): {_few(both)}")
 
 
-def _compare(kind: str, report: Report) -> None:
+def _compare(published: PublishedSet, report: Report) -> None:
     """Note what is not as it was published."""
-    published = PUBLISHED[kind]
     if len(report.classes) != published.classes:
         report.problems.append(f"{len(report.classes)} classes; published are {published.classes}")
     for split in report.splits:

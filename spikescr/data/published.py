@@ -1,4 +1,4 @@
-"""The published files of the data sets, and fetching them: checked against their checksums, unpacked, put in place."""
+"""Published files of data sets, and fetching them: checked against their checksums, unpacked, put in place."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from spikescr.data.download import Downloader
 from spikescr.errors import DataError, UsageError
 
 logger = logging.getLogger(__name__)
-
-ZENKE_LAB = "https://zenkelab.org/datasets"
-GOOGLE = "https://storage.googleapis.com/download.tensorflow.org/data"
 
 
 @dataclass(frozen=True)
@@ -51,56 +48,14 @@ class PublishedSet:
     licence: str
 
 
-# Checksums: SHD as in SpikingJelly 2.0.0 (datasets/shd.py) and tonic, SSC as in tonic (datasets/hsd.py), Speech
-# Commands as in torchaudio (datasets/speechcommands.py). Numbers of recordings: arXiv 2412.12858, table 1.
-PUBLISHED = {
-    "shd": PublishedSet(
-        base=ZENKE_LAB,
-        files=(
-            PublishedFile("shd_train.h5.zip", "md5:f3252aeb598ac776c1b526422d90eecb"),
-            PublishedFile("shd_test.h5.zip", "md5:1503a5064faa34311c398fb0a1ed0a6f"),
-        ),
-        recordings={"train": 8156, "test": 2264},
-        classes=20,
-        gigabytes=0.6,
-        licence="CC BY 4.0",
-    ),
-    "ssc": PublishedSet(
-        base=ZENKE_LAB,
-        files=(
-            PublishedFile("ssc_train.h5.zip", "md5:d102be95e7144fcc0553d1f45ba94170"),
-            PublishedFile("ssc_valid.h5.zip", "md5:b4eee3516a4a90dd0c71a6ac23a8ae43"),
-            PublishedFile("ssc_test.h5.zip", "md5:a35ff1e9cffdd02a20eb850c17c37748"),
-        ),
-        recordings={"train": 75466, "valid": 9981, "test": 20382},
-        classes=35,
-        gigabytes=6,
-        licence="CC BY 4.0",
-    ),
-    "gsc": PublishedSet(
-        base=GOOGLE,
-        files=(
-            PublishedFile(
-                "speech_commands_v0.02.tar.gz",
-                "sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
-            ),
-        ),
-        recordings={"train": 84843, "valid": 9981, "test": 11005},
-        classes=35,
-        gigabytes=6,
-        licence="CC BY 4.0",
-    ),
-}
-
-
 def fetch(
     name: str,
     folder: Path,
+    published: PublishedSet,
     *,
     mirror: str | None = None,
     timeout_s: float = 30,
     on_bytes: Callable[[str, int, int | None], None] = lambda name, done, total: None,
-    published: PublishedSet | None = None,
 ) -> None:
     """Download a data set, check it and unpack it; what is there already is not fetched again.
 
@@ -108,18 +63,17 @@ def fetch(
     interrupted download is continued by the same call.
 
     Args:
-        name: A key of `PUBLISHED`.
+        name: Of the data set, for messages.
         folder: Where the data set shall be.
+        published: Where it is.
         mirror: Address of a folder with the same files, instead of the publisher's; the checksums are the same.
         timeout_s: Seconds without a byte after which a server is given up.
         on_bytes: Called with a file's name, its bytes so far, and its size where the server tells.
-        published: What to fetch instead of `PUBLISHED[name]`.
 
     Raises:
         UsageError: The mirror is no http or https address, or the folder holds something else.
         DataError: A file cannot be had or is not the published one; what was complete is kept.
     """
-    published = published or PUBLISHED[name]
     base = (mirror or published.base).rstrip("/")
     if not base.startswith(("https://", "http://")):
         raise UsageError(f"mirror (--mirror) {mirror}: must begin with https:// or http://")

@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from spikescr.data import open_data
 from spikescr.data.digits import CLASSES, takes, voices
-from spikescr.data.heidelberg import HEIDELBERG
-from spikescr.data.published import PUBLISHED
+from spikescr.data.kinds import KINDS
 from spikescr.data.timing import window_steps
 from spikescr.model import build, readout
 from spikescr.model.backends import install, pick
@@ -68,8 +67,7 @@ def count_recordings(spec: str, seed: int) -> Recordings:
     if kind == "digits":
         spoken = Counter(take.split for take in takes(voices()))
         return Recordings(spoken["train"], spoken["valid"], len(CLASSES))
-    if kind in PUBLISHED:
-        published = PUBLISHED[kind]
+    if kind in KINDS and (published := KINDS[kind].published):
         return Recordings(published.recordings["train"], published.recordings.get("valid", 0), published.classes)
     dataset = open_data(spec, seed=seed)
     return Recordings(len(dataset.split("train")), len(dataset.split("valid")), len(dataset.classes))
@@ -110,13 +108,14 @@ def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
             evaluation_s = _seconds(lambda: forward(window))
             teacher_s = _seconds(lambda: forward(teacher_window)) if teacher_window else 0.0
     parameters = sum(p.numel() for p in model.parameters())
+    kind = config.data.partition(":")[0]
     per_epoch = recordings.train * step_s + recordings.valid * evaluation_s
     inputs = (recordings.train + recordings.valid) * window + recordings.train * teacher_window
     return Estimate(
         parameters=parameters,
         activations=round(kept / batch * config.batch_size),
         weights=4 * 4 * parameters,
-        data=inputs * sizes.inputs * (1 if config.data.partition(":")[0] in HEIDELBERG else 4),
+        data=inputs * sizes.inputs * (1 if kind in KINDS and KINDS[kind].signal == "spikes" else 4),
         seconds=(config.epochs * per_epoch + teacher_passes * recordings.train * teacher_s) / batch,
     )
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,8 +23,8 @@ from click.testing import CliRunner, Result
 from helpers import write_heidelberg, write_tones
 
 from spikescr.cli import main
-from spikescr.data import inspection, published
 from spikescr.data.folder import SPEECH_COMMANDS
+from spikescr.data.kinds import KINDS
 from spikescr.data.published import PublishedFile, PublishedSet
 
 
@@ -40,7 +41,7 @@ def spikescr(*arguments: str | Path) -> Result:
 def small_shd(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if SHD had been published with 26 and 10 recordings of 2 classes."""
     small = PublishedSet("https://nowhere", (), {"train": 26, "test": 10}, 2, 0.0, "CC0")
-    monkeypatch.setitem(inspection.PUBLISHED, "shd", small)
+    monkeypatch.setitem(KINDS, "shd", replace(KINDS["shd"], published=small))
 
 
 @pytest.mark.usefixtures("small_shd")
@@ -100,7 +101,8 @@ def write_speech_commands(root: Path) -> Path:
 
 def test_check_lists_all_that_is_wrong_with_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = dict.fromkeys(("train", "valid", "test"), 35)
-    monkeypatch.setitem(inspection.PUBLISHED, "gsc", PublishedSet("https://nowhere", (), numbers, 35, 0.0, "CC0"))
+    small = PublishedSet("https://nowhere", (), numbers, 35, 0.0, "CC0")
+    monkeypatch.setitem(KINDS, "gsc", replace(KINDS["gsc"], published=small))
     root = write_speech_commands(tmp_path / "gsc")
     found = spikescr("data", "check", f"gsc:{root}")
     assert found.exit_code == 0, found.output
@@ -212,7 +214,7 @@ def test_get_downloads_from_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyP
         digest = hashlib.md5(Path(f"{path}.zip").read_bytes()).hexdigest()
         files.append(PublishedFile(f"{path.name}.zip", f"md5:{digest}"))
     known = PublishedSet("http://127.0.0.1:1", tuple(files), {}, 2, 0.0, "CC0")
-    monkeypatch.setitem(published.PUBLISHED, "shd", known)
+    monkeypatch.setitem(KINDS, "shd", replace(KINDS["shd"], published=known))
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "there"))
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,9 @@ import pytest
 
 from spikescr.data import Item, open_data
 from spikescr.data.dataset import SPLITS, DataSet
-from spikescr.data.folder import layout_faults
+from spikescr.data.folder import layout_faults, open_folder
+from spikescr.data.inspection import inspect
+from spikescr.data.kinds import KINDS, Kind
 from spikescr.errors import DataError, UsageError
 
 from .conftest import Maker
@@ -282,6 +284,18 @@ def test_unknown_split_is_refused(make_folder: Maker) -> None:
 def test_unknown_data_set_is_refused(spec: str) -> None:
     with pytest.raises(UsageError, match=f"unknown data set '{spec}': choose 'digits', 'folder:PATH', .* 'ssc:PATH'$"):
         open_data(spec)
+
+
+def test_new_kind_is_an_entry(make_folder: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_folder(UNNAMED)
+    mine = Kind(open=lambda place: open_folder(place.root, place.spec), words=("no", "yes"))
+    monkeypatch.setitem(KINDS, "mine", mine)
+    assert names(open_data(f"mine:{root}")) == names(open_data(f"folder:{root}"))
+    assert inspect(f"mine:{root}").problems == []
+    (root / "no").rename(root / "_no")
+    assert f"{root / 'no'}: no such class folder" in inspect(f"mine:{root}").problems
+    with pytest.raises(UsageError, match=r"choose 'digits', .* or 'mine:PATH'$"):
+        open_data("other:x")
 
 
 def test_bare_path_is_answered_with_the_right_spelling(tmp_path: Path) -> None:

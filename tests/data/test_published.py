@@ -24,7 +24,8 @@ import pytest
 from spikescr.data import archives, download, transfer
 from spikescr.data.archives import unpack_one, unpack_tree, unpacked
 from spikescr.data.download import Downloader
-from spikescr.data.published import PUBLISHED, PublishedFile, PublishedSet, fetch
+from spikescr.data.kinds import KINDS
+from spikescr.data.published import PublishedFile, PublishedSet, fetch
 from spikescr.errors import DataError, UsageError
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB, unlike itself when shifted
@@ -190,7 +191,7 @@ def test_part_that_was_damaged_is_found_by_the_checksum_and_removed(server: Serv
 @pytest.mark.parametrize("damage", [CONTENT[:-1] + b"?", CONTENT[:-1], CONTENT + b"x", b""])
 def test_other_content_is_refused_and_removed(server: Server, tmp_path: Path, damage: bytes) -> None:
     server.files["/f.bin"] = damage
-    with pytest.raises(DataError, match=rf"f\.bin: what came is not the published file .*{CHECKSUM}.* --mirror$"):
+    with pytest.raises(DataError, match=rf"f\.bin: what came is not the published file .*{CHECKSUM}.* \(--mirror\)$"):
         get(server, tmp_path)
     assert names(tmp_path) == []
 
@@ -404,14 +405,14 @@ def serve(server: Server, files: dict[str, bytes]) -> PublishedSet:
 
 def test_zip_files_are_unpacked_side_by_side_and_nothing_is_left(server: Server, tmp_path: Path) -> None:
     published = serve(server, {f"shd_{s}.h5.zip": zipped(f"shd_{s}.h5", s.encode() * 1000) for s in ("train", "test")})
-    fetch("shd", tmp_path / "a" / "shd", published=published)
+    fetch("shd", tmp_path / "a" / "shd", published)
     assert {p.name: p.read_bytes() for p in (tmp_path / "a" / "shd").iterdir()} == {
         "shd_train.h5": b"train" * 1000,
         "shd_test.h5": b"test" * 1000,
     }
     assert names(tmp_path / "a") == ["shd"]
     server.requests.clear()
-    fetch("shd", tmp_path / "a" / "shd", published=published)
+    fetch("shd", tmp_path / "a" / "shd", published)
     assert server.requests == []
 
 
@@ -419,10 +420,10 @@ def test_interrupted_set_keeps_what_is_complete(server: Server, tmp_path: Path) 
     published = serve(server, {f"shd_{s}.h5.zip": zipped(f"shd_{s}.h5", s.encode() * 1000) for s in ("train", "test")})
     kept = server.files.pop("/data/shd_test.h5.zip")
     with pytest.raises(DataError, match="404"):
-        fetch("shd", tmp_path / "shd", published=published)
+        fetch("shd", tmp_path / "shd", published)
     server.files["/data/shd_test.h5.zip"] = kept
     server.requests.clear()
-    fetch("shd", tmp_path / "shd", published=published)
+    fetch("shd", tmp_path / "shd", published)
     assert [path for path, *_ in server.requests] == ["/data/shd_test.h5.zip"]
     assert names(tmp_path) == ["shd"]
 
@@ -430,24 +431,24 @@ def test_interrupted_set_keeps_what_is_complete(server: Server, tmp_path: Path) 
 def test_mirror_takes_the_publishers_place(server: Server, tmp_path: Path) -> None:
     published = serve(server, {"shd_train.h5.zip": zipped("shd_train.h5", b"x")})
     away = PublishedSet("http://127.0.0.1:1", published.files, {}, 2, 0.0, "CC0")
-    fetch("shd", tmp_path / "shd", mirror=f"{server.url}/data/", published=away)
+    fetch("shd", tmp_path / "shd", away, mirror=f"{server.url}/data/")
     assert names(tmp_path / "shd") == ["shd_train.h5"]
     with pytest.raises(UsageError, match="must begin with https:// or http://"):
-        fetch("shd", tmp_path / "shd", mirror="file:///etc", published=away)
+        fetch("shd", tmp_path / "shd", away, mirror="file:///etc")
 
 
 def test_tree_appears_whole(server: Server, tmp_path: Path) -> None:
     published = serve(server, {"v.tar.gz": tarred(("./yes/1.wav", b"yes"), ("./testing_list.txt", b"yes/1.wav\n"))})
     (tmp_path / "gsc").mkdir()
-    fetch("gsc", tmp_path / "gsc", published=published)
+    fetch("gsc", tmp_path / "gsc", published)
     assert (tmp_path / "gsc/yes/1.wav").read_bytes() == b"yes"
     assert names(tmp_path) == ["gsc"]
-    fetch("gsc", tmp_path / "gsc", published=published)
+    fetch("gsc", tmp_path / "gsc", published)
     assert len(server.requests) == 1
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("")
     with pytest.raises(UsageError, match="full is not empty and holds no Speech Commands; choose another folder"):
-        fetch("gsc", tmp_path / "full", published=published)
+        fetch("gsc", tmp_path / "full", published)
 
 
 def test_little_space_is_told(
@@ -456,14 +457,14 @@ def test_little_space_is_told(
     published = serve(server, {"shd_train.h5.zip": zipped("shd_train.h5", b"x")})
     monkeypatch.setattr("spikescr.data.published.free_bytes", lambda _: -1e9)
     with caplog.at_level(logging.WARNING):
-        fetch("shd", tmp_path / "shd", published=published)
+        fetch("shd", tmp_path / "shd", published)
     assert "-1.0 GB free; shd takes about 0 GB" in caplog.text
 
 
 def test_folder_that_cannot_be_written_is_one_line(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file.*: cannot be written: "):
-        fetch("shd", tmp_path / "file" / "shd", published=serve(server, {"shd_train.h5.zip": b""}))
+        fetch("shd", tmp_path / "file" / "shd", serve(server, {"shd_train.h5.zip": b""}))
 
 
 def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
@@ -598,7 +599,9 @@ def test_packed_file_is_unpacked_into_the_cache_once_and_again_when_it_changes(t
 
 
 def test_what_is_known_of_the_published_sets() -> None:
-    for name, published in PUBLISHED.items():
+    for name in ("shd", "ssc", "gsc"):
+        published = KINDS[name].published
+        assert published is not None
         assert published.base.startswith("https://")
         for file in published.files:
             algorithm, _, digest = file.checksum.partition(":")
