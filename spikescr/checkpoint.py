@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import safetensors.torch
-import torch
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from torch import Tensor
 
 from spikescr.data import Preprocessing
 from spikescr.errors import CheckpointError
 from spikescr.files import write_bytes
-from spikescr.model import AnyModelConfig, Network, build
+from spikescr.model import AnyModelConfig, Network
+from spikescr.model.families import outline
 from spikescr.provenance import versions
 from spikescr.tensors import METADATA_KEY, Entry, TensorFile, open_tensors
 from spikescr.training.config import TrainConfig
@@ -106,19 +106,18 @@ def load_checkpoint(path: Path) -> tuple[Network, CheckpointInfo]:
         raise CheckpointError(f"{path} does not exist; make it with: spikescr train")
     with open_tensors(path, "train again: spikescr train") as file:
         info = file.describe(CheckpointInfo, "checkpoint", FORMAT)
-        model = outline(file, info.model)
+        model = outline_of(file, info.model)
         file.require({name: Entry.of(tensor) for name, tensor in model.state_dict().items()})
         model.load_state_dict(file.read(), assign=True)
     return model.eval(), info
 
 
-def outline(file: TensorFile, config: AnyModelConfig) -> Network:
-    """A network of a file's sizes that takes no memory yet (on torch's device "meta").
+def outline_of(file: TensorFile, config: AnyModelConfig) -> Network:
+    """A network of a file's sizes that takes no memory yet.
 
     Raises:
         CheckpointError: it has more layers than the file has tensors.
     """
     if config.layers > len(file.entries):
         raise file.fault(f"model.layers {config.layers}: the file has {len(file.entries)} tensors")
-    with torch.device("meta"):
-        return build(config)
+    return outline(config)

@@ -18,6 +18,8 @@ DEFAULT_JOB = Path("runs/curriculum")
 RECORD = "curriculum.json"
 LOIHI2 = "loihi2"
 """Name of the folder of a run's network in integers, itself a run folder."""
+FINETUNING = "finetuning"
+"""Name of the folder in it for states and metrics of fine-tuning."""
 _STAGE = re.compile(r"stage-\d{3,}")
 
 
@@ -83,7 +85,7 @@ class _Folder:
     def _wholes(self) -> list[Path]:
         """The folders that this one is a part of: the run of a network in integers, the job of a stage."""
         found, path = list[Path](), self.path.resolve()
-        while path.name == LOIHI2 or _STAGE.fullmatch(path.name) or (path.parent / RECORD).exists():
+        while path.name in (LOIHI2, FINETUNING) or _STAGE.fullmatch(path.name) or (path.parent / RECORD).exists():
             path = path.parent
             found.insert(0, path)
         return found
@@ -126,6 +128,7 @@ class RunFolder(_Folder):
     report.html      report    a page about all this; report.md, the same numbers
     evaluation/      evaluate  accuracy, confusion, confidence on a split
     loihi2/          quantize  the network in integers: model.safetensors, model.nir, quantization.json; a run folder
+    finetuning/      quantize  in loihi2/: states and metrics of fine-tuning
 
     Of a curriculum's stage, `distill` makes what `train` makes otherwise.
     """
@@ -207,6 +210,11 @@ class RunFolder(_Folder):
         """The run folder of its network in integers; itself where it is that."""
         return self if self.is_in_integers else RunFolder(self.path / LOIHI2)
 
+    @property
+    def finetuning(self) -> RunFolder:
+        """Folder, of a network in integers, of states and metrics of its fine-tuning."""
+        return RunFolder(self.path / FINETUNING)
+
     def of_precision(self, precision: str) -> RunFolder:
         """The run folder that holds the network of a precision."""
         return self.in_integers if precision == LOIHI2 else self
@@ -221,6 +229,8 @@ class RunFolder(_Folder):
         if self.is_in_integers and path in (self.checkpoint, self.graph, self.quantization):
             parent = self.path.parent
             return "spikescr quantize" + ("" if parent == DEFAULT_RUN else f" --run {parent}")
+        if self.path.name == FINETUNING:
+            return f"spikescr quantize --run {self.path.parent.parent}"
         commands = {
             self.config: "train",
             self.metrics: "train",

@@ -11,12 +11,14 @@ from rich.table import Table
 
 from spikescr.cli.console import notify, output
 from spikescr.cli.text import percent, wide_console
+from spikescr.cli.training import Bar, stopping_on_signal
 from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spikescr.training.loop import Progress
     from spikescr.workflows.quantize import Quantization
 
 Criterion = Literal["best", "range", "error"]
@@ -29,6 +31,7 @@ Example: 8 bits, scales from recordings alone; then 4 bits with the head at 8, f
   spikescr quantize --bits 4 --layer-bits head=8 --finetune 10
 Writes, in the run folder's loihi2/, itself a run folder: model.safetensors (levels), model.nir (the graph in integers),
 quantization.json (scales, rounding, clipping, saturation, accuracy on the validation split).
+Ctrl-C and SIGTERM save the state of fine-tuning and end; --resume continues.
 """
 
 
@@ -48,7 +51,10 @@ quantization.json (scales, rounding, clipping, saturation, accuracy on the valid
 @click.option("--recordings", type=click.IntRange(1), default=128, show_default=True, help="To calibrate with.")
 @click.option("--finetune", "epochs", type=click.IntRange(0), default=0, show_default=True, help="Epochs.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=5e-4, show_default=True, help="Of fine-tuning.")
+@click.option("--resume", is_flag=True, help="Continue the fine-tuning that was interrupted; the rest as it was given.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     folder: Path,
     bits: int,
     layer_bits: tuple[str, ...],
@@ -56,20 +62,35 @@ def command(
     recordings: int,
     epochs: int,
     lr: float,
+    resume: bool,
 ) -> None:
     """Quantize the trained network to integers, exactly as Loihi 2's fixed point computes."""
     from spikescr.workflows.quantize import quantize_run
 
     run = RunFolder(folder)
-    found = quantize_run(
-        run,
-        bits=bits,
-        layer_bits=_parsed(layer_bits),
-        criterion=criterion,
-        recordings=recordings,
-        epochs=epochs,
-        lr=lr,
-    )
+    with stopping_on_signal() as (arm, requested):
+        bar = Bar(epochs, "Fine-tuning")
+
+        def after_step(progress: Progress) -> None:
+            arm()
+            bar.on_step(progress)
+
+        found = quantize_run(
+            run,
+            bits=bits,
+            layer_bits=_parsed(layer_bits),
+            criterion=criterion,
+            recordings=recordings,
+            epochs=epochs,
+            lr=lr,
+            resume=resume,
+            on_step=after_step,
+            stop=lambda: requested() is not None,
+        )
+    if found is None:
+        notify("fine-tuning stopped, its state is kept; continue with the same command and --resume")
+        number = requested()
+        ctx.exit(1 if number is None else 128 + number)
     made = run.in_integers
     _show(found)
     output().print(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from spikescr.model.config import AnyModelConfig, DelaysConfig, ModelConfig
 from spikescr.model.delays import DelayNetwork
 from spikescr.model.network import Network, SpikeSCR
@@ -15,3 +17,9 @@ def build(config: AnyModelConfig) -> Network:
     if isinstance(config, DelaysConfig):
         return DelayNetwork(config)
     return RecurrentNetwork(config)
+
+
+def outline(config: AnyModelConfig) -> Network:
+    """A network of these sizes that takes no memory, on torch's device "meta": names, types and shapes alone."""
+    with torch.device("meta"):
+        return build(config)

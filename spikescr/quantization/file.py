@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from spikescr.checkpoint import CheckpointInfo, outline
+from spikescr.checkpoint import CheckpointInfo, outline_of
 from spikescr.files import write_bytes
 from spikescr.model import Network, build
 from spikescr.model.fixed import FixedHead, GroupScheme
@@ -119,7 +119,7 @@ class _Levels:
 
 def _expected(file: TensorFile, info: QuantizedInfo) -> dict[str, _Levels]:
     """What a file must hold, by name."""
-    model = outline(file, info.source.model)
+    model = outline_of(file, info.source.model)
     expected: dict[str, _Levels] = {}
     for group in groups(model, folded=False):
         scheme = info.layers.get(group.name)

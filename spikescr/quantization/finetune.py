@@ -1,25 +1,27 @@
-"""Quantization-aware fine-tuning: the forward pass is the integers', gradients are straight-through."""
+"""Quantization-aware fine-tuning: a training whose forward pass is the integers', gradients straight-through."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from spikescr.errors import SpikescrError
-from spikescr.model import Network, readout
-from spikescr.training.augment import augment
-from spikescr.training.batches import Split, shuffled
-from spikescr.training.config import TrainConfig
-from spikescr.training.draws import generator
+from spikescr.checkpoint import CheckpointInfo
+from spikescr.model import Network
+from spikescr.model.layers import SequenceDropout
+from spikescr.quantization.scheme import Scheme
+from spikescr.runs import RunFolder
+from spikescr.training.batches import Split
+from spikescr.training.devices import Devices
 from spikescr.training.evaluate import Evaluation, evaluate
-
-ORDER = 2
-"""What random numbers are for: those of training itself are other ones."""
+from spikescr.training.keeper import Keeper
+from spikescr.training.loop import Progress, fit, using_threads
+from spikescr.training.metrics import EpochMetrics
+from spikescr.training.objective import CrossEntropy
+from spikescr.training.state import Setting
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,48 @@ class Tuned:
     valid: Evaluation
 
 
+@dataclass(frozen=True)
+class TuneResult:
+    """epochs: a result for the network as it came and for every epoch done. interrupted: whether `stop` ended it."""
+
+    epochs: tuple[Tuned, ...]
+    interrupted: bool
+
+
+def best_of(found: Sequence[Tuned]) -> Tuned:
+    """The one whose weights are kept: highest accuracy, then lowest loss, then first."""
+    return max(found, key=lambda tuned: (tuned.valid.accuracy, -tuned.valid.loss))
+
+
+class _InIntegers(CrossEntropy):
+    """Cross-entropy of one certain network in integers."""
+
+    def __init__(self, model: Network, scheme: Scheme) -> None:
+        digest = hashlib.sha256(repr(scheme).encode())
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        self.network = digest.hexdigest()
+
+    def identity(self) -> dict[str, str]:
+        """The loss, and the network that it began with."""
+        return super().identity() | {"network in integers": self.network}
+
+
 def finetune(
     model: Network,
+    scheme: Scheme,
     train: Split,
     valid: Split,
-    config: TrainConfig,
+    info: CheckpointInfo,
+    run: RunFolder,
     *,
     epochs: int,
     lr: float,
-    on_step: Callable[[int], None] = lambda samples: None,
-    on_epoch: Callable[[Tuned], None] = lambda tuned: None,
-) -> list[Tuned]:
+    resume: bool = False,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+    on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> TuneResult:
     """Trains a network in integers (`scheme.in_integers`) and leaves its best weights in it, by validation.
 
     Scales stay as they are; what changes is which integers weights and biases are. The learning rate falls from `lr`
@@ -49,69 +82,61 @@ def finetune(
 
     Args:
         model: float32, changed in place.
+        scheme: what its integers stand for; only what has the same is resumed.
         train: recordings that are trained on.
         valid: recordings that choose among the epochs; the network as it came is among them.
-        config: of the first training; its seed, batch size, weight decay and augmentation are used.
+        info: of the checkpoint; seed, batch size, weight decay and augmentation are those of its training.
+        run: a folder for states and metrics, of this fine-tuning alone.
         epochs: how many.
         lr: of AdamW, in units of the real weights.
-        on_step: called after every optimisation step with its number of samples.
-        on_epoch: called with every result.
-
-    Returns:
-        A result for the network as it came and for every epoch.
+        resume: as for `spikescr.training.loop.train`, and so are the others.
+        on_step: see there.
+        on_epoch: see there.
+        stop: see there.
 
     Raises:
-        SpikescrError: the loss is no number any more.
+        UsageError: something differs from what is resumed; the message names it.
+        SpikescrError: the loss is no number any more, or the folder cannot be written.
     """
+    for module in model.modules():
+        if isinstance(module, SequenceDropout):
+            module.probability = 0.0
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=config.weight_decay, foreach=True)
-    found = [Tuned(0, None, evaluate(model, valid, config.batch_size))]
-    on_epoch(found[0])
-    best, weights = found[0], _copy(model)
-    for epoch in range(1, epochs + 1):
-        batches = shuffled(train.steps, config.batch_size, generator(config.seed, ORDER, epoch))
-        losses = 0.0
-        for i, chosen in enumerate(batches):
-            done = (epoch - 1 + i / len(batches)) / epochs
-            for group in optimizer.param_groups:
-                group["lr"] = lr * (1 + math.cos(math.pi * done)) / 2
-            losses += _step(model, optimizer, train, chosen, config, epoch) * len(chosen)
-            on_step(len(chosen))
-        if not math.isfinite(losses):
-            raise SpikescrError(
-                f"the loss is {losses} in epoch {epoch} of fine-tuning: give a lower lr (--lr) than {lr:g}"
-            )
-        found.append(Tuned(epoch, losses / len(train), evaluate(model, valid, config.batch_size)))
-        on_epoch(found[-1])
-        if _rank(found[-1]) > _rank(best):
-            best, weights = found[-1], _copy(model)
-    model.load_state_dict(weights)
-    return found
+    run.create()
+    changes = {"epochs": epochs, "lr": lr, "warmup_epochs": 0.0, "cosine_epochs": None, "final_lr": 0.0}
+    with using_threads(info.training.threads) as threads, torch.random.fork_rng(devices=[]):
+        config = info.training.model_copy(
+            update={**changes, "precision": "fp32", "distillation": None, "threads": threads}
+        )
+        objective = _InIntegers(model, scheme)
+        setting = Setting(
+            config=config,
+            classes=info.classes,
+            preprocessing=info.preprocessing,
+            recordings=(len(train), len(valid)),
+            objective=objective.identity(),
+        )
+        came = Tuned(0, None, evaluate(model, valid, config.batch_size))
+        weights: Mapping[str, Tensor] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        result = fit(
+            model,
+            setting,
+            train,
+            valid,
+            Keeper(run, keep=2, publishes=False),
+            objective=objective,
+            resume=resume,
+            devices=Devices(cpu=True),
+            on_step=on_step,
+            on_epoch=on_epoch,
+            stop=stop,
+        )
+    tuned = TuneResult((came, *(_tuned(metrics) for metrics in result.epochs)), result.interrupted)
+    model.load_state_dict(dict(result.weights if best_of(tuned.epochs).epoch else weights))
+    return tuned
 
 
-def best_of(found: list[Tuned]) -> Tuned:
-    """The one whose weights are kept: highest accuracy, then lowest loss, then first."""
-    return max(found, key=_rank)
-
-
-def _rank(tuned: Tuned) -> tuple[float, float]:
-    return tuned.valid.accuracy, -tuned.valid.loss
-
-
-def _copy(model: Network) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def _step(
-    model: Network, optimizer: torch.optim.Optimizer, train: Split, chosen: Tensor, config: TrainConfig, epoch: int
-) -> float:
-    """One optimisation step; its mean loss."""
-    x, steps, labels = train.batch(chosen)
-    if config.augmentation is not None:
-        x = augment(x, steps, config.augmentation, seed=config.seed, epoch=epoch, samples=chosen)
-    loss = functional.cross_entropy(readout(model(x, steps), steps), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return float(loss.detach())
+def _tuned(metrics: EpochMetrics) -> Tuned:
+    valid = Evaluation(metrics.valid_loss, metrics.valid_accuracy, metrics.firing_rate)
+    return Tuned(metrics.epoch, metrics.train_loss, valid)

@@ -23,15 +23,18 @@ from spikescr.training.memory import keep_freed_memory
 class Devices:
     """This process among `processes`, number `rank`, and its device.
 
+    Args:
+        cpu: whether to stay on the CPU where there is a GPU.
+
     Raises:
         UsageError: `accelerate launch` was asked for several processes and started this one alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, cpu: bool = False) -> None:
         # Of what is no CPU, CUDA alone has the float64 that sums are taken in. Buffers need no broadcast: statistics
         # are those of the whole batch everywhere.
         handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=handlers)
+        self.accelerator = Accelerator(cpu=cpu or not torch.cuda.is_available(), kwargs_handlers=handlers)
         self.device: torch.device = self.accelerator.device
         if self.device.type == "cpu":
             keep_freed_memory()

@@ -19,6 +19,7 @@ from spikescr.model import build, readout
 from spikescr.model.backends import install, pick
 from spikescr.training.config import TrainConfig
 from spikescr.training.loop import using_threads
+from spikescr.training.memory import require_room
 from spikescr.training.precision import products
 
 SAMPLE_STEPS = 3200
@@ -76,6 +77,7 @@ def count_recordings(spec: str, seed: int) -> Recordings:
 def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
     """Runs a few optimisation steps, of fewer recordings where a batch is large, and extrapolates."""
     sizes = type(config.model).model_validate(config.model.model_dump() | {"classes": recordings.classes})
+    require_room(sizes)
     window = window_steps(config.window_s, config.steps)
     teacher_window = teacher_passes = 0
     if (taught := config.distillation) is not None:

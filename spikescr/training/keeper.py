@@ -19,10 +19,13 @@ class Keeper:
     """Keeps states, and what is published of them: the best weights, the metrics, the configuration.
 
     The state comes first: all else follows from it, and is written again when a training continues.
+
+    publishes: whether the best weights become the run's checkpoint; those of fine-tuning are no such network's.
     """
 
-    def __init__(self, folder: RunFolder, keep: int) -> None:
+    def __init__(self, folder: RunFolder, keep: int, *, publishes: bool = True) -> None:
         self.folder = folder
+        self.publishes = publishes
         self.checkpoints = Checkpoints(folder.checkpoints, keep)
         self._fresh = True
 
@@ -61,7 +64,7 @@ class Keeper:
     def _publish(self, state: TrainState, best: bool) -> None:
         """Writes what a state tells, as one; a changed network takes all with it that was made of the one before."""
         progressed, setting, run = state.progressed, state.setting, self.folder
-        weights = self._best(setting, state) if best else None
+        weights = self._best(setting, state) if best and self.publishes else None
         names = {path.name for path in (run.config, run.metrics, run.times, run.precision)}
         if weights is not None and not (run.checkpoint.exists() and run.checkpoint.read_bytes() == weights):
             names |= {run.checkpoint.name, *run.derived}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikescr.data import DataSet, fit_and_load, load
 from spikescr.errors import SpikescrError, UsageError
-from spikescr.model import build, readout
+from spikescr.model import Network, build, readout
 from spikescr.model.backends import install, pick
 from spikescr.runs import RunFolder
 from spikescr.training.augment import augment
@@ -24,6 +24,7 @@ from spikescr.training.devices import Devices
 from spikescr.training.draws import derived_seed, generator
 from spikescr.training.evaluate import evaluate
 from spikescr.training.keeper import Keeper
+from spikescr.training.memory import require_room
 from spikescr.training.metrics import EpochMetrics
 from spikescr.training.objective import Batch, CrossEntropy, Objective
 from spikescr.training.precision import Drift, measure, products, require_few
@@ -37,7 +38,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after an optimisation step; loss and accuracy are the epoch's so far."""
+    """Where a training stands after an optimisation step.
+
+    Attributes:
+        epoch: Number of the running one, from 1.
+        step: Optimisation steps done of it.
+        steps: That it has.
+        loss: Mean over what the epoch has seen so far.
+        accuracy: The same.
+    """
 
     epoch: int
     step: int
@@ -54,6 +63,7 @@ class TrainResult:
         config: With all that followed from the data.
         epochs: Those that are done.
         best: Of them, None before there is one.
+        weights: And buffers, after the best epoch; empty before there is one.
         parameters: How many the network has.
         seconds: Of training.
         step: Optimisation steps done of the epoch after those.
@@ -64,6 +74,7 @@ class TrainResult:
     config: TrainConfig
     epochs: tuple[EpochMetrics, ...]
     best: EpochMetrics | None
+    weights: Mapping[str, Tensor]
     parameters: int
     seconds: float
     step: int
@@ -114,12 +125,12 @@ def train(
     if config.distillation is not None and objective is None:
         raise UsageError("a configuration with distillation needs a teacher: spikescr distill trains with one")
     objective = objective or CrossEntropy()
-    keeper = Keeper(run, keep)
     if devices.is_main:
         run.create()
     with using_threads(config.threads) as threads, torch.random.fork_rng(devices=devices.generators):
-        torch.manual_seed(config.seed)
         sizes = type(config.model).model_validate(config.model.model_dump() | {"classes": len(dataset.classes)})
+        require_room(sizes)
+        torch.manual_seed(config.seed)
         config = config.model_copy(update={"model": sizes, "threads": threads})
         preprocessing, features = fit_and_load(
             dataset, steps=config.steps, window_s=config.window_s, bands=sizes.inputs
@@ -133,20 +144,76 @@ def train(
             recordings=(len(split), len(valid)),
             objective=objective.identity(),
         )
-        training = _Training(setting, split, valid, objective, devices, keeper)
+        network = build(sizes)
         if initial is not None:
-            training.model.load_state_dict(dict(initial))
-        latest = keeper.checkpoints.latest() if resume else None
-        if latest is not None:
-            training.restore(load_state(latest))
-        return training.run(on_step, on_epoch, stop)
+            network.load_state_dict(dict(initial))
+        return fit(
+            network,
+            setting,
+            split,
+            valid,
+            Keeper(run, keep),
+            objective=objective,
+            resume=resume,
+            devices=devices,
+            on_step=on_step,
+            on_epoch=on_epoch,
+            stop=stop,
+        )
+
+
+def fit(
+    network: Network,
+    setting: Setting,
+    split: Split,
+    valid: Split,
+    keeper: Keeper,
+    *,
+    objective: Objective,
+    resume: bool,
+    devices: Devices,
+    on_step: Callable[[Progress], None],
+    on_epoch: Callable[[EpochMetrics], None],
+    stop: Callable[[], bool],
+) -> TrainResult:
+    """Trains a network on a split in memory: what `train` and fine-tuning share.
+
+    Args:
+        network: whatever computes logits like a `Network`; its parameters are trained in place.
+        setting: what must be the same when it is resumed, the configuration among it.
+        split: to train on.
+        valid: that chooses among the epochs.
+        keeper: of states and results.
+        objective: as for `train`, and so are the others.
+        resume: see `train`.
+        devices: see `train`.
+        on_step: see `train`.
+        on_epoch: see `train`.
+        stop: see `train`.
+
+    Raises:
+        UsageError: something differs from what is resumed; the message names it.
+        SpikescrError: as for `train`.
+    """
+    training = _Training(network, setting, split, valid, objective, devices, keeper)
+    latest = keeper.checkpoints.latest() if resume else None
+    if latest is not None:
+        training.restore(load_state(latest, network))
+    return training.run(on_step, on_epoch, stop)
 
 
 class _Training:
     """Model, optimiser and schedule of a running training."""
 
     def __init__(
-        self, setting: Setting, train: Split, valid: Split, objective: Objective, devices: Devices, keeper: Keeper
+        self,
+        network: Network,
+        setting: Setting,
+        train: Split,
+        valid: Split,
+        objective: Objective,
+        devices: Devices,
+        keeper: Keeper,
     ) -> None:
         self.config = config = setting.config
         self.setting = setting
@@ -157,7 +224,7 @@ class _Training:
         self.keeper = keeper
         self.at = Progressed()
         self.best_weights: dict[str, Tensor] = {}
-        self.model = build(config.model).to(devices.device)
+        self.model = network.to(devices.device)
         install(self.model, pick(devices.device))
         self.shared = devices.wrap(self.model)
         self.optimizer = torch.optim.AdamW(
@@ -219,6 +286,7 @@ class _Training:
             config=self.config,
             epochs=tuple(at.epochs),
             best=at.epochs[at.best - 1] if at.best else None,
+            weights=self.best_weights,
             parameters=sum(p.numel() for p in self.model.parameters()),
             seconds=at.elapsed,
             step=at.step,
@@ -227,7 +295,11 @@ class _Training:
         )
 
     def _steps(self, on_step: Callable[[Progress], None], stop: Callable[[], bool]) -> tuple[int, bool]:
-        """The steps that are left of an epoch, or those until `stop`; gives their number in a whole epoch, and if."""
+        """The steps that are left of an epoch, or those until `stop`.
+
+        Returns:
+            The number of steps of a whole epoch; whether `stop` asked for the end.
+        """
         at, epoch = self.at, len(self.at.epochs) + 1
         batches = shuffled(self.train.steps, self.config.batch_size, generator(self.config.seed, ORDER, epoch))
         self.devices.require_batches(min(map(len, batches)))

@@ -17,11 +17,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from spikescr.checkpoint import PACKAGES, ClassName, outline, require_consistent
+from spikescr.checkpoint import PACKAGES, ClassName, outline_of, require_consistent
 from spikescr.data import Preprocessing
 from spikescr.files import write_bytes
+from spikescr.model import Network
 from spikescr.provenance import versions
-from spikescr.tensors import METADATA_KEY, Entry, TensorFile, open_tensors
+from spikescr.tensors import METADATA_KEY, Entry, open_tensors
 from spikescr.training.config import TrainConfig
 from spikescr.training.metrics import EpochMetrics
 from spikescr.training.precision import Drift
@@ -185,8 +186,12 @@ class Checkpoints:
             path.unlink()
 
 
-def load_state(path: Path) -> TrainState:
+def load_state(path: Path, network: Network | None = None) -> TrainState:
     """Reads a state.
+
+    Args:
+        path: of the file.
+        network: whose state it must be; None: one of the state's own configuration.
 
     Raises:
         CheckpointError: the file is damaged, was not written by `Checkpoints.save` or by another version of it, or its
@@ -195,7 +200,7 @@ def load_state(path: Path) -> TrainState:
     """
     with open_tensors(path, "remove it to continue from the checkpoint before it, if there is one") as file:
         header = file.describe(_Header, "state of a training", FORMAT)
-        file.require(_expected(file, header))
+        file.require(_expected(network or outline_of(file, header.setting.config.model), header.progressed))
         tensors = file.read()
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
@@ -208,9 +213,8 @@ def load_state(path: Path) -> TrainState:
     return TrainState(header.setting, header.progressed, header.environment, parts["model"], parts["best"], optimizer)
 
 
-def _expected(file: TensorFile, header: _Header) -> dict[str, Entry]:
+def _expected(model: Network, at: Progressed) -> dict[str, Entry]:
     """The tensors of a state: weights; the best ones, once an epoch is done; AdamW's, once a step is done."""
-    model, at = outline(file, header.setting.config.model), header.progressed
     weights = {name: Entry.of(tensor) for name, tensor in model.state_dict().items()}
     expected = {f"model/{name}": entry for name, entry in weights.items()}
     if at.best:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,6 @@ from spikescr.export.fold import fold
 from spikescr.files import replacing_together, sha256, write_text
 from spikescr.model import Network
 from spikescr.model.config import ModelConfig
-from spikescr.progress import advancing
 from spikescr.provenance import versions
 from spikescr.quantities import percent
 from spikescr.quantization.calibrate import CRITERIA, Criterion, calibrate
@@ -24,11 +23,12 @@ from spikescr.quantization.file import QuantizedInfo, save_quantized
 from spikescr.quantization.finetune import Tuned, best_of, finetune
 from spikescr.quantization.measure import LayerReport, layer_reports, saturations
 from spikescr.quantization.scheme import Scheme, attention_error, in_integers
-from spikescr.runs import RunFolder
+from spikescr.runs import FINETUNING, RunFolder
 from spikescr.tables import ShortTable, ShowsTable
 from spikescr.training.batches import Split
 from spikescr.training.draws import generator
 from spikescr.training.evaluate import Evaluation, evaluate
+from spikescr.training.loop import Progress
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,7 +110,10 @@ def quantize_run(
     recordings: int = 128,
     epochs: int = 0,
     lr: float = 5e-4,
-) -> Quantization:
+    resume: bool = False,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Quantization | None:
     """Quantizes a run's network, exactly as Loihi 2's fixed point computes, into the run folder's loihi2/.
 
     Args:
@@ -122,6 +125,12 @@ def quantize_run(
         recordings: of the training split, to calibrate with.
         epochs: of fine-tuning.
         lr: its learning rate, at first.
+        resume: continue the fine-tuning that `stop` or a kill ended, from the beginning where there is none.
+        on_step: called after every optimisation step of it.
+        stop: asked after every one; True ends it, its state is kept and nothing else written.
+
+    Returns:
+        What was chosen and does; None where `stop` ended the fine-tuning.
 
     Raises:
         SpikescrError: the network cannot be quantized, a pattern fits no layer, or the loss is no number any more.
@@ -144,8 +153,13 @@ def quantize_run(
         scheme, network = networks[chosen]
         tuned: list[Tuned] = []
         if epochs:
-            with advancing("Fine-tuning", epochs * len(train)) as advance:
-                tuned = finetune(network, train, valid, info.training, epochs=epochs, lr=lr, on_step=advance)
+            trained = finetune(
+                network, scheme, train, valid, info, made.finetuning,
+                epochs=epochs, lr=lr, resume=resume, on_step=on_step, stop=stop,
+            )  # fmt: skip
+            if trained.interrupted:
+                return None
+            tuned = list(trained.epochs)
         before = saturations(network)
         result = evaluate(network, valid, info.training.batch_size)
         after = saturations(network)
@@ -190,7 +204,7 @@ def _write(run: RunFolder, made: RunFolder, network: Network, found: Quantizatio
         criterion=found.criterion,
         epochs=epochs,
     )
-    names = (made.checkpoint.name, made.quantization.name, *made.derived)
+    names = (made.checkpoint.name, made.quantization.name, FINETUNING, *made.derived)
     with replacing_together(made.path, names) as stage:
         staged = RunFolder(stage)
         save_quantized(staged.checkpoint, network, info)

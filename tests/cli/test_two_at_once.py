@@ -94,3 +94,30 @@ def spikescr_holds(folder: Path) -> bool:
     """Whether a process holds a lock on a folder, as the kernel tells."""
     inode = folder.stat().st_ino
     return any(f":{inode} " in line for line in Path("/proc/locks").read_text().splitlines())
+
+
+def test_finetuning_that_was_ended_continues_to_the_same_bytes(root: Path) -> None:
+    written = {}
+    for name in ("whole", "ended"):
+        shutil.copytree(root / "runs/latest", root / "runs" / name)
+        words = ["quantize", "--bits", "5", "--finetune", "12", "--lr", "0.002", "--run", f"runs/{name}"]
+        made = root / "runs" / name / "loihi2"
+        if name == "ended":
+            process = subprocess.Popen([SCRIPT, *words], cwd=root, stderr=subprocess.PIPE, text=True)
+            deadline = time.monotonic() + 120
+            while not list(made.glob("finetuning/checkpoints/00001-*")):
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.terminate()
+            told = process.communicate(timeout=120)[1]
+            assert process.returncode == 128 + signal.SIGTERM, told
+            assert "continue with the same command and --resume" in told
+            words.append("--resume")
+        run = spikescr(*words, cwd=root)
+        assert run.returncode == 0, run.stderr
+        assert not (made / "finetuning").exists()
+        report = json.loads((made / "quantization.json").read_text())
+        written[name] = (made / "model.safetensors").read_bytes(), report["finetuning"]
+        assert len(report["finetuning"]) == 13
+    assert written["whole"] == written["ended"]

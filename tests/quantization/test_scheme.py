@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from helpers import SMALL, VARIANTS, assert_every_layer_fires, calibrated_model,
 from safetensors import safe_open
 from torch import Tensor
 
+from spikescr.checkpoint import CheckpointInfo, load_checkpoint
 from spikescr.data import DataSet
+from spikescr.dialect import REGISTER
 from spikescr.errors import CheckpointError, ExportError, UsageError
 from spikescr.export.fold import fold
 from spikescr.export.reference import trace
@@ -23,16 +26,16 @@ from spikescr.model import Network
 from spikescr.model.fixed import FixedLIF
 from spikescr.quantization.calibrate import calibrate
 from spikescr.quantization.file import QuantizedInfo, load_quantized, save_quantized
-from spikescr.quantization.finetune import best_of, finetune
+from spikescr.quantization.finetune import TuneResult, best_of, finetune
 from spikescr.quantization.measure import layer_reports, saturations
-from spikescr.quantization.scheme import REGISTER, Group, attention_error, attention_theta, groups, in_integers
+from spikescr.quantization.scheme import Group, attention_error, attention_theta, groups, in_integers
 from spikescr.runs import RunFolder
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.lower import lower
 from spikescr.training.batches import Split
 from spikescr.training.config import TrainConfig
 from spikescr.training.evaluate import evaluate
-from spikescr.training.loop import train
+from spikescr.training.loop import Progress, train
 
 WINDOW = 24
 
@@ -210,37 +213,49 @@ def trained(tones: Path, dataset: DataSet, tmp_path_factory: pytest.TempPathFact
     return run
 
 
-def prepared(trained: RunFolder, dataset: DataSet) -> tuple[Network, Split, Split, TrainConfig]:
-    from spikescr.checkpoint import load_checkpoint
+def prepared(trained: RunFolder, dataset: DataSet) -> tuple[Network, Split, Split, CheckpointInfo]:
     from spikescr.data import load
 
     model, info = load_checkpoint(trained.checkpoint)
     splits = (Split.of(load(dataset.split(name), info.preprocessing)) for name in ("train", "valid"))
-    return (fold(model, 1 / 20).float(), *splits, info.training)  # type: ignore[return-value]
+    return (fold(model, 1 / 20).float(), *splits, info)  # type: ignore[return-value]
 
 
-def test_finetuning_lowers_the_loss_of_few_bits_and_keeps_the_best(trained: RunFolder, dataset: DataSet) -> None:
-    folded, split, valid, config = prepared(trained, dataset)
+def test_finetuning_lowers_the_loss_of_few_bits_and_keeps_the_best(
+    trained: RunFolder, dataset: DataSet, tmp_path: Path
+) -> None:
+    folded, split, valid, info = prepared(trained, dataset)
     scheme = calibrate(folded, split, criterion="range", bits={}, default=4)
 
-    def tuned() -> tuple[dict[str, Tensor], list[object]]:
+    def tuned(name: str, **more: Any) -> tuple[dict[str, Tensor], TuneResult]:
         model = in_integers(folded, scheme, WINDOW)
-        found = finetune(model, split, valid, config, epochs=4, lr=lr)
-        assert evaluate(model, valid, config.batch_size) == best_of(found).valid
-        return model.state_dict(), list(found)
+        given = {"epochs": 4, "lr": 2e-3} | more
+        found = finetune(model, scheme, split, valid, info, RunFolder(tmp_path / name), **given)
+        if not found.interrupted:
+            assert evaluate(model, valid, info.training.batch_size) == best_of(found.epochs).valid
+        return model.state_dict(), found
 
-    lr = 1e3  # which ruins the network at once: what is kept is what came
-    _, found = tuned()
-    assert best_of(found).epoch == 0  # type: ignore[arg-type]
-    lr = 2e-3
+    ruined = tuned("ruined", lr=1e3)[1]  # at once: what is kept is what came
+    assert best_of(ruined.epochs).epoch == 0
 
-    (weights, found), (again, _) = tuned(), tuned()
-    assert [f.epoch for f in found] == [0, 1, 2, 3, 4]  # type: ignore[attr-defined]
-    losses = [f.train_loss for f in found[1:]]  # type: ignore[attr-defined]
-    assert losses[-1] < losses[0]
-    best = best_of(found)  # type: ignore[arg-type]
-    assert best.valid == max((f.valid for f in found), key=lambda v: (v.accuracy, -v.loss))  # type: ignore[attr-defined]
-    for name, tensor in weights.items():  # the same seed, the same network
+    weights, found = tuned("whole")
+    assert [f.epoch for f in found.epochs] == [0, 1, 2, 3, 4]
+    losses = [f.train_loss for f in found.epochs]
+    assert losses[-1] is not None
+    assert losses[1] is not None
+    assert losses[-1] < losses[1]
+    assert best_of(found.epochs).valid == max((f.valid for f in found.epochs), key=lambda v: (v.accuracy, -v.loss))
+    assert not RunFolder(tmp_path / "whole").checkpoint.exists()
+
+    seen: list[Progress] = []
+    stopping = {"on_step": seen.append, "stop": lambda: len(seen) == 6}
+    assert tuned("again", **stopping)[1].interrupted
+    assert len(seen) == 6
+    with pytest.raises(UsageError, match=r"cannot be resumed: config.epochs \(was 4, is 5\)"):
+        tuned("again", resume=True, epochs=5)
+    again, resumed = tuned("again", resume=True)
+    assert resumed == found
+    for name, tensor in weights.items():  # as if nothing had happened
         assert torch.equal(tensor, again[name]), name
 
 
@@ -256,8 +271,6 @@ def test_file_gives_the_same_network(trained: RunFolder, dataset: DataSet, tmp_p
 
 
 def saved(trained: RunFolder, folded: Network, split: Split, folder: Path) -> tuple[Network, Path]:
-    from spikescr.checkpoint import load_checkpoint
-
     scheme = calibrate(folded, split, criterion="error", bits={"head": 5}, default=7)
     _, info = load_checkpoint(trained.checkpoint)
     path = folder / "model.safetensors"

@@ -8,6 +8,10 @@ import sys
 
 import pytest
 
+from spikescr.errors import UsageError
+from spikescr.model.config import ModelConfig
+from spikescr.training.memory import require_room
+
 FAULTS = """
 import resource, sys, numpy as np
 from spikescr.training.memory import keep_freed_memory
@@ -39,3 +43,9 @@ def test_openmp_threads_do_not_spin_for_long() -> None:
     source = "import os, spikescr; print(os.environ['GOMP_SPINCOUNT'])"
     run = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=300)
     assert run.stdout.strip().isdigit()
+
+
+def test_a_network_that_no_machine_holds_is_refused_before_it_is_made() -> None:
+    with pytest.raises(UsageError, match=r"^training a network of [\d,]{18,} parameters takes .*B of memory, "):
+        require_room(ModelConfig(width=2**20, layers=100))
+    require_room(ModelConfig())
