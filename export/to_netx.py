@@ -14,7 +14,7 @@ fits; or else the largest for which all fit:
 
 u and v are integers: u = u (4096 - iDecay) / 4096 + 64 sum, v = v (4096 - vDecay) / 4096 + u + 64 bias, each product
 truncated towards zero. netx has no clock and no zero-delay layer: a layer puts out one step after it takes in.
-`QuantisedLayer.losses` says what the registers do not hold.
+`QuantizedLayer.losses` says what the registers do not hold.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OWN_FROM = 4  # units per threshold; with fewer, truncation takes more than 1/25
 
 
 @dataclass(frozen=True)
-class QuantisedLayer:
+class QuantizedLayer:
     """A layer as the file holds it.
 
     Attributes:
@@ -126,7 +126,7 @@ class QuantisedLayer:
         return lost
 
 
-def quantise(layer: SpikingLayer) -> QuantisedLayer:
+def quantize(layer: SpikingLayer) -> QuantizedLayer:
     """The layer in Loihi's numbers.
 
     Raises:
@@ -162,7 +162,7 @@ def quantise(layer: SpikingLayer) -> QuantisedLayer:
             f"less than half of {step / max(units, 1):.2g}, the smallest weight here, so all would be rounded to 0; a "
             f"larger dt, r or w_in, or a lower threshold, makes them larger"
         )
-    return QuantisedLayer(
+    return QuantizedLayer(
         layer=layer,
         units=units,
         weight=whole,
@@ -175,29 +175,29 @@ def quantise(layer: SpikingLayer) -> QuantisedLayer:
     )
 
 
-def write_netx(path: Path, chain: Chain, layers: tuple[QuantisedLayer, ...], attributes: Mapping[str, str]) -> None:
+def write_netx(path: Path, chain: Chain, layers: tuple[QuantizedLayer, ...], attributes: Mapping[str, str]) -> None:
     """Writes the file that `lava.lib.dl.netx.hdf5.Network` of lava-dl 0.6.0 reads, as a whole or not at all.
 
     Args:
         path: of the file.
         chain: what the layers belong to.
-        layers: quantised, in order.
+        layers: quantized, in order.
         attributes: of the file (netx reads none).
     """
     write_bytes(path, in_memory(lambda file: _write(file, chain, layers, attributes)))
 
 
-def _write(target: BytesIO, chain: Chain, layers: tuple[QuantisedLayer, ...], attributes: Mapping[str, str]) -> None:
+def _write(target: BytesIO, chain: Chain, layers: tuple[QuantizedLayer, ...], attributes: Mapping[str, str]) -> None:
     with h5py.File(target, "w") as file:
         file.attrs.update(attributes)
         entries = file.create_group("layer")
         _entry(entries, "input", chain.input_shape)
         shape = chain.input_shape
-        for quantised in layers:
-            layer = quantised.layer
+        for quantized in layers:
+            layer = quantized.layer
             if len(shape) > len(layer.shape):
                 _entry(entries, "flatten", (int(np.prod(shape)),))
-            _layer(entries, quantised)
+            _layer(entries, quantized)
             shape = layer.shape
 
 
@@ -251,30 +251,30 @@ def _entry(entries: h5py.Group, kind: str, shape: tuple[int, ...]) -> h5py.Group
     return entry
 
 
-def _layer(entries: h5py.Group, quantised: QuantisedLayer) -> None:
-    layer, geometry = quantised.layer, quantised.layer.convolution
+def _layer(entries: h5py.Group, quantized: QuantizedLayer) -> None:
+    layer, geometry = quantized.layer, quantized.layer.convolution
     entry = _entry(entries, "conv" if geometry else "dense", layer.shape)
     entry.attrs["node"] = layer.name
-    entry.attrs["units_per_threshold"] = quantised.units
-    entry.create_dataset("weight", data=quantised.weight)
-    if np.any(quantised.bias):
-        entry.create_dataset("bias", data=quantised.bias)
+    entry.attrs["units_per_threshold"] = quantized.units
+    entry.create_dataset("weight", data=quantized.weight)
+    if np.any(quantized.bias):
+        entry.create_dataset("bias", data=quantized.bias)
     if geometry:
-        entry.create_dataset("inChannels", data=quantised.weight.shape[1] * geometry.groups)
-        entry.create_dataset("outChannels", data=quantised.weight.shape[0])
-        entry.create_dataset("kernelSize", data=np.array(quantised.weight.shape[2:]))
+        entry.create_dataset("inChannels", data=quantized.weight.shape[1] * geometry.groups)
+        entry.create_dataset("outChannels", data=quantized.weight.shape[0])
+        entry.create_dataset("kernelSize", data=np.array(quantized.weight.shape[2:]))
         for key in ("stride", "padding", "dilation"):
             entry.create_dataset(key, data=np.array(getattr(geometry, key)))
         entry.create_dataset("groups", data=geometry.groups)
     else:
-        entry.create_dataset("inFeatures", data=quantised.weight.shape[1])
-        entry.create_dataset("outFeatures", data=quantised.weight.shape[0])
+        entry.create_dataset("inFeatures", data=quantized.weight.shape[1])
+        entry.create_dataset("outFeatures", data=quantized.weight.shape[0])
     if layer.delay is not None:
         entry.create_dataset("delay", data=layer.delay)
     neuron = entry.create_group("neuron")
     neuron.create_dataset("type", data=np.array([b"CUBA"], "S10"))
-    neuron.create_dataset("iDecay", data=quantised.current_decay)
-    neuron.create_dataset("vDecay", data=quantised.voltage_decay)
-    neuron.create_dataset("vThMant", data=quantised.threshold)
+    neuron.create_dataset("iDecay", data=quantized.current_decay)
+    neuron.create_dataset("vDecay", data=quantized.voltage_decay)
+    neuron.create_dataset("vThMant", data=quantized.threshold)
     neuron.create_dataset("refDelay", data=1)
     neuron.create_dataset("gradedSpike", data=False)

@@ -45,7 +45,7 @@ def held(kind: str, how: str, path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
-    """The folder of a curriculum with two stages, one of them quantised."""
+    """The folder of a curriculum with two stages, one of them quantized."""
     for name in ("stage-040/loihi2", "stage-100"):
         (tmp_path / "job" / name).mkdir(parents=True)
     return tmp_path / "job"

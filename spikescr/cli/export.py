@@ -16,7 +16,7 @@ from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
-    from spikescr.export.to_netx import QuantisedLayer
+    from spikescr.export.to_netx import QuantizedLayer
 
 EPILOG = """\b
 Example: export, then look at the file with nothing but the nir package.
@@ -25,7 +25,7 @@ Example: export, then look at the file with nothing but the nir package.
 Reads model.safetensors of the run folder, writes model.nir beside it.
 \b
   spikescr export --to netx --graph FILE.nir --out FILE.net
-Writes a chain of spiking layers as lava-dl's network description, quantised for Loihi.
+Writes a chain of spiking layers as lava-dl's network description, quantized for Loihi.
 Without --graph it reads model.nir of the run folder and writes model.net beside it.
 """
 
@@ -39,7 +39,7 @@ Without --graph it reads model.nir of the run folder and writes model.net beside
     "--dt", type=click.FloatRange(min=0, min_open=True), help="Seconds per step, if the file has none (netx)."
 )
 def command(target: str, folder: Path | None, graph_path: Path | None, out_path: Path | None, dt: float | None) -> None:
-    """Export the trained network of a run, exactly, as a NIR graph; or a NIR graph, quantised, to lava-dl's netx."""
+    """Export the trained network of a run, exactly, as a NIR graph; or a NIR graph, quantized, to lava-dl's netx."""
     if target == "netx":
         if folder is not None and graph_path is not None:
             raise UsageError("give --graph or --run, not both")
@@ -86,8 +86,8 @@ def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt:
     output().print(f"wrote {out} ({len(layers)} layers, latency {len(layers)} steps, sha256 {sha256(out)[:16]})")
 
 
-def _print_layers(layers: tuple[QuantisedLayer, ...]) -> None:
-    table = Table(title="Quantised for Loihi", box=SIMPLE_HEAD)
+def _print_layers(layers: tuple[QuantizedLayer, ...]) -> None:
+    table = Table(title="Quantized for Loihi", box=SIMPLE_HEAD)
     table.add_column("layer")
     table.add_column("type")
     headings = ("shape", "units", "weights", "exponent", "threshold", "iDecay", "vDecay", "bias", "to zero")

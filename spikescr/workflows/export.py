@@ -10,7 +10,7 @@ from spikescr import dialect
 from spikescr.errors import ExportError, GraphError, UsageError
 from spikescr.export.chain import read_chain
 from spikescr.export.deploy import deploy, deploy_quantized, packed
-from spikescr.export.to_netx import QuantisedLayer, quantise, write_netx
+from spikescr.export.to_netx import QuantizedLayer, quantize, write_netx
 from spikescr.files import replacing_together, sha256, write_bytes
 from spikescr.progress import Notify, silent
 from spikescr.provenance import versions
@@ -40,7 +40,7 @@ def export_run(run: RunFolder) -> nir.NIRGraph:
 
 def export_netx(
     path: Path, out: Path, *, dt: float | None = None, notify: Notify = silent
-) -> tuple[QuantisedLayer, ...]:
+) -> tuple[QuantizedLayer, ...]:
     """Writes a chain of spiking layers as lava-dl's network description, quantized for Loihi.
 
     Args:
@@ -66,7 +66,7 @@ def export_netx(
         if dt not in (None, step):
             raise UsageError(f"{path}: its metadata has {key} {step}, not {dt}")
         chain = read_chain(graph, step)
-        layers = tuple(quantise(layer) for layer in chain.layers)
+        layers = tuple(quantize(layer) for layer in chain.layers)
     except GraphError as error:
         raise GraphError(f"{path}: {error}") from error
     except ExportError as error:

@@ -75,7 +75,7 @@ def test_training_keeps_out_while_its_network_in_integers_is_simulated(root: Pat
     assert (made / "model.nir").exists()
 
 
-def test_the_network_is_not_replaced_while_it_is_quantised(root: Path) -> None:
+def test_the_network_is_not_replaced_while_it_is_quantized(root: Path) -> None:
     shutil.copytree(root / "runs/latest", root / "runs/tuned")
     before = (root / "runs/tuned/model.safetensors").read_bytes()
     folder = root / "runs/tuned"

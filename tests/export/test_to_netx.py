@@ -22,7 +22,7 @@ from spikescr.export.builder import GraphBuilder, Stream
 from spikescr.export.chain import read_chain
 from spikescr.export.fold import fold
 from spikescr.export.layers import SpikingLayer
-from spikescr.export.to_netx import quantise, write_netx
+from spikescr.export.to_netx import quantize, write_netx
 from spikescr.export.to_nir import to_nir
 
 DT = 0.01
@@ -34,7 +34,7 @@ pytestmark = [
 
 def export(path: Path, graph: nir.NIRGraph) -> Path:
     chain = read_chain(graph, DT)
-    write_netx(path, chain, tuple(quantise(layer) for layer in chain.layers), {})
+    write_netx(path, chain, tuple(quantize(layer) for layer in chain.layers), {})
     return path
 
 
@@ -241,7 +241,7 @@ def test_what_netx_makes_of_the_weights_is_what_was_written(weight: np.ndarray, 
     weight = np.abs(weight) if signs == "positive" else weight
     if not np.any(weight) or (signs == "mixed" and weight.max() <= 0):
         return
-    found = quantise(SpikingLayer("n", (3,), weight, bias, 1.0, 0.5))
+    found = quantize(SpikingLayer("n", (3,), weight, bias, 1.0, 0.5))
     shifted, bits, exponent, _ = optimize_weight_bits(found.weight)
     mode = determine_sign_mode(shifted)
     kept = truncate_weights(clip_weights(shifted, mode, num_bits=8), mode, bits)
@@ -269,7 +269,7 @@ def test_a_neuron_that_meets_its_threshold_waits_for_more(tmp_path: Path) -> Non
     found = lava_dl(path, np.ones((13, 1), int))
     assert np.array_equal(found[1:, 0], expected)
     assert np.array_equal(run_file(path, np.ones((13, 1), int))[-1], found)
-    assert quantise(read_chain(graph, DT).layers[0]).losses() == []
+    assert quantize(read_chain(graph, DT).layers[0]).losses() == []
 
 
 def loihi_file(path: Path, weights: list[np.ndarray], threshold: int, current: int, voltage: int) -> Path:
@@ -354,7 +354,7 @@ def test_the_oxford_network_of_lava_dl_fires_as_before(tmp_path: Path) -> None:
     assert theirs.sum() > 149
     assert np.array_equal(lava_dl(back, spikes), theirs)
     for layer in read_chain(graph, DT).layers:
-        assert [loss.split(" less")[0] for loss in quantise(layer).losses()] == ["truncation takes"]
+        assert [loss.split(" less")[0] for loss in quantize(layer).losses()] == ["truncation takes"]
 
 
 def test_a_network_in_lava_dls_wheel_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -389,7 +389,7 @@ def test_a_network_in_lava_dls_wheel_comes_back_as_it_was(tmp_path: Path) -> Non
 def test_one_float_below_a_round_threshold_is_fired_at(threshold: float, meets: bool) -> None:
     (layer,) = read_chain(chained(nir.Linear(np.eye(3)), lif(3, threshold=threshold), shape=(3,)), DT).layers
     assert layer.meets is meets
-    assert quantise(layer).threshold == quantise(layer).units - meets
+    assert quantize(layer).threshold == quantize(layer).units - meets
 
 
 def test_every_loss_is_said_with_its_size() -> None:
@@ -397,7 +397,7 @@ def test_every_loss_is_said_with_its_size() -> None:
     weight, bias = rng.normal(0.1, 0.5, (8, 5)), rng.normal(0, 0.1, 8)
     weight[0, 0] = 1e-5
     layer = SpikingLayer("n", (8,), weight, bias, 0.4, 0.013, meets=True, threshold=1.0, apart=2)
-    found = quantise(layer)
+    found = quantize(layer)
     error = np.abs(found.weight / found.units - weight).max()
     assert found.losses() == [
         f"weights are off by up to {error:.2g}, 1 of 40 rounded to 0",
@@ -408,14 +408,14 @@ def test_every_loss_is_said_with_its_size() -> None:
         f"a membrane that lacks less than {1 / found.units:.2g} fires",
         "all fire where they meet the threshold, 2 of 8 should not",
     ]
-    endless = quantise(SpikingLayer("n", (1,), np.array([[0.5, -0.5]]), np.zeros(1), 1.0, 0.0))
+    endless = quantize(SpikingLayer("n", (1,), np.array([[0.5, -0.5]]), np.zeros(1), 1.0, 0.0))
     assert endless.losses() == [f"membranes are cut at -{131071 / endless.units:.3g}"]
 
 
 def test_truncation_is_what_the_losses_say() -> None:
     """Integers of the file beside the same numbers in floating point, without spikes."""
     rng = np.random.default_rng(4)
-    found = quantise(SpikingLayer("n", (6,), np.abs(rng.normal(0, 1e-4, (6, 4))), np.zeros(6), 0.3, 0.02))
+    found = quantize(SpikingLayer("n", (6,), np.abs(rng.normal(0, 1e-4, (6, 4))), np.zeros(6), 0.3, 0.02))
     said = float(found.losses()[-1].split("less than ")[1].split(" from")[0])
     u, v, exact_u, exact_v, worst = *(np.zeros(6) for _ in range(4)), 0.0
     for _ in range(3000):
@@ -431,13 +431,13 @@ def test_truncation_is_what_the_losses_say() -> None:
 def test_weights_of_almost_nothing_are_refused() -> None:
     layer = SpikingLayer("fc", (2,), np.array([[3.6e-6, -1e-6], [0, 0]]), np.zeros(2), 0.02, 0.005)
     with pytest.raises(ExportError, match=r"fc: its weights reach 3.6e-06 thresholds.* all would be rounded to 0"):
-        quantise(layer)
+        quantize(layer)
 
 
 def test_large_sums_lower_the_scale() -> None:
     rng = np.random.default_rng(0)
     layer = SpikingLayer("n", (2,), rng.uniform(0.5, 1, (2, 400)), np.zeros(2), 1.0, 0.5)
-    found = quantise(layer)
+    found = quantize(layer)
     assert found.weight.sum(axis=1).max() <= 2**15 - 1
     assert found.weight.sum(axis=1).max() > 2**15 - 401
     assert found.weight.max() < 255
@@ -561,9 +561,9 @@ def test_residual_connection_and_recurrence_are_refused() -> None:
 def test_weights_beyond_eight_bits_of_a_threshold_are_refused() -> None:
     layer = SpikingLayer("big", (1,), np.array([[300.0, -1.0]]), np.zeros(1), 1.0, 0.5)
     with pytest.raises(ExportError, match="big: weights or biases reach 300 thresholds"):
-        quantise(layer)
+        quantize(layer)
     with pytest.raises(ExportError, match="big: all its weights are 0"):
-        quantise(SpikingLayer("big", (1,), np.zeros((1, 2)), np.zeros(1), 1.0, 0.5))
+        quantize(SpikingLayer("big", (1,), np.zeros((1, 2)), np.zeros(1), 1.0, 0.5))
 
 
 def test_file_states_where_each_layer_comes_from(tmp_path: Path) -> None:
