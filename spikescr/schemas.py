@@ -10,6 +10,8 @@ FAULTS = 5
 """Of a configuration or file, at most, that a message tells."""
 LONGEST = 200
 """Characters of a name out of a file that a message repeats."""
+PARSED = 30
+"""Bytes of memory, at most, that a byte of JSON or TOML takes once it is read: `[]` and a comma take 64."""
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = LONGEST // 2
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from spikescr.errors import CheckpointError
-from spikescr.schemas import brief, faults, printable
+from spikescr.schemas import PARSED, brief, faults, printable
 from spikescr.sizes import require_memory
 from spikescr.strangers import require_regular_file
 
@@ -80,6 +80,7 @@ class TensorFile:
             CheckpointError: there is none, of another version, or it does not fit.
         """
         text = (self._file.metadata() or {}).get(METADATA_KEY, "")
+        require_memory(PARSED * len(text), f"what {self.path} says of itself", self.remedy, CheckpointError)
         try:
             content = json.loads(text)
         except (ValueError, RecursionError):

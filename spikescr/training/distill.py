@@ -23,7 +23,8 @@ from spikescr.errors import CheckpointError, UsageError
 from spikescr.files import sha256, write_text
 from spikescr.model import Network, readout
 from spikescr.runs import JobFolder, RunFolder
-from spikescr.schemas import faults
+from spikescr.schemas import PARSED, faults
+from spikescr.sizes import require_memory
 from spikescr.strangers import open_regular
 from spikescr.training.augment import augment
 from spikescr.training.batches import Split, by_length
@@ -157,6 +158,9 @@ def read_record(job: JobFolder) -> JobRecord | None:
         return None
     try:
         with open_regular(job.record, CheckpointError) as file:
+            require_memory(
+                PARSED * job.record.stat().st_size, str(job.record), "begin anew without --resume", CheckpointError
+            )
             return JobRecord.model_validate_json(file.read(), strict=True)
     except OSError as error:
         raise CheckpointError(f"{job.record}: {error.strerror}; begin anew without resume (--resume)") from error

@@ -19,7 +19,8 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from spikescr.errors import UsageError
-from spikescr.schemas import field_of
+from spikescr.schemas import PARSED, field_of
+from spikescr.sizes import require_memory
 from spikescr.strangers import open_regular
 from spikescr.training.config import CurriculumConfig, TrainConfig
 
@@ -123,6 +124,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> Recipe:
     shown = path.name if path.is_relative_to(FOLDER) else str(path)
     try:
         with open_regular(path, UsageError) as file:
+            require_memory(PARSED * path.stat().st_size, shown, "give a recipe of a few lines")
             content = tomllib.load(file)
     except OSError as error:
         raise UsageError(f"{shown}: {error.strerror}") from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -192,6 +193,20 @@ def test_contradictions_are_refused() -> None:
 def test_a_curriculum_that_is_none(stages: tuple[int, ...], message: str) -> None:
     with pytest.raises(UsageError, match=f"^--curriculum: a curriculum {message}"):
         curriculum("digits", curriculum=stages)
+
+
+def test_recipes_that_are_no_files_or_too_large_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.toml")
+    with pytest.raises(UsageError, match=r"fifo.toml: is a FIFO; expected a regular file"):
+        read_recipe("train", str(tmp_path / "fifo.toml"))
+    path = tmp_path / "deep.toml"
+    path.write_text("a = " + "[" * 100_000)
+    with pytest.raises(UsageError, match=r"deep.toml: is no TOML: "):
+        read_recipe("train", str(path))
+    with path.open("ab") as file:
+        file.truncate(2**40)
+    with pytest.raises(UsageError, match=r"deep.toml takes .*TB of memory, allowed are"):
+        read_recipe("train", str(path))
 
 
 def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
