@@ -38,7 +38,8 @@ class Options:
 
     Attributes:
         dt: seconds per step; None for those of the metadata.
-        window: how many steps to run; None for as many as the input has. A graph with a clock has a window of its own.
+        window: how many steps to run; None for the window that the metadata tell, else for as many as the input has. A
+            graph with a clock has its window.
         integration: of the neurons' equations, "euler" or "exponential".
         input_signal: what the inputs carry, "spikes" or "values"; None for the metadata, else values.
         round_delays: take the nearest whole step for delays that are none.
@@ -295,6 +296,7 @@ def _prepare(
     valid: ArrayLike | None,
 ) -> tuple[Program, dict[str, FloatArray], IntArray]:
     """The Program, the inputs of all its sources over all its steps, and the valid steps of each sample."""
+    from spikescr import dialect
     from spikescr.sim.feed import fit
     from spikescr.sim.lowering.graph_time import has_clock, step_length
     from spikescr.sim.lowering.lower import lower
@@ -304,8 +306,10 @@ def _prepare(
     try:
         dt = step_length(graph) if options.dt is None else options.dt
         inputs = {name: array[: options.window] for name, array in given(graph, dt).items()}
-        # A graph with a clock has a window of its own, which its attention needs.
-        steps = None if has_clock(graph) else options.window or len(next(iter(inputs.values())))
+        # A graph with a clock has a window of its own, which its attention needs; one that says its window, too, unless
+        # other steps are asked for: then all that is late still falls into the run.
+        own = has_clock(graph) or (options.window is None and dialect.STEPS in graph.metadata)
+        steps = None if own else options.window or len(next(iter(inputs.values())))
         program = lower(
             graph,
             dt=dt,
