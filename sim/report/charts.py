@@ -41,8 +41,13 @@ def bars(start: tuple[str, float], changes: Mapping[str, float], end: tuple[str,
     return [*found, Bar(end[0], min(0.0, end[1]), max(0.0, end[1]), None, end[1])]
 
 
-def waterfall(start: tuple[str, float], changes: Mapping[str, float], end: tuple[str, float]) -> str:
-    """How changes lead from one energy in joules to another: one bar below the other, names and figures above them."""
+def waterfall(
+    start: tuple[str, float], changes: Mapping[str, float], end: tuple[str, float], each: str = "recording"
+) -> str:
+    """How changes lead from one energy in joules to another: one bar below the other, names and figures above them.
+
+    each: what one of the energies is of.
+    """
     found = bars(start, changes, end)
     axis = linear(min(bar.low for bar in found), max(bar.high for bar in found), about=6)
     height = ROW * len(found)
@@ -66,7 +71,7 @@ def waterfall(start: tuple[str, float], changes: Mapping[str, float], end: tuple
                 transform=f"translate(0 {ROW * number})",
             )
         )
-    grid = tag("g", across(axis, height, "energy per recording", "J"), class_="axes")
+    grid = tag("g", across(axis, height, f"energy per {each}", "J"), class_="axes")
     label = f"Waterfall from {start[0]}, {si(start[1], 'J')}, to {end[0]}, {si(end[1], 'J')}"
     return plot(label, height, grid, *rows, left=22, right=22, bottom=48)
 
@@ -76,8 +81,11 @@ def signed(joules: float) -> str:
     return ("+" if joules >= 0 else "\N{MINUS SIGN}") + si(abs(joules), "J", zeros=True)
 
 
-def heat_map(layers: Sequence[str], energy: FloatArray, dt: float) -> str:
-    """Energy of layers at executed steps (layers, steps) in joules, colours on a logarithmic scale; 0 stays blank."""
+def heat_map(layers: Sequence[str], energy: FloatArray, dt: float, each: str = "recording") -> str:
+    """Energy of layers at executed steps (layers, steps) in joules, colours on a logarithmic scale; 0 stays blank.
+
+    each: what the energy is the mean of.
+    """
     names, left = gutter(layers)
     row, steps = 20, energy.shape[1]
     height = row * len(layers)
@@ -104,7 +112,7 @@ def heat_map(layers: Sequence[str], energy: FloatArray, dt: float) -> str:
         "Colours of the heat map",
         12,
         bitmap(png(np.arange(1, LEVELS + 1)[None], viridis(), 1), 0, 12),
-        across(colours, 12, "energy per step and recording; blank: none", "J"),
+        across(colours, 12, f"energy per step and {each}; blank: none", "J"),
         left=24,
         right=24,
     )

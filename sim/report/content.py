@@ -52,7 +52,7 @@ def document(
         sentence=_sentence(audit, found, way),
         facts=_facts(audit, found, way),
         sections=tuple(section for section in parts if section is not None),
-        data={"conventions": sections.script_data(audit, cost, found)},
+        data={"conventions": sections.script_data(audit, cost, found), "each": audit.noun[:-1]},
     )
 
 

@@ -44,7 +44,7 @@
   addEventListener("afterprint", () => { for (const details of opened.splice(0)) details.open = false; });
 
   // The waterfall between any two conventions; rows and cells are copies of those that are there.
-  const data = JSON.parse(document.getElementById("data").textContent).conventions;
+  const {conventions: data, each} = JSON.parse(document.getElementById("data").textContent);
   const figure = document.getElementById("waterfall");
   const plot = figure.querySelector("svg.plot"), body = figure.querySelector("tbody"), ROW = 46;
   const template = plot.querySelector(".row").cloneNode(true), line = body.rows[0].cloneNode(true);
@@ -111,7 +111,7 @@
       });
       return copy;
     }));
-    figure.querySelector("caption span").textContent = `From ${from} to ${to}, mean per recording`;
+    figure.querySelector("caption span").textContent = `From ${from} to ${to}, mean per ${each}`;
   };
   const choice = figure.querySelector(".choice"), [from, to] = choice.querySelectorAll("select");
   choice.hidden = false;

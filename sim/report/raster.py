@@ -37,6 +37,7 @@ def raster(
         final: the step from which the answer stayed, None where there is none.
     """
     names, left = gutter(layers)
+    left = max(left, gutter([name for _, name in picture.marks])[1])
     steps, channels = picture.levels.shape
     tall, each = 150, _panel(len(layers))
     height = tall + 14 + (each + 4) * len(layers)

@@ -82,7 +82,7 @@ def steps(audit: Audit, cost: EnergyCost) -> Section:
     figure = Figure(
         "heat-map",
         f"Executed energy of each layer at each executed step, mean of the {audit.noun}.",
-        charts.heat_map(names, energy, audit.dt),
+        charts.heat_map(names, energy, audit.dt, audit.noun[:-1]),
         by_step("Executed energy of each layer at each step", first, names, energy.tolist(), "J"),
     )
     return Section("steps", "Layers over time", text, (figure,))
@@ -133,7 +133,10 @@ def conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dict
         "waterfall",
         f"Why two conventions differ, cause by cause, beginning with {start} and {END}.",
         charts.waterfall(
-            (start, first), {name: row["joules"] for name, row in changes.items()}, (END, found[END]["joules"])
+            (start, first),
+            {name: row["joules"] for name, row in changes.items()},
+            (END, found[END]["joules"]),
+            audit.noun[:-1],
         ),
         (causes,),
     )

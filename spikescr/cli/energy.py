@@ -136,7 +136,7 @@ def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool
             soft_wrap=True,
         )
     memory = found["memory"]
-    moved = ", ".join(f"{part} {si(count)}B" for part, count in memory["bytes"].items())
+    moved = ", ".join(f"{part} {si(count, 'B')}" for part, count in memory["bytes"].items())
     prices = ", ".join(f"{si(j, 'J')} ({name})" for name, j in memory["joules"].items())
     console.print(f"memory traffic, apart ({cost['bits']}-bit words): {moved}; {prices}")
     decision = found["decision"]

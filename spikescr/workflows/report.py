@@ -191,7 +191,8 @@ def _sample(audit: Audit, name: str | None) -> Example | None:
     levels = next(iter(inputs.values()))[:steps, 0]
     marks = tuple((float(k), f"channel {k}") for k in range(0, levels.shape[1], max(1, -(-levels.shape[1] // 4))))
     signal = audit.about["inputs"][next(iter(inputs))]
-    picture = Picture(f"Input {next(iter(inputs))}", f"{signal} per step and channel", levels, marks)
+    title = "Input" if len(inputs) == 1 else f"Input {next(iter(inputs))}"
+    picture = Picture(title, f"{signal} per step and channel", levels, marks)
     return Example(f"Sample {chosen}", None, None, None, picture, spikes) if spikes else None
 
 
@@ -208,14 +209,15 @@ def _provenance_of_graph(folder: Path, audit: Audit) -> Provenance:
         options += [f"--{key.replace('_', '-')}={about[key]}" for key in OPTIONS if about.get(key) is not None]
         options += ["--round-delays"] if about.get("round_delays") else []
         commands = [
-            shlex.join(
-                ["spikescr", "simulate", about["graph"], "--input", about["data"], "--out", str(folder), *options]
-            ),
+            shlex.join(["spikescr", "simulate", about["graph"], *options]),
             shlex.join(["spikescr", "report", str(folder)]),
         ]
-    facts = [(f"simulation: {key}", str(value)) for key, value in about.items() if value is not None]
+    inputs, fed = about.pop("inputs", {}), about.pop("input", None)
+    facts = [(f"simulation: {key.replace('_', ' ')}", str(value)) for key, value in about.items() if value]
+    facts += [(f"input {name}", f"carries {signal}") for name, signal in inputs.items()]
     facts += [(f"version of {package}", str(number)) for package, number in versions.items()]
     facts += [(f"SHA-256 of {file}", str(digest)) for file, digest in hashes.items()]
+    facts += [("SHA-256 of all that was fed", fed)] if fed else []
     return Provenance(tuple(commands), tuple(facts))
 
 

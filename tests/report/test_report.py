@@ -21,6 +21,7 @@ from spikescr.sim.counting.account import COLUMNS, MOMENTS
 from spikescr.sim.counting.conventions import CAUSES, CONVENTIONS
 from spikescr.sim.counting.energy import CONSTANTS, HOROWITZ_45NM
 from spikescr.sim.counting.saved import Audit
+from spikescr.sim.counting.tally import Charged
 from spikescr.sim.report.content import document, real_share
 from spikescr.sim.report.document import Cell, Document, Table, by_step
 from spikescr.sim.report.html import page as written
@@ -271,10 +272,14 @@ def test_neither_graph_nor_recordings_are_needed_without_a_recording(workplace: 
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["one", "--recording", "nobody.wav"], 2, "--recording nobody.wav: is not in one/simulation/audit.npz"),
+        (
+            ["one", "--recording", "nobody.wav"],
+            2,
+            "recording (--recording) nobody.wav: is not in one/",
+        ),
         (["one", "--recording", "a", "--no-recording"], 2, "--recording and --no-recording exclude each other"),
         (["nowhere"], 1, "make it with: spikescr simulate --run nowhere"),
-        (["one", "--cost", "free"], 2, "--cost free: no such constants"),
+        (["one", "--cost", "free"], 2, "free: no such constants (--cost)"),
         (["one", "--out", "tones/testing_list.txt"], 2, "is a file"),
         (["odd"], 1, "odd/config.json: is no training's configuration (1 faults)"),
         (["other"], 1, "other/model.nir is another graph than was simulated; spikescr simulate --run other again"),
@@ -297,21 +302,25 @@ def big(layers: int, steps: int, neurons: int) -> tuple[Audit, Example]:
     """An audit that was never run, as large as asked for, with everything random."""
     rng = np.random.default_rng(0)
     names = [f"blocks.{k // 10}.group.layer{k}.lif" for k in range(layers)]
-    samples, kinds, pairs = 16, len(COLUMNS), (len(CONVENTIONS), 2)
+    samples, kinds = 16, len(COLUMNS)
     moments = rng.integers(1, 1 << 20, (layers, len(MOMENTS), steps))
-    arrays = {
-        "table": rng.integers(1, 99999, (layers, kinds, steps)), "causes": np.zeros((layers, 5, 2), np.int64),
-        "moments": moments, "charges": rng.integers(1, 1 << 30, (layers, *pairs)).astype(float),
-        "charge_causes": rng.integers(-99, 99, (layers, len(CONVENTIONS), len(CAUSES), 2)).astype(float),
-        "samples": rng.integers(1, 99, (samples, 4)), "decisions": rng.integers(0, steps, (samples, 3)),
-        "sample_charges": rng.integers(1, 1 << 30, (samples, *pairs)).astype(float),
-    }  # fmt: skip
+    stored = {
+        name: Charged(
+            charges=rng.integers(1, 1 << 30, (layers, 2)).astype(float),
+            causes=rng.integers(-99, 99, (layers, len(CAUSES), 2)).astype(float),
+            samples=rng.integers(1, 1 << 30, (samples, 2)).astype(float),
+            sample_causes=np.zeros((0, len(CAUSES), 2)),
+        )
+        for name in CONVENTIONS
+    }
     recordings = tuple(f"word/{k:08x}_nohash_0.wav" for k in range(samples))
     audit = Audit(
         operations=tuple(names), types=("Neuron",) * layers, latencies=tuple(range(layers)),
-        conventions=tuple(CONVENTIONS), causes=CAUSES, columns=COLUMNS, steps=steps, period=steps, dt=0.01,
+        columns=COLUMNS, steps=steps, period=steps, dt=0.01,
         recordings=recordings, labels=("a",) * samples, predicted=("a",) * samples,
-        valid=np.full(samples, steps), arrays=arrays, about={},
+        valid=np.full(samples, steps), table=rng.integers(1, 99999, (layers, kinds, steps)), moments=moments,
+        decisions=rng.integers(0, steps, (samples, 3)), facts=None, shapes={}, refused_formula=None, about={},
+        stored=stored,
     )  # fmt: skip
     spikes = {name: rng.random((steps, neurons)) < 0.15 for name in audit.layers}
     return audit, Example("a.wav", "a", "b", 5, Picture("Input", "dB", rng.normal(size=(steps, 140)), ()), spikes)
