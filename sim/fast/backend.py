@@ -14,11 +14,12 @@ from spikescr.errors import BackendError
 from spikescr.sim.backends import check_inputs, check_program
 from spikescr.sim.fast.memory import Buffers, Tables
 from spikescr.sim.fast.plan import Plan
-from spikescr.sim.fast.stepwise import Stepwise
+from spikescr.sim.fast.stepwise import OWN
 from spikescr.sim.fast.window import Window
 from spikescr.sim.lowering import fixed
 from spikescr.sim.program import FloatArray, Program
 from spikescr.sim.recording import KINDS, Recording
+from spikescr.sim.steps.evaluation import Evaluation
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +98,16 @@ class FastBackend:
 
     def _run(self, buffers: Buffers, inputs: Mapping[str, FloatArray], samples: int) -> Recording:
         if self._cyclic:
-            return Stepwise(self._plan, samples, spikes=self._spikes, membranes=self._membranes).run(inputs)
+            stepwise = Evaluation(
+                "fast",
+                self._program,
+                samples,
+                spikes=self._spikes,
+                membranes=self._membranes,
+                own=OWN,
+                dtype=self._plan.dtype,
+            )
+            return stepwise.run(inputs)
         table = self._tables((len(self._program.operations), len(KINDS), self._program.period, samples))
         window = Window(self._plan, buffers, table, spikes=self._spikes, membranes=self._membranes)
         return window.run(inputs)

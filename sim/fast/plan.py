@@ -21,6 +21,7 @@ from spikescr.sim.program import (
     Synapse,
 )
 from spikescr.sim.recording import KINDS
+from spikescr.sim.steps.base import threshold_in
 
 KIND = {name: row for row, name in enumerate(KINDS)}
 
@@ -55,6 +56,11 @@ class Kernel:
     shapes: IntArray
     walk: IntArray
     fan_out: IntArray
+
+    @property
+    def numbers(self) -> tuple[NDArray[Any], ...]:
+        """What kernels take."""
+        return self.weight, self.bias, self.shapes, self.walk, self.fan_out
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Plan:
         self.absorbed |= {n.x.sources[0] for n in program.of_type(Neuron) if n.name in self.drives}
         self.weights = {s.name: self._weights(s) for s in program.of_type(Synapse)}
         self.lif = {n.name: self._lif(n) for n in program.of_type(Neuron)}
-        self.kernels = {c.name: self._kernel(c) for c in program.of_type(Convolution)}
+        self.kernels = {c.name: kernel_of(c, dtype) for c in program.of_type(Convolution)}
         self.sums = {i.name: self._array(np.stack([i.decay, i.gain, i.drive])) for i in program.of_type(Integrator)}
         self.counted = [(row, KIND[kind]) for row, o in enumerate(program.operations) for kind in o.counts]
         self.quiet = {n.name for n in program.of_type(Neuron) if _is_quiet(n)}
@@ -131,9 +137,7 @@ class Plan:
         )
 
     def _lif(self, neuron: Neuron) -> NDArray[Any]:
-        threshold = np.asarray(neuron.threshold).astype(self.dtype)
-        # v > threshold in float64; a threshold that is rounded up would swallow the spikes of v between the two.
-        threshold = np.where(threshold > neuron.threshold, np.nextafter(threshold, self.dtype.type(-np.inf)), threshold)
+        threshold = threshold_in(neuron.threshold, self.dtype)
         parameters = [neuron.decay, neuron.gain, neuron.drive, threshold, *([] if neuron.soft else [neuron.v_reset])]
         if isinstance(neuron, FixedNeuron):
             parameters.append(neuron.current_decay)
@@ -141,22 +145,28 @@ class Plan:
         same = (stacked == stacked[:, :1]).all()
         return self._array(stacked[:, :1] if same else stacked)
 
-    def _kernel(self, convolution: Convolution) -> Kernel:
-        out, inside, *places = convolution.weight.shape
-        each = out // convolution.groups
-        weight = convolution.weight.reshape(convolution.groups, each, inside, *places)
-        bias = np.zeros(out) if convolution.bias is None else convolution.bias
-        return Kernel(
-            self._array(weight.transpose(0, 2, 3, 4, 1).reshape(convolution.in_shape[0], *places, each)),
-            self._array(bias),
-            np.array([convolution.in_shape, convolution.out_shape], np.int64),
-            np.array([convolution.stride, convolution.padding, convolution.dilation], np.int64),
-            convolution.fan_out,
-        )
-
     def _array(self, values: NDArray[Any]) -> NDArray[Any]:
-        """A copy of its own: every kernel is compiled for contiguous, writable arrays alone."""
-        return np.array(values, dtype=self.dtype, order="C")
+        return _own_copy(values, self.dtype)
+
+
+def kernel_of(convolution: Convolution, dtype: DTypeLike) -> Kernel:
+    """A convolution's numbers in the precision of a run."""
+    out, inside, *places = convolution.weight.shape
+    each = out // convolution.groups
+    weight = convolution.weight.reshape(convolution.groups, each, inside, *places)
+    bias = np.zeros(out) if convolution.bias is None else convolution.bias
+    return Kernel(
+        _own_copy(weight.transpose(0, 2, 3, 4, 1).reshape(convolution.in_shape[0], *places, each), dtype),
+        _own_copy(bias, dtype),
+        np.array([convolution.in_shape, convolution.out_shape], np.int64),
+        np.array([convolution.stride, convolution.padding, convolution.dilation], np.int64),
+        convolution.fan_out,
+    )
+
+
+def _own_copy(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Every kernel is compiled for contiguous, writable arrays alone."""
+    return np.array(values, dtype=dtype, order="C")
 
 
 def _is_quiet(neuron: Neuron) -> bool:

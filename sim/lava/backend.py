@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
 from spikescr.sim.backends import check_inputs, check_program
-from spikescr.sim.lava.network import MODELS, Network
+from spikescr.sim.lava.network import Network
 from spikescr.sim.lava.shared import Board
 from spikescr.sim.lowering import fixed
-from spikescr.sim.program import FloatArray, Neuron, Operation, Program, Signal, Sink, Source
+from spikescr.sim.program import FloatArray, Neuron, Operation, Program, Role, Signal, Sink, Source
 from spikescr.sim.recording import Ledger, Recording
+from spikescr.sim.steps.make import STEPS
 
 _log = logging.getLogger(__name__)
 
@@ -209,5 +210,5 @@ def _check(program: Program) -> None:
     """Refuse what would fail inside Lava with a message that names nothing."""
     check_program(program, "lava")
     for operation in program.operations:
-        if type(operation) not in MODELS:
-            raise BackendError(f"lava: {operation.name}: no model for operations of type {type(operation).__name__}")
+        if operation.role is not Role.HOST and type(operation) not in STEPS:
+            raise BackendError(f"lava: {operation.name}: no step for operations of type {type(operation).__name__}")

@@ -1,44 +1,15 @@
-"""What all process models share: the step loop, reset at the start of a batch, counting and reporting of failures."""
+"""What all process models share: the step loop, reset at the start of a batch, reporting of failures."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPortVectorDense
-from numpy.typing import NDArray
 
 from spikescr.sim.lava.shared import Slot
-from spikescr.sim.program import FloatArray, IntArray, Operation, Signal
-from spikescr.sim.recording import KINDS
-
-
-def events(x: FloatArray, signal: Signal) -> IntArray:
-    """Events of each sample: the sum of x (B, N), an integer n being n events; non-zero entries of VALUES."""
-    if signal is Signal.VALUES:
-        return np.count_nonzero(x, axis=1)
-    return x.sum(axis=1).astype(np.int64)
-
-
-def tally(x: FloatArray) -> tuple[IntArray, IntArray]:
-    """Non-zero entries of each sample of x (B, N), and those of them that are not 1."""
-    live = x != 0
-    return live.sum(axis=1), (live & (x != 1)).sum(axis=1)
-
-
-def tally_by_channel(x: FloatArray, signal: Signal) -> IntArray:
-    """Events, non-zero entries and graded entries of every channel of x (B, N), (3, B, N); sums as in the others."""
-    live = x != 0
-    return np.stack([live if signal is Signal.VALUES else x, live, live & (x != 1)]).astype(np.int64)
-
-
-def check_finite(v: FloatArray) -> None:
-    """Raises FloatingPointError for a membrane (B, N) that is not finite."""
-    if not np.isfinite(v).all():
-        sample, channel = np.argwhere(~np.isfinite(v))[0]
-        raise FloatingPointError(f"membrane of channel {channel}, sample {sample} is {v[sample, channel]}")
+from spikescr.sim.program import FloatArray, Operation
 
 
 class StepInPort(PyInPortVectorDense):
@@ -93,14 +64,3 @@ class OperationModel(PyLoihiProcessModel):
     def _step(self, n: int) -> None:
         """Receive from all ports, compute step n of the batch, send."""
         raise NotImplementedError
-
-    def count(self, kind: str, n: int, amount: IntArray) -> None:
-        """Set the count of `kind` at step n, (B,)."""
-        self.slot.counts[KINDS.index(kind), n] = amount
-
-    def inside(self, n: int) -> NDArray[np.bool_]:
-        """Whether step n is in each sample's window at this operation's latency, (B,); always where it has none."""
-        first = self.operation.latency
-        if first is None:
-            return np.ones(self.batch, np.bool_)
-        return (first <= n) & (n < first + self.slot.valid)

@@ -23,27 +23,11 @@ from lava.magma.runtime.runtime import Runtime
 
 from spikescr.errors import BackendError
 from spikescr.sim import program as ops
-from spikescr.sim.lava import fixed, models, processes, spatial
+from spikescr.sim.lava import processes
 from spikescr.sim.lava.base import OperationModel
 from spikescr.sim.lava.infrastructure import Infrastructure
+from spikescr.sim.lava.models import pair_for
 from spikescr.sim.lava.shared import Slot
-
-MODELS: dict[type[ops.Operation], tuple[type[processes.OperationProcess], type[OperationModel]]] = {
-    ops.Source: (processes.SourceProcess, models.SourceModel),
-    ops.Sink: (processes.SinkProcess, models.SinkModel),
-    ops.Synapse: (processes.SynapseProcess, models.SynapseModel),
-    ops.DelayLine: (processes.DelayLineProcess, models.DelayLineModel),
-    ops.ChannelDelay: (processes.ChannelDelayProcess, spatial.ChannelDelayModel),
-    ops.Convolution: (processes.ConvolutionProcess, spatial.ConvolutionModel),
-    ops.Select: (processes.SelectProcess, models.SelectModel),
-    ops.Neuron: (processes.NeuronProcess, models.NeuronModel),
-    ops.FixedNeuron: (processes.FixedNeuronProcess, fixed.FixedNeuronModel),
-    ops.Integrator: (processes.IntegratorProcess, spatial.IntegratorModel),
-    ops.Rotary: (processes.RotaryProcess, models.RotaryModel),
-    ops.Position: (processes.PositionProcess, models.PositionModel),
-    ops.Attention: (processes.AttentionProcess, models.AttentionModel),
-    ops.Gate: (processes.GateProcess, models.GateModel),
-}
 
 _ANSWER_SECONDS = 0.2
 
@@ -136,7 +120,7 @@ class Network:
             warnings.simplefilter("ignore", ImportWarning)  # networkx 2.8 tells that pandas is not there
             chosen: dict[AbstractProcess, type[OperationModel]] = {}
             for operation in program.operations:
-                process_class, model = MODELS[type(operation)]
+                process_class, model = pair_for(operation)
                 process = process_class(operation, slots[operation.name], batch=batch, period=program.period)
                 self._processes[operation.name] = process
                 chosen[process] = model

@@ -1,4 +1,4 @@
-"""Lava Processes, one class per type of Operation: ports only, the arithmetic is in `models`."""
+"""Lava Processes: ports only, the arithmetic is in `sim.steps`."""
 
 from __future__ import annotations
 
@@ -37,56 +37,3 @@ class SourceProcess(OperationProcess):
 
 class SinkProcess(OperationProcess):
     """A Sink."""
-
-
-class SynapseProcess(OperationProcess):
-    """A Synapse; `clock` stays unconnected where the operation has none."""
-
-    def __init__(self, operation: ops.Operation, slot: Slot, *, batch: int, period: int) -> None:
-        super().__init__(operation, slot, batch=batch, period=period)
-        if "clock" not in operation.ports:
-            self.clock = InPort((batch, 1))
-
-
-class DelayLineProcess(OperationProcess):
-    """A DelayLine."""
-
-
-class ChannelDelayProcess(OperationProcess):
-    """A ChannelDelay."""
-
-
-class ConvolutionProcess(OperationProcess):
-    """A Convolution."""
-
-
-class SelectProcess(OperationProcess):
-    """A Select."""
-
-
-class NeuronProcess(OperationProcess):
-    """A Neuron."""
-
-
-class FixedNeuronProcess(OperationProcess):
-    """A FixedNeuron."""
-
-
-class IntegratorProcess(OperationProcess):
-    """An Integrator."""
-
-
-class RotaryProcess(OperationProcess):
-    """A Rotary."""
-
-
-class PositionProcess(OperationProcess):
-    """A Position."""
-
-
-class AttentionProcess(OperationProcess):
-    """An Attention."""
-
-
-class GateProcess(OperationProcess):
-    """A Gate."""

@@ -15,7 +15,7 @@ import threadpoolctl
 
 from spikescr.errors import BackendError
 from spikescr.sim.lava.backend import LavaBackend
-from spikescr.sim.program import Operation, Port, Program, Select, Signal, Sink, Source, Synapse, Tap
+from spikescr.sim.program import Operation, Port, Program, Role, Select, Signal, Sink, Source, Synapse, Tap
 
 pytestmark = pytest.mark.lava
 
@@ -63,11 +63,14 @@ def test_a_clock_that_is_not_zero_or_one_is_refused(build):
 
 def test_programs_that_lava_cannot_run_are_refused_by_name():
     class Unknown(Operation):
-        """An operation without a model."""
+        """An operation without a step."""
+
+        counts = parts = by_channel = ()
+        role = Role.CURRENT
 
     program = routed()
     strange = Unknown(name="strange", width=2, signal=Signal.VALUES)
-    with pytest.raises(BackendError, match="lava: strange: no model for operations of type Unknown"):
+    with pytest.raises(BackendError, match="lava: strange: no step for operations of type Unknown"):
         LavaBackend(Program((*program.operations, strange), 2, 0.5, 3), 1)
     with pytest.raises(BackendError, match="two operations are called 'x'"):
         LavaBackend(Program((program["x"], *program.operations), 2, 0.5, 3), 1)

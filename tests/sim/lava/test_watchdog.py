@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from spikescr.errors import BackendError
-from spikescr.sim.lava import models
 from spikescr.sim.lava.backend import LavaBackend, ModelError
 from spikescr.sim.program import Gate, Neuron, Port, Program, Signal, Sink, Source
+from spikescr.sim.steps.neurons import NeuronStep
 
 pytestmark = pytest.mark.lava
 
@@ -74,10 +74,10 @@ def test_model_that_raises_is_named_with_step_and_cause(build, gone):
 
 
 def test_long_message_of_a_model_is_cut(build, monkeypatch):
-    def fail(self, n):
+    def fail(self, n, x):
         raise RuntimeError("ü" * 100_000)
 
-    monkeypatch.setattr(models.NeuronModel, "_step", fail)
+    monkeypatch.setattr(NeuronStep, "__call__", fail)
     with pytest.raises(BackendError, match=r"^lava: lif at step 0: RuntimeError: ü{900,1000}$"):
         build(small(), 1).run(inputs())
 
@@ -126,10 +126,10 @@ def test_process_that_stands_still_is_named_after_the_stall_time(build, gone):
 
 
 def test_model_that_cannot_be_built_is_named(monkeypatch):
-    def fail(self, proc_params):
+    def fail(self, *built_with):
         raise MemoryError("no room for the neurons")
 
-    monkeypatch.setattr(models.NeuronModel, "__init__", fail)
+    monkeypatch.setattr(NeuronStep, "__init__", fail)
     with pytest.raises(
         BackendError, match=r"^lava: lif: could not be built: MemoryError: no room for the neurons$"
     ) as caught:
@@ -138,7 +138,7 @@ def test_model_that_cannot_be_built_is_named(monkeypatch):
 
 
 def test_process_that_dies_while_it_is_built_is_named(monkeypatch):
-    monkeypatch.setattr(models.NeuronModel, "__init__", lambda self, proc_params: os._exit(3))
+    monkeypatch.setattr(NeuronStep, "__init__", lambda self, *built_with: os._exit(3))
     with pytest.raises(BackendError, match=r"^lava: lif: process died while it was built$"):
         LavaBackend(small(), 1)
 
