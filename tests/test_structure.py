@@ -31,6 +31,7 @@ SIM = (
     {"program"},
     {"recording"},
     {"lowering", "counting", "backends", "compare"},
+    {"steps"},
     {"fast", "lava", "inputs", "feed", "inspection"},
     {"run"},
     {"chunks", "chip"},

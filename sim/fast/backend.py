@@ -12,12 +12,13 @@ from numpy.typing import DTypeLike
 
 from spikescr.errors import BackendError
 from spikescr.sim.backends import check_inputs, check_program
+from spikescr.sim.fast import window
+from spikescr.sim.fast.batch import Batch
 from spikescr.sim.fast.memory import Buffers, Tables
 from spikescr.sim.fast.plan import Plan
 from spikescr.sim.fast.stepwise import OWN
-from spikescr.sim.fast.window import Window
 from spikescr.sim.lowering import fixed
-from spikescr.sim.program import FloatArray, Program
+from spikescr.sim.program import FloatArray, Program, Role
 from spikescr.sim.recording import KINDS, Recording
 from spikescr.sim.steps.evaluation import Evaluation
 
@@ -74,6 +75,10 @@ class FastBackend:
         self._tables = Tables(self._plan.counted)
         self._spikes, self._membranes = record_spikes, record_membranes
         self.build_seconds = time.perf_counter() - begin
+        kinds = {type(o) for o in program.operations if o.role is not Role.HOST}
+        slow = {kind.__name__ for kind in kinds - window.KERNELS.keys()}
+        if slow:
+            _log.warning("fast: no kernels for %s, which go step by step in NumPy", ", ".join(sorted(slow)))
         mode = "step by step" if self._cyclic else "whole windows"
         _log.info("fast: %d operations, %s, %s", len(program.operations), np.dtype(dtype), mode)
 
@@ -109,8 +114,8 @@ class FastBackend:
             )
             return stepwise.run(inputs)
         table = self._tables((len(self._program.operations), len(KINDS), self._program.period, samples))
-        window = Window(self._plan, buffers, table, spikes=self._spikes, membranes=self._membranes)
-        return window.run(inputs)
+        batch = Batch(self._plan, buffers, table, spikes=self._spikes, membranes=self._membranes)
+        return window.run(batch, inputs)
 
     def close(self) -> None:
         """Let go of the buffers; a second call does nothing."""

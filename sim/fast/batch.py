@@ -1,97 +1,100 @@
-"""What an evaluation of a batch holds; convolutions, delays by channel and neurons that do not fire."""
+"""One batch of the fast backend: what is recorded and counted of it, and the signals between its operations."""
 
 from __future__ import annotations
+
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
-from spikescr.sim.fast.kernels import convolution
-from spikescr.sim.fast.kernels import counts as operations
+from spikescr.sim.fast.kernels import counts as kernels
 from spikescr.sim.fast.memory import Buffers
 from spikescr.sim.fast.plan import KIND, Plan
 from spikescr.sim.fast.ports import Ports
-from spikescr.sim.fast.signals import Geometry, Values
-from spikescr.sim.program import ChannelDelay, Convolution, FloatArray, IntArray, Integrator, Neuron, Signal
-from spikescr.sim.recording import Ledger
+from spikescr.sim.fast.signals import Events, Geometry, Rows, Values
+from spikescr.sim.program import FloatArray, IntArray, Operation, Role, Signal
+from spikescr.sim.recording import Ledger, Recording
 
 NO_MEMBRANES: FloatArray = np.empty((0, 0, 0))
+NO_SPIKES: NDArray[np.bool_] = np.empty((0, 0, 0), np.bool_)
+
+Output: TypeAlias = Events | Values
+"""What an operation puts out over the whole window."""
 
 
-class Evaluation(Ports):
-    """One batch in evaluation; table: zeros (operations, kinds, P, B), filled with the counts."""
+class Batch:
+    """One batch in evaluation.
+
+    Attributes:
+        plan: of the Program.
+        dtype: of currents and membranes.
+        ports: signals between operations, and what arrives at ports.
+        shape: executed steps and samples (P, B).
+        valid: valid steps of each sample (B,).
+        record_membranes: whether membranes are kept.
+        recording: what was recorded so far.
+        counts: operation -> its counts (kinds, P, B).
+    """
 
     def __init__(self, plan: Plan, buffers: Buffers, table: IntArray, *, spikes: bool, membranes: bool) -> None:
-        self.plan = plan
-        self.program = plan.program
-        samples = table.shape[-1]
-        super().__init__(plan.dtype, buffers, Geometry(samples, self.program.period))
-        self.shape = (self.program.period, samples)
-        self.record_spikes = spikes
-        self.record_membranes = membranes
-        self.spikes: dict[str, NDArray[np.bool_]] = {}
-        self.membranes: dict[str, FloatArray] = {}
-        self.outputs: dict[str, FloatArray] = {}
-        names = tuple(o.name for o in self.program.operations)
-        self.ledger = Ledger(names, table)
-        self.counts = dict(zip(names, self.ledger.table, strict=True))
-        self.valid: IntArray = np.full(samples, self.program.steps)
+        """A batch of which nothing is known yet.
 
-    def _standard(self, operation: ChannelDelay | Convolution | Integrator) -> None:
-        match operation:
-            case Integrator():
-                self._integrator(operation)
-            case Convolution():
-                self._convolution(operation)
-            case ChannelDelay():
-                self._channel_delay(operation)
+        Args:
+            plan: of the Program.
+            buffers: for what no recording keeps.
+            table: zeros (operations, kinds, P, B), filled with the counts.
+            spikes: keep the spikes.
+            membranes: keep every membrane before its reset.
+        """
+        program, samples = plan.program, table.shape[-1]
+        self.plan, self.dtype = plan, plan.dtype
+        self.ports = Ports(plan.dtype, buffers, Geometry(samples, program.period))
+        self.shape = (program.period, samples)
+        self.valid: IntArray = np.full(samples, program.steps)
+        self.record_membranes, self._record_spikes = membranes, spikes
+        names = tuple(o.name for o in program.operations)
+        self.recording = Recording({}, {}, {}, Ledger(names, table))
+        self.counts = dict(zip(names, table, strict=True))
 
-    def _count_updates(self, operation: Neuron | Integrator) -> None:
-        counts = self.counts[operation.name][KIND["neuron"]]
+    def count(self, operation: Operation, kind: str) -> IntArray:
+        """Counts of one kind to fill, (P, B)."""
+        found: IntArray = self.counts[operation.name][KIND[kind]]
+        return found
+
+    def count_updates(self, operation: Operation) -> None:
+        """Counts membrane updates: the width within each sample's window, or at all steps where there is no latency."""
+        counts = self.count(operation, "neuron")
         if operation.latency is None:
             counts[:] = operation.width
         else:
-            operations.count_window(counts, operation.latency, self.valid, operation.width)
+            kernels.count_window(counts, operation.latency, self.valid, operation.width)
 
-    def _integrator(self, operation: Integrator) -> None:
-        name, x, rows = operation.name, self._values(operation.x), self.geometry.all
-        packed = self.buffers(f"{name} out", (rows.count, operation.width), self.dtype)
-        membranes = NO_MEMBRANES
-        if self.record_membranes and operation.has_membrane:
-            membranes = self.membranes[name] = np.zeros((*self.shape, operation.width))
-        sample, step = convolution.integrate(
-            packed, rows.arrays, x.packed, x.rows.arrays, self.plan.sums[name], membranes
-        )
-        if sample >= 0:
-            raise BackendError(f"fast: {name} at step {step}: a membrane of sample {sample} is not finite")
-        if not operation.current:
-            self._count_updates(operation)
-        self.signals[name] = Values(rows, packed)
+    def packed(self, operation: Operation, rows: Rows, dtype: Any = None) -> NDArray[Any]:
+        """Memory for what an operation puts out, (rows, N), with any contents."""
+        dtype = self.dtype if dtype is None else dtype
+        return self.ports.buffers(f"{operation.name} out", (rows.count, operation.width), dtype)
 
-    def _convolution(self, operation: Convolution) -> None:
-        counts, kernel = self.counts[operation.name], self.plan.kernels[operation.name]
-        numbers = (kernel.weight, kernel.bias, kernel.shapes, kernel.walk, kernel.fan_out, counts)
-        name = f"{operation.name} out"
-        if operation.x.signal is Signal.VALUES:
-            x = self._values(operation.x)
-            rows = self.geometry.all if operation.bias is not None else self.geometry.spanning([(x.rows, 0, 0)])
-            packed = self.buffers(name, (rows.count, operation.width), self.dtype)
-            convolution.convolve_values(packed, rows.arrays, x.packed, x.rows.arrays, *numbers, KIND["mac"])
-        else:
-            events = self._events(operation.x, unique=True)
-            rows = self.geometry.all if operation.bias is not None else self.geometry.spanning([(events.rows, 0, 0)])
-            packed = self.buffers(name, (rows.count, operation.width), self.dtype)
-            convolution.convolve_events(packed, rows.arrays, events.arrays, *numbers, KIND["ac"])
-        if operation.bias is not None:
-            counts[KIND["bias"]] = operation.width
-        values = Values(rows, packed)
-        spikes = operation.signal is Signal.SPIKES
-        self.signals[operation.name] = self._listed(operation.name, values) if spikes else values
+    def spikes_of(self, operation: Operation) -> NDArray[np.bool_]:
+        """Spikes to record, (P, B, N), zeros; of size 0 where they are not kept."""
+        if not self._record_spikes or operation.role is not Role.NEURON:
+            return NO_SPIKES
+        found = self.recording.spikes[operation.name] = np.zeros((*self.shape, operation.width), np.bool_)
+        return found
 
-    def _channel_delay(self, line: ChannelDelay) -> None:
-        x = self._values(line.x)
-        rows = self.geometry.spanning([(x.rows, int(line.delay.min()), int(line.delay.max()))])
-        packed = self.buffers(f"{line.name} out", (rows.count, line.width), x.packed.dtype)
-        convolution.delay_channels(packed, rows.arrays, x.packed, x.rows.arrays, line.delay)
-        values = Values(rows, packed)
-        self.signals[line.name] = values if line.signal is Signal.VALUES else self._listed(line.name, values)
+    def membranes_of(self, operation: Operation) -> FloatArray:
+        """Membranes to record, (P, B, N), zeros; of size 0 where they are not kept."""
+        if not self.record_membranes or not operation.has_membrane:
+            return NO_MEMBRANES
+        found = self.recording.membranes[operation.name] = np.zeros((*self.shape, operation.width))
+        return found
+
+    def as_carried(self, operation: Operation, values: Values) -> Output:
+        """Values as the operation's signal says: events are listed."""
+        return values if operation.signal is Signal.VALUES else self.ports.listed(operation.name, values)
+
+
+def failure(operation: Operation, reason: str, step: int | None = None) -> BackendError:
+    """The error of an operation, at a step where that is known."""
+    at = "" if step is None else f" at step {step}"
+    return BackendError(f"fast: {operation.name}{at}: {reason}")

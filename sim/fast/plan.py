@@ -30,9 +30,13 @@ KIND = {name: row for row, name in enumerate(KINDS)}
 class Weights:
     """A synapse's numbers in the precision of the run.
 
-    delays: of the taps. fan_outs: (taps, in), or (taps, 1) where all channels of a tap have the same. rows: (taps * in,
-    out), one row for each event, None for depthwise taps. channels: (N, longest delay + 1), None for dense ones.
-    columns: (in, taps * out), the factor of one product for all taps.
+    Attributes:
+        delays: of the taps.
+        fan_outs: (taps, in), or (taps, 1) where all channels of a tap have the same.
+        rows: (taps * in, out), one row for each event, None for depthwise taps.
+        channels: (N, longest delay + 1), None for dense taps.
+        columns: (in, taps * out), the factor of one product for all taps, None for depthwise ones.
+        bias: (out,), zeros where there is none.
     """
 
     delays: IntArray
@@ -74,10 +78,18 @@ class Drive:
 class Plan:
     """A Program prepared for whole windows.
 
-    drives: neuron -> what runs with it. absorbed: operations that do. weights: synapse -> Weights. lif: neuron ->
-    (5, N) or (5, 1), 4 rows where the reset is soft, 6 in fixed point. kernels: convolution -> Kernel. sums:
-    integrator -> decay, gain, drive (3, N). quiet: neurons that cannot fire but in the steps in which something
-    arrives. counted: (operation, kind) of all counts that a run may set.
+    Attributes:
+        dtype: of currents and membranes.
+        program: what is prepared.
+        readers: operation -> those that read it.
+        drives: neuron -> what runs with it.
+        absorbed: operations that run with a neuron.
+        weights: synapse -> Weights.
+        lif: neuron -> (5, N) or (5, 1), 4 rows where the reset is soft, 6 in fixed point.
+        kernels: convolution -> Kernel.
+        sums: integrator -> decay, gain, drive (3, N).
+        counted: (operation, kind) of all counts that a run may set.
+        quiet: neurons that cannot fire but in the steps in which something arrives.
     """
 
     def __init__(self, program: Program, dtype: DTypeLike) -> None:

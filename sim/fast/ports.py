@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.sim.fast.kernels import events as routing
+from spikescr.sim.fast.kernels import events as kernels
 from spikescr.sim.fast.memory import Buffers
 from spikescr.sim.fast.signals import NO_INTS, Events, Geometry, Rows, Values
 from spikescr.sim.program import IntArray, Port, Signal, Synapse
@@ -16,7 +16,15 @@ NO_PLACES: NDArray[np.int32] = np.empty(0, np.int32)
 
 
 class Ports:
-    """Signals of one batch by operation, and of ports by their sources and the form that was asked for."""
+    """What operations put out in one batch, and what arrives at ports, in the form that is asked for.
+
+    Attributes:
+        dtype: of values.
+        buffers: where they lie.
+        geometry: which rows there are.
+        signals: operation -> what it put out.
+        ports: sources and form -> what arrives, made once.
+    """
 
     def __init__(self, dtype: np.dtype[Any], buffers: Buffers, geometry: Geometry) -> None:
         self.dtype = dtype
@@ -25,7 +33,7 @@ class Ports:
         self.signals: dict[str, Events | Values] = {}
         self.ports: dict[tuple[Any, ...], Any] = {}
 
-    def _listed(self, name: str, x: Values) -> Events:
+    def listed(self, name: str, x: Values) -> Events:
         """The event list of packed integers."""
         entries = int(np.count_nonzero(x.packed))
         ptr = self.buffers(f"{name} ptr", (x.rows.count + 1,), np.int64)
@@ -35,10 +43,10 @@ class Ports:
             mult = self.buffers(f"{name} mult", (entries,), np.int64)
             cum = self.buffers(f"{name} cum", (x.rows.count + 1,), np.int64)
             cum[0] = 0
-        routing.list_events(x.packed, ptr, idx, cum, mult)
+        kernels.list_events(x.packed, ptr, idx, cum, mult)
         return Events(x.rows, ptr, idx, cum, mult, unique=True)
 
-    def _events(self, port: Port, *, unique: bool = False) -> Events:
+    def events(self, port: Port, *, unique: bool = False) -> Events:
         """The event list of a port of spikes or of a clock."""
         key = (port.sources, "events", unique)
         if key not in self.ports:
@@ -52,10 +60,10 @@ class Ports:
         # and counts take rows from the one and channels from the other.
         delayed_sum = len(parts) == 1 and isinstance(parts[0], Events) and not parts[0].unique
         if delayed_sum or (unique and len(parts) > 1):
-            return self._listed(f"{name} unique", self._values(port, np.dtype(np.float64)))
+            return self.listed(f"{name} unique", self.values(port, np.dtype(np.float64)))
         total: Events | None = None
         for i, part in enumerate(parts):
-            events = part if isinstance(part, Events) else self._listed(f"{port.sources[i]} list", part)
+            events = part if isinstance(part, Events) else self.listed(f"{port.sources[i]} list", part)
             total = events if total is None else self._merged(f"{name} {i}", total, events)
         assert total is not None
         return total
@@ -69,10 +77,10 @@ class Ports:
         if len(a.mult) or len(b.mult):
             cum = self.buffers(f"{name} cum", (rows.count + 1,), np.int64)
             mult = self.buffers(f"{name} mult", (entries,), np.int64)
-        routing.merge_events(rows.arrays, a.arrays, b.arrays, ptr, idx, cum, mult)
+        kernels.merge_events(rows.arrays, a.arrays, b.arrays, ptr, idx, cum, mult)
         return Events(rows, ptr, idx, cum, mult, unique=False)
 
-    def _values(self, port: Port, dtype: np.dtype[Any] | None = None) -> Values:
+    def values(self, port: Port, dtype: np.dtype[Any] | None = None) -> Values:
         """The packed rows of a port, whatever its sources carry."""
         dtype = self.dtype if dtype is None else dtype
         key = (port.sources, dtype)
@@ -85,46 +93,51 @@ class Ports:
             packed[:] = 0
             for part in parts:
                 if isinstance(part, Values):
-                    routing.add_packed(packed, rows.arrays, part.packed, part.rows.arrays)
+                    kernels.add_packed(packed, rows.arrays, part.packed, part.rows.arrays)
                 else:
-                    routing.add_events(packed, rows.arrays, part.arrays)
+                    kernels.add_events(packed, rows.arrays, part.arrays)
             self.ports[key] = Values(rows, packed)
         return self.ports[key]
 
-    def _nonzero(self, port: Port) -> IntArray:
+    def nonzero(self, port: Port) -> IntArray:
         """Non-zero entries of a port of values up to each row."""
         key = (port.sources, "cum")
         if key not in self.ports:
-            values = self._values(port)
+            values = self.values(port)
             cum = self.buffers(f"{'+'.join(port.sources)} nonzero", (values.rows.count + 1,), np.int64)
-            routing.count_nonzero(values.packed, cum)
+            kernels.count_nonzero(values.packed, cum)
             self.ports[key] = cum
         return self.ports[key]
 
-    def _tally(self, port: Port) -> IntArray:
+    def know_nonzero(self, name: str, cum: IntArray) -> None:
+        """Keeps what `nonzero` is to give of a source of values that was counted already."""
+        self.ports[(name,), "cum"] = cum
+
+    def tally(self, port: Port) -> IntArray:
         """Non-zero entries and graded entries that arrive at a port in each of its rows, (rows, 2)."""
         key = (port.sources, "tally")
         if key not in self.ports:
-            arrived = self._values(port) if port.signal is Signal.VALUES else self._events(port)
+            arrived = self.values(port) if port.signal is Signal.VALUES else self.events(port)
             found = self.buffers(f"{'+'.join(port.sources)} tally", (arrived.rows.count, 2), np.int64)
             if isinstance(arrived, Values):
-                routing.tally_values(arrived.packed, found)
+                kernels.tally_values(arrived.packed, found)
             else:
                 seen = np.zeros(0 if arrived.unique else port.width, np.int64)
-                routing.tally_events(arrived.ptr, arrived.idx, arrived.mult, seen, found)
+                kernels.tally_events(arrived.ptr, arrived.idx, arrived.mult, seen, found)
             self.ports[key] = found
         return self.ports[key]
 
-    def _clock(self, port: Port | None) -> tuple[Rows, tuple[IntArray, ...]]:
+    def clock(self, port: Port | None) -> tuple[Rows, tuple[IntArray, ...]]:
+        """The rows of a clock, and what kernels take of it; no rows where there is none."""
         if port is None:
             rows = self.geometry.none
             return rows, (*rows.arrays, np.zeros(1, np.int64))
-        events = self._events(port)
+        events = self.events(port)
         return events.rows, events.clock
 
-    def _bias_clock(self, synapse: Synapse) -> tuple[Rows, tuple[IntArray, ...]]:
+    def bias_clock(self, synapse: Synapse) -> tuple[Rows, tuple[IntArray, ...]]:
         """The clock of a synapse; one that ticks at every step where the bias has none."""
         if synapse.clock is None and synapse.bias is not None:
             rows = self.geometry.all
             return rows, (*rows.arrays, np.arange(rows.count + 1))
-        return self._clock(synapse.clock)
+        return self.clock(synapse.clock)

@@ -47,7 +47,16 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """Event lists of packed rows, as `kernels` describes them; unique: no channel stands twice in a row."""
+    """Event lists of packed rows, as `kernels` describes them.
+
+    Attributes:
+        rows: where the packed rows stand.
+        ptr: (rows + 1,), where each row's entries begin.
+        idx: channels of the entries.
+        cum: (rows + 1,), events up to each row; `ptr` where every entry is one.
+        mult: events that each entry stands for, of size 0 where every entry is one.
+        unique: no channel stands twice in a row.
+    """
 
     rows: Rows
     ptr: IntArray

@@ -42,9 +42,14 @@ class Failure:
 class Slot:
     """The part of the shared memory that one operation uses.
 
-    counts: (kinds, period, batch). done: () steps finished since the build. valid: (batch,) valid steps of each sample.
-    record: what the host writes (Source: (steps, batch, width)) or reads (Neuron: spikes, Sink: values; (period,
-    batch, width)), else empty. membrane: (period, batch, width) where asked for.
+    Attributes:
+        counts: (kinds, period, batch).
+        done: (1,), steps finished since the build.
+        valid: (batch,), valid steps of each sample.
+        failure: where a model that raises leaves a note.
+        record: what the host writes (Source: (steps, batch, width)) or reads (neuron: spikes, Sink: values; (period,
+            batch, width)), else empty.
+        membrane: (period, batch, width) where asked for.
     """
 
     counts: IntArray

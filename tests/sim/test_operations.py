@@ -16,6 +16,7 @@ from spikescr.sim.chip.mapper import place
 from spikescr.sim.counting.conventions import PARTS
 from spikescr.sim.counting.facts import gather
 from spikescr.sim.counting.formula import evaluate
+from spikescr.sim.fast import window
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.timing import longest_delay
 from spikescr.sim.program import (
@@ -54,6 +55,7 @@ SOURCES = (
 S, V, C = (Port((o.name,), o.width, o.signal) for o in (SOURCES[1], SOURCES[2], SOURCES[0]))
 ONE = np.ones(WIDTH)
 NEURON = {"decay": ONE / 2, "gain": ONE, "drive": 0 * ONE, "threshold": ONE / 2, "v_reset": 0 * ONE}
+FIXED = {"gain": 64 * ONE, "drive": (2.0**23 - 33) * ONE, "threshold": (2.0**23 - 17) * ONE}  # an entry more is cut
 MATRIX = np.arange(WIDTH * WIDTH, dtype=float).reshape(WIDTH, WIDTH)
 CONVOLUTION = {
     "weight": np.ones((1, 1, 2, 2)), "in_shape": (1, 2, 2), "out_shape": (1, 2, 2), "stride": (1, 1),
@@ -80,7 +82,7 @@ EXAMPLES: dict[type[Operation], list[Operation]] = {
     ],
     Convolution: [made(Convolution, x=S, bias=np.ones(1), **CONVOLUTION), made(Convolution, x=V, **CONVOLUTION)],
     Neuron: [made(Neuron, SPIKES, x=V, **NEURON)],
-    FixedNeuron: [made(FixedNeuron, SPIKES, x=S, **(NEURON | {"gain": 2.0**23 * ONE}), current_decay=0 * ONE)],
+    FixedNeuron: [made(FixedNeuron, SPIKES, x=S, **(NEURON | FIXED), current_decay=0 * ONE)],
     Integrator: [
         made(Integrator, x=V, decay=ONE / 2, gain=ONE, drive=0 * ONE, current=current) for current in (False, True)
     ],
@@ -125,6 +127,7 @@ def test_no_table_leaves_a_type_out(table: Collection[type[Operation]]) -> None:
 def test_all_types_have_a_step_but_the_ends_of_a_graph() -> None:
     """Lava computes by steps, and whatever a backend does not implement."""
     assert missing(STEPS) == {"Source", "Sink"}
+    assert missing(window.KERNELS) == {"Source", "Sink"}
 
 
 def test_a_type_that_a_table_leaves_out_is_found_and_readers_say_so() -> None:
@@ -171,6 +174,23 @@ def test_counts_are_those_that_the_type_states(kind: type[Operation]) -> None:
         del ledger
     assert seen == set(kind.counts)
     assert set(kind.counts) <= set(KINDS)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TYPES if kind.role is not Role.HOST])
+def test_fast_runs_a_type_without_kernels_by_steps(
+    kind: type[Operation], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(window, "KERNELS", {own: run for own, run in window.KERNELS.items() if own is not kind})
+    for operation in EXAMPLES[kind]:
+        program = alone(operation)
+        got = FastBackend(program, 2, record_membranes=True).run(inputs(program))
+        expected = InterpreterBackend(program, 2).run(inputs(program))
+        np.testing.assert_array_equal(got.counts.table, expected.counts.table)
+        for ours, theirs in ((got.spikes, expected.spikes), (got.membranes, expected.membranes)):
+            assert ours.keys() == theirs.keys()
+            assert all((ours[name] == theirs[name]).all() for name in ours)
+        np.testing.assert_allclose(got.outputs["out"], expected.outputs["out"], rtol=0, atol=1e-12)
+    assert f"no kernels for {kind.__name__}, which go step by step" in caplog.text
 
 
 @pytest.mark.parametrize("kind", TYPES)

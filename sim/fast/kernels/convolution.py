@@ -1,7 +1,4 @@
-"""Compiled inner loops of convolutions, of delays by channel, and of neurons that do not fire.
-
-The forms of signals are those of `kernels`.
-"""
+"""Compiled inner loops of convolutions."""
 
 # Kernels take what numba infers: their docstrings state shapes and types.
 # mypy: allow-untyped-defs, allow-untyped-decorators, disable-error-code="assignment"
@@ -12,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from spikescr.sim.fast.kernels.counts import ENTRIES, GRADED, SPIKES, SYNOPS, SYNOPS_GRADED
-from spikescr.sim.fast.kernels.neurons import KERNEL
+from spikescr.sim.fast.kernels.events import KERNEL
 
 
 @njit(**KERNEL)
@@ -97,46 +94,3 @@ def convolve_values(out, rows, packed, packed_rows, weight, bias, shapes, walk, 
                         scatter(total, i, packed[s, i], weight, shapes, walk)
                         count_entry(counts, n, b, kind, 1, fan_out[i], packed[s, i] != 1)
             put(out, base[b] + n - lo[b], total, bias)
-
-
-@njit(**KERNEL)
-def delay_channels(out, rows, packed, packed_rows, delay):
-    """out[n, j] = packed[n - delay[j], j], 0 where there is no such row."""
-    lo, hi, base = rows
-    slo, shi, sbase = packed_rows
-    for b in range(len(lo)):
-        for n in range(lo[b], hi[b]):
-            r = base[b] + n - lo[b]
-            for j in range(len(delay)):
-                m = n - delay[j]
-                out[r, j] = packed[sbase[b] + m - slo[b], j] if slo[b] <= m < shi[b] else 0
-
-
-@njit(**KERNEL)
-def integrate(out, rows, packed, packed_rows, sums, membranes):
-    """v = v * decay + gain * x + drive, of all steps; sums: decay, gain, drive (3, N). membranes: (P, B, N) or size 0.
-
-    Returns:
-        (sample, step) of a sum that is not finite, or (-1, -1).
-    """
-    lo, hi, base = rows
-    slo, shi, sbase = packed_rows
-    v = np.empty(out.shape[1], out.dtype)
-    for b in range(len(lo)):
-        v[:] = 0
-        for n in range(lo[b], hi[b]):
-            r = base[b] + n - lo[b]
-            inside = slo[b] <= n < shi[b]
-            s = sbase[b] + n - slo[b]
-            bad = False
-            for j in range(len(v)):
-                x = packed[s, j] if inside else out.dtype.type(0)
-                v[j] = v[j] * sums[0, j] + sums[1, j] * x + sums[2, j]
-                out[r, j] = v[j]
-                bad |= v[j] - v[j] != 0
-            if bad:
-                return b, n
-            if membranes.size:
-                for j in range(len(v)):
-                    membranes[n, b, j] = v[j]
-    return -1, -1

@@ -1,17 +1,25 @@
-"""Compiled inner loops that move signals between their forms: event lists, packed rows, the host's (T, B, N).
-
-The forms are those of `kernels`.
-"""
+"""Compiled inner loops that move signals: between the forms that they have, in time, and through gates."""
 
 # Kernels take what numba infers: their docstrings state shapes and types.
 # mypy: allow-untyped-defs, allow-untyped-decorators, disable-error-code="assignment"
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
-from spikescr.sim.fast.kernels.neurons import KERNEL
+KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+
+@njit(**KERNEL)
+def ticks_at(lo, hi, base, ptr, b, n):
+    """Ticks of sample b at step n."""
+    if lo[b] <= n < hi[b]:
+        r = base[b] + n - lo[b]
+        return ptr[r + 1] - ptr[r]
+    return 0
 
 
 @njit(**KERNEL)
@@ -194,6 +202,19 @@ def unpack(out, packed, rows):
             else:
                 for j in range(width):
                     out[n, b, j] = 0
+
+
+@njit(**KERNEL)
+def delay_channels(out, rows, packed, packed_rows, delay):
+    """out[n, j] = packed[n - delay[j], j], 0 where there is no such row."""
+    lo, hi, base = rows
+    slo, shi, sbase = packed_rows
+    for b in range(len(lo)):
+        for n in range(lo[b], hi[b]):
+            r = base[b] + n - lo[b]
+            for j in range(len(delay)):
+                m = n - delay[j]
+                out[r, j] = packed[sbase[b] + m - slo[b], j] if slo[b] <= m < shi[b] else 0
 
 
 @njit(**KERNEL)

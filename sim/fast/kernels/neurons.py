@@ -1,29 +1,16 @@
-"""Compiled inner loops of currents and neurons.
-
-Signals are packed: sample b has rows for steps lo[b] to hi[b], step n in row base[b] + n - lo[b]; outside it is quiet.
-An event list has for row r the channels idx[ptr[r]:ptr[r + 1]], and in cum, at the same places, the events counted
-up to there (cum is ptr unless entries stand for several events; then `mult` says for how many). An absent operand is an
-array of size 0 or, for taps, a list of no delays.
-
-No kernel uses fastmath: the compiler must not reorder sums, or results would depend on the machine. Sums of indices in
-inner loops are unsigned: a signed one could count from the end, and the check for that keeps loops from being
-vectorised.
-"""
+"""Compiled inner loops of currents, neurons and leaky sums."""
 
 # Kernels take what numba infers: their docstrings state shapes and types.
 # mypy: allow-untyped-defs, allow-untyped-decorators, no-warn-unreachable
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
 from spikescr.dialect import INT32, WRAP
+from spikescr.sim.fast.kernels.events import KERNEL, ticks_at
 from spikescr.sim.fast.kernels.vectors import put_eight
-
-KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 # Of eight flags, gathered with the first one in the lowest bit: how many are set, and which, in order.
 BITS = np.array([mask.bit_count() for mask in range(256)])
@@ -70,15 +57,6 @@ def add_scaled_rows(current, weight, first, idx, mult, start, stop):
         m = current.dtype.type(mult[p])
         for j in range(len(current)):
             current[j] += m * weight[a, j]
-
-
-@njit(**KERNEL)
-def ticks_at(lo, hi, base, ptr, b, n):
-    """Ticks of sample b at step n."""
-    if lo[b] <= n < hi[b]:
-        r = base[b] + n - lo[b]
-        return ptr[r + 1] - ptr[r]
-    return 0
 
 
 @njit(**KERNEL)
@@ -243,4 +221,34 @@ def layer(  # noqa: PLR0912, PLR0915
             if membranes.size:
                 for j in range(width):
                     membranes[n, b, j] = current[j]
+    return -1, -1
+
+
+@njit(**KERNEL)
+def integrate(out, rows, packed, packed_rows, sums, membranes):
+    """v = v * decay + gain * x + drive, of all steps; sums: decay, gain, drive (3, N). membranes: (P, B, N) or size 0.
+
+    Returns:
+        (sample, step) of a sum that is not finite, or (-1, -1).
+    """
+    lo, hi, base = rows
+    slo, shi, sbase = packed_rows
+    v = np.empty(out.shape[1], out.dtype)
+    for b in range(len(lo)):
+        v[:] = 0
+        for n in range(lo[b], hi[b]):
+            r = base[b] + n - lo[b]
+            inside = slo[b] <= n < shi[b]
+            s = sbase[b] + n - slo[b]
+            bad = False
+            for j in range(len(v)):
+                x = packed[s, j] if inside else out.dtype.type(0)
+                v[j] = v[j] * sums[0, j] + sums[1, j] * x + sums[2, j]
+                out[r, j] = v[j]
+                bad |= v[j] - v[j] != 0
+            if bad:
+                return b, n
+            if membranes.size:
+                for j in range(len(v)):
+                    membranes[n, b, j] = v[j]
     return -1, -1

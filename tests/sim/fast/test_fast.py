@@ -14,7 +14,7 @@ from random_graphs import Case, cases
 
 from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
-from spikescr.sim.fast import window
+from spikescr.sim.fast import currents
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Integrator, Neuron, Port, Program, Signal, Sink, Source, Synapse, Tap
@@ -54,14 +54,14 @@ def same(a: Recording, b: Recording) -> None:
 @given(cases())
 def test_products_and_events_give_the_same_sums(case: Case) -> None:
     program = lower(case.graph)
-    limits = dict(window.DENSE_FROM)
+    limits = dict(currents.DENSE_FROM)
     results = []
     try:
         for limit in (0.0, np.inf):
-            window.DENSE_FROM.update(dict.fromkeys(limits, limit))
+            currents.DENSE_FROM.update(dict.fromkeys(limits, limit))
             results.append(FastBackend(program, 4).run(case.inputs))
     finally:
-        window.DENSE_FROM.update(limits)
+        currents.DENSE_FROM.update(limits)
     same(*results)
 
 

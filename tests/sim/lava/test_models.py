@@ -441,7 +441,7 @@ def test_rotary_counts_positions_by_ticks_and_refuses_more_than_its_tables_have(
     assert recording.outputs["out"][:, 0].tolist() == [[0, 0], [1, 2], [0, 0], [-2, 1]]
     assert recording.counts.of("turn", "spikes")[:, 0].tolist() == [3, 3, 3, 3]
     assert recording.counts.of("turn", "ac")[:, 0].tolist() == [6, 6, 6, 6]  # 3 events x 2 table entries
-    with pytest.raises(BackendError, match=r"^lava: turn at step 2: IndexError: index 2 is out of bounds"):
+    with pytest.raises(BackendError, match=r"^lava: turn at step 2: IndexError: more ticks than the 2 positions"):
         backend.run({"x": x, "clock": clock_of(4, [4])})
 
 

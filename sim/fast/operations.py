@@ -1,0 +1,139 @@
+"""All other operations over a whole window: convolutions, delays, routing, gates, positions, attention."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spikescr.sim.fast.batch import Batch, Output, failure
+from spikescr.sim.fast.kernels import convolution as convolving
+from spikescr.sim.fast.kernels import counts as counting
+from spikescr.sim.fast.kernels import events as kernels
+from spikescr.sim.fast.kernels import rotary as turning
+from spikescr.sim.fast.kernels.attention import attention as attend
+from spikescr.sim.fast.plan import KIND
+from spikescr.sim.fast.signals import Events, Values
+from spikescr.sim.program import (
+    Attention,
+    ChannelDelay,
+    Convolution,
+    DelayLine,
+    Gate,
+    Position,
+    Rotary,
+    Select,
+    Signal,
+)
+
+
+def convolution(batch: Batch, operation: Convolution) -> Output:
+    """At all steps where it has a bias, else at those in which something arrives."""
+    ports, counts = batch.ports, batch.counts[operation.name]
+    numbers = (*batch.plan.kernels[operation.name].numbers, counts)
+    real = operation.x.signal is Signal.VALUES
+    x = ports.values(operation.x) if real else ports.events(operation.x, unique=True)
+    rows = ports.geometry.all if operation.bias is not None else ports.geometry.spanning([(x.rows, 0, 0)])
+    packed = batch.packed(operation, rows)
+    if isinstance(x, Values):
+        convolving.convolve_values(packed, rows.arrays, x.packed, x.rows.arrays, *numbers, KIND["mac"])
+    else:
+        convolving.convolve_events(packed, rows.arrays, x.arrays, *numbers, KIND["ac"])
+    if operation.bias is not None:
+        counts[KIND["bias"]] = operation.width
+    values = Values(rows, packed)
+    return ports.listed(operation.name, values) if operation.signal is Signal.SPIKES else values
+
+
+def delay_line(batch: Batch, operation: DelayLine) -> Output:
+    """The same rows, later."""
+    ports = batch.ports
+    if operation.signal is Signal.VALUES:
+        values = ports.values(operation.x)
+        return Values(ports.geometry.late(values.rows, operation.delay), values.packed)
+    first, *others = (ports.signals[source] for source in operation.x.sources)
+    events = ports.events(operation.x) if others or isinstance(first, Values) else first
+    assert isinstance(events, Events)
+    rows = ports.geometry.late(events.rows, operation.delay)
+    return Events(rows, events.ptr, events.idx, events.cum, events.mult, events.unique)
+
+
+def channel_delay(batch: Batch, operation: ChannelDelay) -> Output:
+    """Channel by channel, over packed rows."""
+    x = batch.ports.values(operation.x)
+    span = (x.rows, int(operation.delay.min()), int(operation.delay.max()))
+    rows = batch.ports.geometry.spanning([span])
+    packed = batch.packed(operation, rows, x.packed.dtype)
+    kernels.delay_channels(packed, rows.arrays, x.packed, x.rows.arrays, operation.delay)
+    return batch.as_carried(operation, Values(rows, packed))
+
+
+def select(batch: Batch, operation: Select) -> Output:
+    """Columns of packed rows."""
+    x = batch.ports.values(operation.x)
+    packed = np.where(operation.index >= 0, x.packed[:, operation.index], x.packed.dtype.type(0))
+    return batch.as_carried(operation, Values(x.rows, np.ascontiguousarray(packed)))
+
+
+def gate(batch: Batch, operation: Gate) -> Output:
+    """At the steps in which a spike opens it."""
+    ports = batch.ports
+    spikes, value = ports.events(operation.spike, unique=True), ports.values(operation.value)
+    if operation.spike.signal is not Signal.CLOCK:
+        counting.count_arrivals(batch.count(operation, "spikes"), spikes.rows.arrays, spikes.cum, 1)
+    rows = ports.geometry.spanning([(spikes.rows, 0, 0)])
+    packed = batch.packed(operation, rows, value.packed.dtype)
+    whole = operation.spike.width == 1
+    strange = kernels.gate(packed, rows.arrays, value.packed, value.rows.arrays, spikes.arrays, whole)
+    if strange != 1:
+        raise failure(operation, f"a gate opens on 1 and closes on 0, got {strange}")
+    return Values(rows, packed)
+
+
+def rotary(batch: Batch, operation: Rotary) -> Output:
+    """At the steps in which the clock ticks."""
+    ports, head = batch.ports, operation.width // operation.heads
+    cos, sin = operation.cos.astype(batch.dtype), operation.sin.astype(batch.dtype)
+    clock_rows, clock = ports.clock(operation.clock)
+    rows = ports.geometry.spanning([(clock_rows, 0, 0)])
+    packed = batch.packed(operation, rows)
+    if operation.x.signal is Signal.SPIKES:
+        events = ports.events(operation.x, unique=True)
+        arrived, cum = events.rows, events.cum
+        enough = turning.rotary_events(packed, rows.arrays, events.arrays, clock, cos, sin, head)
+    else:
+        x = ports.values(operation.x)
+        arrived, cum = x.rows, ports.nonzero(operation.x)
+        enough = turning.rotary_values(packed, rows.arrays, x.packed, x.rows.arrays, clock, cos, sin, head)
+    if not enough:
+        raise failure(operation, f"more ticks than the {len(cos)} positions of its tables")
+    kind = "mac" if operation.x.signal is Signal.VALUES else "ac"
+    counting.count_arrivals(batch.count(operation, "spikes"), arrived.arrays, cum, 1)
+    counting.count_arrivals(batch.count(operation, kind), arrived.arrays, cum, 2)
+    counting.count_tally(batch.counts[operation.name], arrived.arrays, ports.tally(operation.x), 2)
+    return Values(rows, packed)
+
+
+def position(batch: Batch, operation: Position) -> Output:
+    """At the steps in which the clock ticks."""
+    clock_rows, clock = batch.ports.clock(operation.clock)
+    rows = batch.ports.geometry.spanning([(clock_rows, 0, 0)])
+    packed = batch.packed(operation, rows)
+    if not turning.encode(packed, rows.arrays, clock, operation.table.astype(batch.dtype)):
+        raise failure(operation, f"more ticks than the {len(operation.table)} positions of its table")
+    return Values(rows, packed)
+
+
+def attention(batch: Batch, operation: Attention) -> Output:
+    """A window after the clock ticked."""
+    ports = batch.ports
+    q, k, v = (ports.events(port, unique=True) for port in (operation.q, operation.k, operation.v))
+    clock_rows, clock = ports.clock(operation.clock)
+    late = ports.geometry.spanning([(clock_rows, operation.steps, operation.steps)])
+    packed = batch.packed(operation, late)
+    for events in (q, k, v):
+        counting.count_arrivals(batch.count(operation, "spikes"), events.rows.arrays, events.cum, 1)
+    attend(
+        packed, late.arrays, q.arrays, k.arrays, v.arrays, clock, operation.heads,
+        batch.dtype.type(operation.scale), operation.steps, batch.count(operation, "ac"),
+        batch.count(operation, "ac_quadratic"),
+    )  # fmt: skip
+    return Values(late, packed)
