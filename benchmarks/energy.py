@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from spikescr.runs import RunFolder
 from spikescr.sim.counting import summary
 from spikescr.sim.counting.energy import HOROWITZ_45NM
 from spikescr.workflows.energy import open_audit
+from spikescr.workflows.execution import Request, simulate_recordings
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,10 @@ class Ours:
 
 def measured(run: RunFolder, quick: bool) -> Ours:
     """The figures of a run folder, simulated first where it was not yet."""
-    if not run.audit.exists():
-        command = [sys.executable, "-m", "spikescr", "simulate", "--run", str(run.path)]
-        subprocess.run([*command, *(["--limit", "64"] if quick else [])], check=True, stdout=subprocess.DEVNULL)
-    audit = open_audit(run.path)
+    if run.audit.exists():
+        audit = open_audit(run.path)
+    else:
+        audit = simulate_recordings(run, Request(limit=64 if quick else None)).audit
     model, info = load_checkpoint(run.checkpoint)
     charged = summary.conventions(audit, HOROWITZ_45NM)
     return Ours(

@@ -11,7 +11,6 @@ float network's graph as the one that was exported. Writes its networks to DIR/f
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from rich.table import Table
 
 from spikescr.files import write_text
 from spikescr.runs import LOIHI2, RunFolder
+from spikescr.workflows.execution import Request, simulate_recordings
 from spikescr.workflows.quantize import quantize_run
 
 sys.path.append(str(Path(__file__).parents[1] / "tests/peers"))
@@ -55,19 +55,13 @@ def accuracies(run: RunFolder, epochs: int) -> list[dict[str, Any]]:
 
 
 def _simulated(run: RunFolder, precision: str) -> dict[str, Any]:
-    _spikescr("simulate", "--run", str(run.path), "--precision", precision)
-    summary = json.loads((run.of_precision(precision).simulation / "summary.json").read_text())
-    recordings = summary["samples"]
+    audit = simulate_recordings(run.of_precision(precision), Request(precision=precision)).audit
     return {
-        "accuracy": summary["accuracy"],
-        "joules": summary["energy"]["events_j"] / recordings,
-        "saturated": summary["totals"]["saturated"],
-        "recordings": recordings,
+        "accuracy": audit.accuracy,
+        "joules": float(audit.energy("executed").mean()),
+        "saturated": audit.counts.total("saturated"),
+        "recordings": audit.samples,
     }
-
-
-def _spikescr(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "spikescr", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 @click.command()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from spikescr.cli.console import notify, output
 from spikescr.cli.text import si
@@ -17,8 +16,6 @@ from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
-    import nir
-
     from spikescr.sim.inspection.inspection import GraphReport, NodeReport
 
 TABLE_WIDTH = 170  # narrower output would cut the numbers
@@ -45,6 +42,8 @@ def command(
     """List the nodes of a NIR file: shapes, parameters, synapses, latency, state, operations per step."""
     from spikescr.files import write_text
     from spikescr.sim.inspection.inspection import inspect
+    from spikescr.sim.inspection.listing import as_json
+    from spikescr.sim.inspection.listing import values as node_values
     from spikescr.sim.lowering.graph_file import describe_graph, refused_by_nir
 
     if file is not None and folder is not None:
@@ -55,7 +54,8 @@ def command(
     graph, problems = describe_graph(file)
     report = inspect(graph)
     if values:
-        _print_values(graph)
+        for line in node_values(graph):
+            output().print(line, soft_wrap=True)
     else:
         _print_report(file, report)
     # It is what reading found where that is why it cannot be run.
@@ -65,7 +65,8 @@ def command(
     for warning in warnings:
         notify(warning)
     if json_path is not None:
-        write_text(json_path, json.dumps(_as_json(file, report, warnings), indent=1, allow_nan=False) + "\n")
+        content = {"file": str(file), **as_json(report, warnings)}
+        write_text(json_path, json.dumps(content, indent=1, allow_nan=False) + "\n")
         output().print(f"wrote {json_path}")
     if svg_path is not None:
         from spikescr.sim.inspection.drawing import draw
@@ -117,12 +118,10 @@ def _print_report(path: Path, report: GraphReport) -> None:
 
 
 def _shapes(node: NodeReport) -> str:
-    into, out = (_shape(s) for s in (node.input_shape, node.output_shape))
+    from spikescr.sim.inspection.listing import shape_text
+
+    into, out = (shape_text(s) for s in (node.input_shape, node.output_shape))
     return into if into == out else f"{into} > {out}"
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "?" if shape is None else "x".join(map(str, shape)) or "scalar"
 
 
 def _per_step(node: NodeReport) -> str:
@@ -153,74 +152,3 @@ def _total(name: str, nodes: Iterable[NodeReport]) -> tuple[str, ...]:
 def _one_line(value: Any, limit: int = 100) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _as_json(path: Path, report: GraphReport, warnings: list[str]) -> dict[str, Any]:
-    from spikescr.sim.inspection.inspection import total
-
-    return {
-        "file": str(path),
-        "nodes": [asdict(node) for node in report.nodes],
-        "edges": report.edges,
-        "totals": {name: asdict(total(nodes)) for name, nodes in report.groups.items()},
-        "metadata": {key: _plain(value) for key, value in report.metadata.items()},
-        "warnings": warnings,
-    }
-
-
-def _plain(value: Any) -> Any:
-    """A value of NIR's metadata as JSON has it."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, np.ndarray):
-        return [_plain(inner) for inner in value.tolist()]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return str(value)
-    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
-
-
-def _print_values(graph: nir.NIRGraph) -> None:
-    """Every node: name, type, shapes, what it feeds, its fields in full where they are small, its metadata."""
-    import nir
-
-    from spikescr.sim.lowering.flat import FlatGraph
-    from spikescr.sim.lowering.primitives import kind_name
-
-    flat = FlatGraph(graph)
-    hidden = ("input_type", "output_type", "metadata")
-    lines = []
-    for name in flat.order:
-        node, into, out = flat.nodes[name], _shape(flat.reads[name]), _shape(flat.shape.get(name))
-        lines.append(f"{name}: {kind_name(node)} {into} > {out}, feeds {', '.join(flat.after[name]) or 'nothing'}")
-        if isinstance(node, nir.NIRGraph):
-            lines += [f"    {inner}: {_inner(part)}" for inner, part in node.nodes.items()]
-        else:
-            lines += [f"    {f.name} = {_array(getattr(node, f.name))}" for f in fields(node) if f.name not in hidden]
-        lines += [f"    [{key}] {_array(value)}" for key, value in node.metadata.items()]
-    lines += ["graph:", *(f"    [{key}] {_array(value)}" for key, value in graph.metadata.items())]
-    for line in lines:
-        output().print(line, soft_wrap=True)
-
-
-def _inner(node: nir.NIRNode) -> str:
-    """A node of a packed operation's body, which is NaN where it is as it should be."""
-    kind, into, out = type(node).__name__, node.input_type, node.output_type
-    nan = " of NaN" if np.all(np.isnan(getattr(node, "weight", 0.0))) else ""
-    return f"{kind} {_declared(into)} > {_declared(out)}{nan}"
-
-
-def _declared(types: dict[str, Any] | None) -> str:
-    """A shape as a node has it."""
-    sizes = next(iter((types or {}).values()), None)
-    return _shape(None if sizes is None else tuple(int(n) for n in np.atleast_1d(sizes)))
-
-
-def _array(value: Any) -> str:
-    if not isinstance(value, np.ndarray):
-        return str(value)
-    text = np.array2string(
-        value, separator=", ", max_line_width=10**6, threshold=60, formatter={"float_kind": str, "int_kind": str}
-    )
-    return " ".join(text.split())
