@@ -108,7 +108,7 @@ def measured(run: RunFolder, quick: bool) -> Ours:
         data=str(audit.about["data"]),
         model=info.model.name,
         steps=round(1 / audit.dt),
-        distilled="distillation" in json.loads(run.config.read_text()),
+        distilled=json.loads(run.config.read_text()).get("distillation") is not None,
         parameters=sum(p.numel() for p in model.parameters()),
         recordings=audit.samples,
         whole=audit.about["split"] == "test" and audit.about["limit"] is None,
