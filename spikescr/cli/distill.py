@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spikescr.cli.console import notices, notify, output
+from spikescr.cli.options import max_memory
 from spikescr.cli.training import (
     DATA,
     METAVAR,
@@ -92,6 +93,7 @@ class Curriculum(click.ParamType):
 @click.option("--list", "listing", is_flag=True, help="Show the recipes.")
 @click.option("--dry-run", "dry", is_flag=True, help="Show configuration, memory and time; train nothing.")
 @click.pass_context
+@max_memory
 def command(
     ctx: click.Context,
     words: tuple[str, ...],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spikescr.cli.console import notices, output
+from spikescr.cli.options import max_memory
 from spikescr.cli.text import percent, wide_console
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
@@ -43,6 +44,7 @@ equal width from 0 to 1, weighted by recordings.
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--csv", "tables", is_flag=True, help="Also write the confusion matrix and every answer as CSV.")
 @click.option("--png", "picture", is_flag=True, help="Also draw confusion and reliability.")
+@max_memory
 def command(
     folder: Path, data: str | None, split: str, limit: int | None, batch_size: int, tables: bool, picture: bool
 ) -> None:

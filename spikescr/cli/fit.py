@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from spikescr.cli.console import notify
+from spikescr.cli.options import max_memory
 from spikescr.cli.text import percent, si, wide_console
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
@@ -41,6 +42,7 @@ Limits and their sources, and what is assumed where none is public: docs/chip.md
 @click.option("--strict", is_flag=True, help="Exit with status 1 where a limit is exceeded.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything to this file.")
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write the table of layers to this file.")
+@max_memory
 def command(
     file: Path | None,
     folder: Path | None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spikescr.cli.console import notify, output
+from spikescr.cli.options import max_memory
 from spikescr.cli.text import si
 from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
@@ -36,6 +37,7 @@ Files of any origin can be inspected, also those that `spikescr simulate` cannot
 @click.option(
     "--values", is_flag=True, help="Print every node with its edges, fields and metadata instead of the table."
 )
+@max_memory
 def command(
     file: Path | None, folder: Path | None, json_path: Path | None, svg_path: Path | None, values: bool
 ) -> None:

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from spikescr.cli.console import notify, output
+from spikescr.cli.options import max_memory
 from spikescr.cli.text import percent, wide_console
 from spikescr.cli.training import Bar, stopping_on_signal
 from spikescr.errors import UsageError
@@ -52,6 +53,7 @@ Ctrl-C and SIGTERM save the state of fine-tuning and end; --resume continues.
 @click.option("--finetune", "epochs", type=click.IntRange(0), default=0, show_default=True, help="Epochs.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=5e-4, show_default=True, help="Of fine-tuning.")
 @click.option("--resume", is_flag=True, help="Continue the fine-tuning that was interrupted; the rest as it was given.")
+@max_memory
 @click.pass_context
 def command(
     ctx: click.Context,

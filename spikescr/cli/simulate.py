@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from spikescr.cli.console import notify, output
 from spikescr.cli.graph import show as show_graph
+from spikescr.cli.options import max_memory
 from spikescr.cli.recordings import show as show_recordings
 from spikescr.cli.text import wide_console
 from spikescr.errors import SpikescrError, UsageError
@@ -105,6 +106,7 @@ ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_del
     help="With GRAPH: after a spike v - v_threshold, or 0, where the file does not say it. Default: v_reset.",
 )
 @click.pass_context
+@max_memory
 def command(
     ctx: click.Context,
     graph: Path | None,

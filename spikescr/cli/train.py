@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spikescr.cli.console import notices, notify, output
+from spikescr.cli.options import max_memory
 from spikescr.cli.training import (
     DATA,
     METAVAR,
@@ -78,6 +79,7 @@ Several processes share each batch, one per GPU, or on a machine without GPUs al
 @click.option("--list", "listing", is_flag=True, help="Show the recipes.")
 @click.option("--dry-run", "dry", is_flag=True, help="Show configuration, memory and time; train nothing.")
 @click.pass_context
+@max_memory
 def command(
     ctx: click.Context,
     words: tuple[str, ...],

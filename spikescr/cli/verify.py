@@ -9,6 +9,7 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from spikescr.cli.options import max_memory
 from spikescr.cli.text import percent, wide_console
 from spikescr.errors import SpikescrError
 from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
@@ -42,6 +43,7 @@ Exit status 1 when a single spike or prediction differs. Writes verify.json in t
 @click.option("--recording", help="Only the recording of this name.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--stall-seconds", type=click.FloatRange(1), default=60, show_default=True, help="Watchdog.")
+@max_memory
 def command(
     folder: Path,
     precision: str,
