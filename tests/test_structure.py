@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    {"errors", "quantities", "provenance", "progress", "tables", "dialect", "schemas"},
+    {"errors", "quantities", "provenance", "progress", "tables", "dialect", "schemas", "signals"},
     {"files", "locks", "strangers", "sizes"},
-    {"tensors"},
+    {"tensors", "archive"},
     {"runs", "data", "model"},
     {"training", "checkpoint"},
     {"quantization"},
@@ -39,7 +39,7 @@ SIM = (
 )
 """Rooms of `spikescr.sim`, likewise."""
 
-BELOW_SIM = {"errors", "quantities", "provenance", "progress", "tables", "dialect", "files", "strangers", "sizes"}
+BELOW_SIM = (LAYERS[0] - {"schemas"}) | {"files", "strangers", "sizes", "archive"}
 """All that the simulator knows of the rest."""
 
 TOGETHER = {("training", "checkpoint"), ("checkpoint", "training")}

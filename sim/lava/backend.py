@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
+from spikescr.signals import interrupts_held
 from spikescr.sim.backends import check_inputs, check_program
 from spikescr.sim.lava.network import Network
 from spikescr.sim.lava.shared import Board
@@ -68,7 +69,8 @@ class LavaBackend:
         self._network: Network | None = None
         self._board = Board(program, batch, membranes=record_membranes)
         try:
-            self._network = Network(program, batch, self._board.slots)
+            with interrupts_held():
+                self._network = Network(program, batch, self._board.slots)
         except BackendError:
             raise
         except Exception as error:
@@ -107,7 +109,8 @@ class LavaBackend:
         network, self._network = self._network, None
         _open.discard(self)
         if network is not None and os.getpid() == self._pid:
-            network.kill()
+            with interrupts_held():
+                network.kill()
 
     def __enter__(self) -> LavaBackend:
         return self

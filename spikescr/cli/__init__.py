@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import signal
 import sys
+import threading
 import traceback
 from importlib import import_module
 from typing import Any
@@ -75,7 +77,8 @@ class CommandTable(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs as a process of its own: once it is done, Ctrl-C does not disturb how it ends."""
+        """Runs as a process of its own: Ctrl-C is not lost, and once it is done does not disturb how it ends."""
+        sys.unraisablehook = _unraisable
         try:
             return self.main(*args, **kwargs)
         finally:
@@ -108,6 +111,14 @@ class CommandTable(click.Group):
             else:
                 report_error(_one_line(error, ctx))
             ctx.exit(error.exit_status if isinstance(error, SpikescrError) else 1)
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Python drops an exception in a destructor or a callback; Ctrl-C that falls into one comes again."""
+    if isinstance(what.exc_value, KeyboardInterrupt):
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(what)
 
 
 def _one_line(error: Exception, ctx: click.Context) -> str:
