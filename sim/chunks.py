@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,12 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikescr.archive import Field, read_archive
+from spikescr.errors import SpikescrError
 from spikescr.sim.backends import Backend, compared
 from spikescr.sim.counting.account import Account
+from spikescr.sim.counting.facts import SampleFacts
 from spikescr.sim.program import FloatArray, IntArray, Neuron, Program
 from spikescr.sim.run import Batch, run_batches, write_data
 
 _ACCOUNT = "account."  # before the names of an account's arrays in a file
+
+_FIELDS = {
+    "key": Field("U"),
+    "answers": Field("f", ("samples", "classes")),
+    "valid": Field("i", ("samples",), lowest=1),
+    "compared": Field("i", (2,), lowest=0),
+    "differing": Field("i", (2,), lowest=0),
+    "seconds": Field("f", lowest=0),
+    "build_seconds": Field("f", lowest=0),
+}
+"""What a file of a chunk must hold beside the account."""
 
 Readout = Callable[[FloatArray, IntArray], FloatArray]
 
@@ -29,7 +42,8 @@ class ChunkResult:
     account: what Account.arrays gave. answers: readout (n, K).
     valid: valid steps (n,). compared: neuron-steps and counts compared between two backends, differing: those that
     differ, (2,) each; zeros where one backend ran.
-    seconds: time in the backend. build_seconds: of the backend, 0 where one was there already.
+    seconds: time in the backend. build_seconds: of the backend, 0 where one was there already. key: of the
+    simulation that it is a part of.
     """
 
     account: Mapping[str, NDArray[Any]]
@@ -39,6 +53,7 @@ class ChunkResult:
     differing: IntArray
     seconds: float
     build_seconds: float
+    key: str = ""
 
     def save(self, path: Path) -> None:
         """Writes an .npz archive without pickled objects."""
@@ -47,20 +62,33 @@ class ChunkResult:
             np.savez(file, **sums, **{name: value for name, value in vars(self).items() if name != "account"})
 
     @staticmethod
-    def load(path: Path) -> ChunkResult:
+    def load(path: Path, account: Mapping[str, NDArray[Any]], remedy: str) -> ChunkResult:
         """Reads what `save` wrote.
 
+        Args:
+            path: the file.
+            account: arrays of an empty account of the same program.
+            remedy: what to do about a file that cannot be used.
+
         Raises:
-            OSError, ValueError, KeyError: the file is not such an archive.
+            SpikescrError: the file is damaged, or something in it is missing or not as it must be.
         """
-        with np.load(path, allow_pickle=False) as archive:
-            fields: dict[str, Any] = {
-                f.name: archive[f.name] for f in dataclasses.fields(ChunkResult) if f.name != "account"
-            }
-            fields["account"] = {
-                name.removeprefix(_ACCOUNT): archive[name] for name in archive.files if name.startswith(_ACCOUNT)
-            }
-        return ChunkResult(**fields | {name: float(fields[name]) for name in ("seconds", "build_seconds")})
+        sums = {_ACCOUNT + name: Field.like(array, name) for name, array in account.items()}
+        arrays: dict[str, Any] = read_archive(path, _FIELDS | sums, remedy)
+        fields = {name: array for name, array in arrays.items() if not name.startswith(_ACCOUNT)}
+        fields["account"] = {
+            name.removeprefix(_ACCOUNT): array for name, array in arrays.items() if name.startswith(_ACCOUNT)
+        }
+        fault = SampleFacts.fault(fields["account"])
+        if fault is not None:
+            raise SpikescrError(f"{path}: {fault}; {remedy}")
+        numbers = {name: float(fields[name]) for name in ("seconds", "build_seconds")}
+        return ChunkResult(**fields | numbers | {"key": str(fields["key"])})
+
+
+def read_key(path: Path, remedy: str) -> str:
+    """The key of a chunk's file; arguments and errors as of `ChunkResult.load`."""
+    return str(read_archive(path, {"key": _FIELDS["key"]}, remedy)["key"])
 
 
 class SpikeRecorder:

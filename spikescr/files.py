@@ -111,6 +111,18 @@ def is_unfinished(folder: Path) -> bool:
     return (folder / _UNFINISHED / _PLAN).exists()
 
 
+def link_folder(source: Path, target: Path) -> None:
+    """A second folder with the same files, which take no room where the file system has hard links."""
+
+    def link(one: str, other: str) -> None:
+        try:
+            os.link(one, other)
+        except OSError:
+            shutil.copy2(one, other)
+
+    shutil.copytree(source, target, copy_function=link, ignore=shutil.ignore_patterns(".*"))
+
+
 def remove_folder(folder: Path) -> None:
     """Removes a folder, where there is one; under its own name it is there as a whole or not at all."""
     for left in folder.parent.glob(f".*.{folder.name}{_REMOVED}"):  # by kills

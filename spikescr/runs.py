@@ -269,8 +269,3 @@ class RunFolder(_Folder):
     def derived(self) -> tuple[str, ...]:
         """Names of all that is made from the checkpoint, so that none of an old network stands beside a new one."""
         return (self.graph.name, self.evaluation.name, LOIHI2, *self.results)
-
-    def discard_report(self) -> None:
-        """Removes what was made from a simulation."""
-        for path in (self.report, self.report_text):
-            path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,6 +143,18 @@ class SampleFacts:
             places.append((operation, fact, rows[key], factor))
         table: IntArray = np.array(kept, np.int64).reshape(len(kept), self.samples)
         return {"facts": table, "fact_of": np.array(places, np.int64).reshape(-1, 4)}
+
+    @staticmethod
+    def fault(arrays: Mapping[str, NDArray[Any]]) -> str | None:
+        """What is wrong with `arrays` of another, beside the `table` of its operations; None where nothing is."""
+        rows = len(arrays["table"]), None, len(arrays["facts"]), None
+        for column, (name, count) in enumerate(zip(("operation", "fact", "row", "factor"), rows, strict=True)):
+            numbers = arrays["fact_of"][:, column]
+            if numbers.size and (numbers.min() < 0 or (count is not None and numbers.max() >= count)):
+                return (
+                    f"fact_of names {name} {numbers.min() if numbers.min() < 0 else numbers.max()}, which is not there"
+                )
+        return None
 
     def merge(self, arrays: Mapping[str, NDArray[np.integer]]) -> None:
         """Adds the samples of which another's `arrays` are."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
-from spikescr.errors import GraphError, UsageError
+from spikescr.errors import ExportError, GraphError, SpikescrError, UsageError
+from spikescr.files import sha256
+from spikescr.runs import RunFolder
 
 if TYPE_CHECKING:
     from spikescr.data import Item, Preprocessing
@@ -71,6 +73,45 @@ def open_deployed(path: Path) -> Deployed:
         return Deployed(path, program, classes, str(data["spec"]), int(data["seed"]), preprocessing)
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise GraphError(f"{path}: metadata {dialect.DATA} cannot be used ({error}); export again") from error
+
+
+def require_current(run: RunFolder, deployed: Deployed) -> None:
+    """Sees to it that a run folder's graph is of the network that is there now, where there is one.
+
+    Raises:
+        ExportError: it is of another, or the network in integers is of another than was trained since.
+    """
+    from spikescr import dialect
+
+    if run.checkpoint.exists() and deployed.program.metadata.get(dialect.CHECKPOINT) != sha256(run.checkpoint):
+        raise ExportError(
+            f"{run.graph} was exported from another checkpoint than {run.checkpoint}; "
+            f"export again with: {run.make_command(run.graph)}"
+        )
+    trained = RunFolder(run.path.parent).checkpoint
+    if run.is_in_integers and run.quantization.exists() and trained.exists():
+        files = read_json(run.quantization, f"quantise again with: {run.make_command(run.quantization)}").get("files")
+        digest = files.get(trained.name) if isinstance(files, dict) else None
+        if digest != sha256(trained):
+            raise ExportError(
+                f"{run.quantization} tells of another network than {trained}; "
+                f"quantise again with: {run.make_command(run.quantization)}"
+            )
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """An object in a JSON file.
+
+    Raises:
+        SpikescrError: the file holds none.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise SpikescrError(f"{path}: is no JSON ({error}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise SpikescrError(f"{path}: must be a JSON object, is {type(found).__name__}; {remedy}")
+    return found
 
 
 class Trained(Protocol):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spikescr.errors import UsageError
+from spikescr.errors import SpikescrError, UsageError
+from spikescr.files import sha256
 from spikescr.runs import RunFolder
 from spikescr.sim.counting import summary
 from spikescr.sim.counting.energy import CONSTANTS, Constants, EnergyCost, read_constants
@@ -33,9 +34,16 @@ def open_audit(path: Path) -> Audit:
     """The audit of a simulation; path as of `audit_file`.
 
     Raises:
-        SpikescrError: there is none, or it is damaged.
+        SpikescrError: there is none, it is damaged, or the run folder holds another graph or network now.
     """
-    return Audit.load(audit_file(path))
+    file, run = audit_file(path), RunFolder(path)
+    audit = Audit.load(file)
+    if file == run.audit:
+        for source, what in ((run.graph, "graph"), (run.checkpoint, "network")):
+            digest = audit.about.get("files", {}).get(source.name)
+            if digest is not None and source.exists() and sha256(source) != digest:
+                raise SpikescrError(f"{source} is another {what} than was simulated; {run.make_command(file)} again")
+    return audit
 
 
 def known_constants(file: Path | None, cost: str) -> Constants:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spikescr.errors import UsageError
-from spikescr.files import replacing, sha256, write_csv, write_text
+from spikescr.files import link_folder, replacing, replacing_together, sha256, write_csv, write_text
 from spikescr.progress import Notify, advancing, silent
 from spikescr.runs import LOIHI2, RunFolder
-from spikescr.workflows.deployed import Deployed, choose_recordings, open_deployed
+from spikescr.workflows.deployed import Deployed, choose_recordings, open_deployed, require_current
 from spikescr.workflows.jobs import ChunkStore, Job, run_chunks
 
 if TYPE_CHECKING:
@@ -102,32 +101,36 @@ def simulate_recordings(run: RunFolder, request: Request, notice: Notify = silen
         UsageError: the request does not fit the graph.
         SpikescrError: the folder has no graph, or the simulation fails.
     """
-    deployed = open_deployed(run.require(run.graph))
-    if request.precision == "float32" and deployed.program.fixed:
-        raise UsageError(f"precision float32 (--precision): {deployed.path} is in fixed point; leave it out")
-    if request.steps not in (None, deployed.steps_per_second):
-        raise UsageError(
-            f"{deployed.path} was made for {deployed.steps_per_second} steps per second, not {request.steps}; "
-            f"train with steps={request.steps} and export again, or give steps (--steps) {deployed.steps_per_second}"
-        )
-    items = choose_recordings(
-        deployed, data=request.data, split=request.split, limit=request.limit, recording=request.recording
-    )
-    spikes = run.simulation / "spikes" if request.spikes else None
-    default = _batch_size(request.backend, deployed.program.steps)
-    job = Job(
-        graph=run.graph.resolve(),
-        backend=request.backend,
-        batch_size=min(request.batch_size or default, len(items)),
-        precision=LOIHI2 if deployed.program.fixed else request.precision,
-        stall_seconds=request.stall_seconds,
-        spikes=None if spikes is None else spikes.resolve(),
-        client=None if request.scheduler else os.getpid(),
-    )
-    chunks = [items[start : start + request.chunk_size] for start in range(0, len(items), request.chunk_size)]
+    run.require(run.graph)
     with run.locked():
+        deployed = open_deployed(run.graph)
+        require_current(run, deployed)
+        if request.precision == "float32" and deployed.program.fixed:
+            raise UsageError(f"precision float32 (--precision): {deployed.path} is in fixed point; leave it out")
+        if request.steps not in (None, deployed.steps_per_second):
+            raise UsageError(
+                f"{deployed.path} was made for {deployed.steps_per_second} steps per second, not {request.steps}; "
+                f"train with steps={request.steps} and export again, or give steps (--steps) "
+                f"{deployed.steps_per_second}"
+            )
+        items = choose_recordings(
+            deployed, data=request.data, split=request.split, limit=request.limit, recording=request.recording
+        )
+        folder = run.simulation / "chunks"
+        spikes = folder / "spikes" if request.spikes else None
+        default = _batch_size(request.backend, deployed.program.steps)
+        job = Job(
+            graph=run.graph.resolve(),
+            backend=request.backend,
+            batch_size=min(request.batch_size or default, len(items)),
+            precision=LOIHI2 if deployed.program.fixed else request.precision,
+            stall_seconds=request.stall_seconds,
+            spikes=None if spikes is None else spikes.resolve(),
+            client=None if request.scheduler else os.getpid(),
+        )
+        chunks = [items[start : start + request.chunk_size] for start in range(0, len(items), request.chunk_size)]
         store = ChunkStore(
-            run.simulation / "chunks",
+            folder,
             job,
             chunks,
             resume=request.resume,
@@ -135,13 +138,11 @@ def simulate_recordings(run: RunFolder, request: Request, notice: Notify = silen
             notice=notice,
         )
         if spikes is not None:
-            if spikes.exists() and not request.resume:
-                shutil.rmtree(spikes)
-            spikes.mkdir(parents=True, exist_ok=True)
+            spikes.mkdir(exist_ok=True)
         fresh = sum(len(chunk) for index, chunk in enumerate(chunks) if index not in store)
         elapsed = _fill(store, job, chunks, request, notice)
         execution = _sum_up(run, request, deployed, items, job, store, len(chunks), elapsed, fresh)
-        _write(run, request, execution)
+        _write(run, execution)
         store.clear()
     return execution
 
@@ -182,10 +183,11 @@ def _sum_up(
     from spikescr.sim.counting.saved import Audit
 
     account, predicted = Account(deployed.program), list[int]()
+    empty = Account(deployed.program).arrays()
     seconds = build_seconds = 0.0
     compared, differing = np.zeros(2, np.int64), np.zeros(2, np.int64)
     for index in range(chunks):
-        result = store.get(index)
+        result = store.get(index, empty)
         account.merge(result.account)
         predicted += result.answers.argmax(axis=1).tolist()
         seconds += result.seconds
@@ -225,15 +227,21 @@ def _about(run: RunFolder, request: Request, deployed: Deployed, job: Job) -> di
     }
 
 
-def _write(run: RunFolder, request: Request, execution: Execution) -> None:
-    """Writes counts.csv, predictions.csv, summary.json and audit.npz; a report of an earlier simulation goes."""
-    audit = execution.audit
-    run.discard_report()
-    write_csv(run.simulation / "counts.csv", *count_table(audit))
-    write_csv(run.simulation / "predictions.csv", *_predictions(audit))
-    write_text(run.simulation / "summary.json", json.dumps(_summary(execution), indent=1) + "\n")
-    with replacing(run.audit) as temporary:
-        audit.save(temporary)
+def _write(run: RunFolder, execution: Execution) -> None:
+    """Writes counts.csv, predictions.csv, summary.json, audit.npz and the spikes, as one; an earlier report goes."""
+    audit, spikes = execution.audit, execution.job.spikes
+    files = ("counts.csv", "predictions.csv", "summary.json", "audit.npz", "spikes")
+    names = (*(f"{run.simulation.name}/{name}" for name in files), run.report.name, run.report_text.name)
+    with replacing_together(run.path, names) as stage:
+        folder = RunFolder(stage).simulation
+        folder.mkdir()
+        write_csv(folder / "counts.csv", *count_table(audit))
+        write_csv(folder / "predictions.csv", *_predictions(audit))
+        write_text(folder / "summary.json", json.dumps(_summary(execution), indent=1) + "\n")
+        with replacing(folder / "audit.npz") as temporary:
+            audit.save(temporary)
+        if spikes is not None:
+            link_folder(spikes, folder / "spikes")
 
 
 def count_table(audit: Audit) -> tuple[tuple[str, ...], list[tuple[str | int, ...]]]:

@@ -1,34 +1,39 @@
 """Simulation in chunks: each is prepared, simulated and kept on its own, in this process, in several, or on a cluster.
 
-joblib schedules; where a chunk runs does not change what it gives. Finished chunks are files, so an interrupted run
+Where a chunk runs does not change what it gives. Finished chunks are files, so an interrupted run
 can continue.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import hashlib
 import json
 import os
-import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Any
 
-from spikescr.errors import SpikescrError, UsageError
-from spikescr.files import replacing, sha256, write_text
+from spikescr.errors import UsageError
+from spikescr.files import remove_folder, replacing, sha256, write_text
 from spikescr.progress import Notify, silent
+from spikescr.workflows.workers import spread
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from spikescr.data import Item
     from spikescr.sim.chunks import ChunkResult
     from spikescr.workflows.deployed import Deployed
+
+_ANSWER_SECONDS = 10.0
+"""Within which a scheduler must say who it is."""
 
 
 @dataclass(frozen=True)
@@ -171,15 +176,17 @@ class ChunkStore:
         }
         key |= {"batch_size": job.batch_size, "spikes": job.spikes is not None}
         text, path = json.dumps(key, indent=1) + "\n", folder / "key.json"
-        if resume and path.exists() and path.read_text() != text:
+        self._key = hashlib.sha256(text.encode()).hexdigest()
+        if not resume:
+            remove_folder(folder)
+        kept = [index for index in range(len(chunks)) if index in self]
+        same = not path.exists() or path.read_bytes() == text.encode()
+        if not same or any(self._key_of(index) != self._key for index in kept):
             raise UsageError(f"{folder} holds chunks of another simulation; start this one anew with: {command}")
-        if resume and not path.exists():
+        if resume and not kept:
             notice("nothing is there to resume; starting from the beginning")
-        if not resume and folder.exists():
-            shutil.rmtree(folder)
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.npz"
@@ -190,20 +197,30 @@ class ChunkStore:
     def put(self, index: int, result: ChunkResult) -> None:
         """Keeps a chunk, as a whole or not at all."""
         with replacing(self._path(index)) as temporary:
-            result.save(temporary)
+            dataclasses.replace(result, key=self._key).save(temporary)
 
-    def get(self, index: int) -> ChunkResult:
-        """A chunk that was kept."""
+    def get(self, index: int, account: Mapping[str, NDArray[Any]]) -> ChunkResult:
+        """A chunk that was kept; account: arrays of an empty one, which its own must be like.
+
+        Raises:
+            SpikescrError: its file is damaged, or something in it is not as it must be.
+        """
         from spikescr.sim.chunks import ChunkResult
 
-        try:
-            return ChunkResult.load(self._path(index))
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise SpikescrError(f"{self._path(index)}: damaged; remove {self.folder} and simulate again") from error
+        return ChunkResult.load(self._path(index), account, self._remedy)
+
+    def _key_of(self, index: int) -> str:
+        from spikescr.sim.chunks import read_key
+
+        return read_key(self._path(index), self._remedy)
+
+    @property
+    def _remedy(self) -> str:
+        return f"remove {self.folder} and simulate again"
 
     def clear(self) -> None:
         """Removes the folder."""
-        shutil.rmtree(self.folder)
+        remove_folder(self.folder)
 
 
 def run_chunks(
@@ -218,26 +235,29 @@ def run_chunks(
         workers: processes on this machine, each with one thread; 1 is this one.
         scheduler: address of a Dask scheduler whose workers are used instead.
     """
-    import joblib
-
     missing = [index for index in range(len(chunks)) if index not in store]
     yield sum(len(chunk) for index, chunk in enumerate(chunks) if index in store)
     try:
-        with _workers(scheduler):
-            parallel = joblib.Parallel(n_jobs=-1 if scheduler else workers, return_as="generator_unordered")
-            tasks = (joblib.delayed(simulate_chunk)(job, index, chunks[index]) for index in missing)
-            for index, result in parallel(tasks):
-                store.put(index, result)
-                yield len(chunks[index])
+        for index, result in _results(job, [(job, index, chunks[index]) for index in missing], workers, scheduler):
+            store.put(index, result)
+            yield len(chunks[index])
     finally:
         _Engine.release()
 
 
-@contextmanager
-def _workers(scheduler: str | None) -> Iterator[None]:
-    if scheduler is None:
-        yield
-        return
+def _results(
+    job: Job, tasks: Sequence[tuple[Job, int, Sequence[Item]]], workers: int, scheduler: str | None
+) -> Iterator[tuple[int, ChunkResult]]:
+    if scheduler is not None:
+        yield from _on_cluster(scheduler, tasks)
+    elif workers == 1:
+        yield from (simulate_chunk(*task) for task in tasks)
+    else:
+        yield from spread(simulate_chunk, tasks, workers=workers, stall_seconds=job.stall_seconds)
+
+
+def _on_cluster(scheduler: str, tasks: Sequence[tuple[Job, int, Sequence[Item]]]) -> Iterator[tuple[int, ChunkResult]]:
+    """Chunks by Dask's workers; one that dies loses its chunk to another, as Dask has it."""
     import joblib
 
     try:
@@ -246,9 +266,47 @@ def _workers(scheduler: str | None) -> Iterator[None]:
         raise UsageError(
             "a scheduler (--scheduler) needs Dask; install it with: pip install 'spikescr[cluster]'"
         ) from error
+    require_scheduler(scheduler)
+    with Client(scheduler, timeout=_ANSWER_SECONDS), joblib.parallel_config(backend="dask"):
+        parallel = joblib.Parallel(n_jobs=-1, return_as="generator_unordered")
+        yield from parallel(joblib.delayed(simulate_chunk)(*task) for task in tasks)
+
+
+def require_scheduler(address: str) -> None:
+    """Asks who listens at an address; a client would wait without end for what is no scheduler or has no workers.
+
+    Raises:
+        UsageError: it is no Dask scheduler with workers; the message says what it is.
+    """
+    from distributed import rpc
+
+    async def ask() -> dict[str, Any]:
+        async with asyncio.timeout(_ANSWER_SECONDS), rpc(address, timeout=_ANSWER_SECONDS / 2) as who:
+            answer: dict[str, Any] = await who.identity()
+            return answer
+
+    told = "scheduler (--scheduler):"
     try:
-        client = Client(scheduler, timeout=10)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"no Dask scheduler answers at {scheduler} (--scheduler): {error}") from error
-    with client, joblib.parallel_config(backend="dask"):
-        yield
+        with ThreadPoolExecutor(1) as apart:  # a notebook's own thread has a loop already
+            found = apart.submit(asyncio.run, ask()).result()
+    except TimeoutError as error:
+        raise UsageError(
+            f"{told} {address} accepts connections and never answers: no Dask scheduler, or one that hangs"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{told} no Dask scheduler answers at {address} ({error})") from error
+    except TypeError as error:
+        raise UsageError(
+            f"{told} {address} needs certificates; name them in Dask's configuration, distributed.comm.tls"
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{told} {address} is no address like tcp://HOST:8786 ({error})") from error
+    except Exception as error:
+        raise UsageError(
+            f"{told} what answers at {address} is no Dask scheduler ({type(error).__name__}); is it a web page, the "
+            "dashboard say?"
+        ) from error
+    if found.get("type") != "Scheduler":
+        raise UsageError(f"{told} at {address} is a Dask {found.get('type')}, no scheduler")
+    if not found["workers"]:
+        raise UsageError(f"{told} the one at {address} has no workers; start some: dask worker {address}")

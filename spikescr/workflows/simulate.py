@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikescr.errors import GraphError, SpikescrError, UsageError
-from spikescr.files import replacing, sha256, write_csv, write_text
+from spikescr.errors import GraphError, UsageError
+from spikescr.files import replacing, replacing_together, sha256, write_csv, write_text
 from spikescr.progress import advancing
+from spikescr.runs import RunFolder
 from spikescr.workflows.execution import count_table
 
 if TYPE_CHECKING:
@@ -202,8 +203,9 @@ def simulate_file(graph: Path, data: Path, out: Path, options: Options, notice: 
 
         return read_inputs(data, node, dt)
 
-    run = _run(_read(graph), graph, given, str(data), options, None, data, notice)
-    _write(out, run, options, graph, data)
+    with RunFolder(out).locked():
+        run = _run(_read(graph), graph, given, str(data), options, None, data, notice)
+        _write(out, run, options)
     return run
 
 
@@ -360,26 +362,21 @@ def _about(
     }
 
 
-def _write(out: Path, run: Run, options: Options, graph: Path, data: Path) -> None:
+def _write(out: Path, run: Run, options: Options) -> None:
+    """Writes all that a run gave, as one; recordings and the report of an earlier run go."""
     from spikescr.sim.run import write_arrays, write_data
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpikescrError(f"{out} cannot be made a folder of results: {error.strerror}") from error
-    for name in ("report.html", "report.md"):
-        (out / name).unlink(missing_ok=True)  # of an earlier run
-    with replacing(out / "outputs.npz") as temporary:
-        write_arrays(temporary, run.outputs)
-    for observable in RECORDED:
-        path = out / f"{observable}.h5"
-        path.unlink(missing_ok=True)  # of an earlier run
-        if observable in run.executed:
-            with replacing(path) as temporary:
-                write_data(temporary, observable, run.executed[observable], run.program)
-    write_csv(out / "counts.csv", *count_table(run.audit))
-    write_text(out / "summary.json", json.dumps(_summary(run, options), indent=1) + "\n")
-    run.save(out / "audit.npz")
+    recorded = {name: f"{name}.h5" for name in RECORDED}
+    names = ("outputs.npz", *recorded.values(), "counts.csv", "summary.json", "audit.npz", "report.html", "report.md")
+    with replacing_together(out, names) as stage:
+        with replacing(stage / "outputs.npz") as temporary:
+            write_arrays(temporary, run.outputs)
+        for name, kept in run.executed.items():
+            with replacing(stage / recorded[name]) as temporary:
+                write_data(temporary, name, kept, run.program)
+        write_csv(stage / "counts.csv", *count_table(run.audit))
+        write_text(stage / "summary.json", json.dumps(_summary(run, options), indent=1) + "\n")
+        run.save(stage / "audit.npz")
 
 
 def _summary(run: Run, options: Options) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spikescr import dialect
 from spikescr.checkpoint import load_checkpoint
 from spikescr.data import load
-from spikescr.errors import ExportError, GraphError, UsageError
+from spikescr.errors import GraphError, UsageError
 from spikescr.export.fold import fold
 from spikescr.export.reference import Trace, trace
 from spikescr.files import sha256, write_text
@@ -31,7 +30,7 @@ from spikescr.sim.program import Program, Signal, Source
 from spikescr.sim.recording import predictions
 from spikescr.sim.run import run_batches
 from spikescr.tables import ShortTable, ShowsTable
-from spikescr.workflows.deployed import Deployed, choose_recordings, open_deployed
+from spikescr.workflows.deployed import Deployed, choose_recordings, open_deployed, require_current
 
 if TYPE_CHECKING:
     import nir
@@ -249,11 +248,7 @@ def _samples(program: Program, x: ArrayLike, steps: ArrayLike | None) -> tuple[F
 
 def _folded_model(run: RunFolder, deployed: Deployed) -> Network:
     checkpoint = run.require(run.checkpoint)
-    if deployed.program.metadata.get(dialect.CHECKPOINT) != sha256(run.checkpoint):
-        raise ExportError(
-            f"{run.graph} was exported from another checkpoint than {run.checkpoint}; "
-            f"export again with: {run.make_command(run.graph)}"
-        )
+    require_current(run, deployed)
     if deployed.program.fixed:
         return load_quantized(checkpoint, fold).model
     model, _ = load_checkpoint(checkpoint)
