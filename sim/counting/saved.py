@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.quantities import si
+from spikescr.sim.counting import schema
 from spikescr.sim.counting.account import COLUMNS, MOMENTS, Account, layer_of
 from spikescr.sim.counting.conventions import CAUSES, CONVENTIONS
 from spikescr.sim.counting.counts import Counts
@@ -26,9 +26,7 @@ from spikescr.sim.counting.tally import Charged, evaluate
 from spikescr.sim.program import FloatArray, IntArray
 from spikescr.tables import ShortTable, ShowsTable
 
-FORMAT = 2  # raised when what a reader of the previous one takes for granted changes; 1: see `legacy`
 _ARRAYS = ("table", "moments", "decisions", "valid")
-_SHAPE = "shape."  # before the names of shapes in a file
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,13 +130,13 @@ class Audit(ShowsTable):
         if self.facts is None:
             raise SpikescrError("an audit of format 1 cannot be written as one of today; simulate again")
         arrays = {name: getattr(self, name) for name in _ARRAYS} | self.facts.arrays()
-        arrays |= {_SHAPE + name: column for name, column in self.shapes.items()}
+        arrays |= {schema.SHAPE + name: column for name, column in self.shapes.items()}
         names = {
             key: value
             for key, value in vars(self).items()
             if key not in (*_ARRAYS, "facts", "shapes", "stored", "first_causes", "_evaluated")
         }
-        text = json.dumps({"format": FORMAT, **names, "facts": self.facts.names})
+        text = json.dumps({"format": schema.FORMAT, **names, "facts": self.facts.names})
         with Path(path).open("wb") as file:
             np.savez_compressed(file, audit=np.array(text), **{name: _small(a) for name, a in arrays.items()})
 
@@ -147,23 +145,11 @@ class Audit(ShowsTable):
         """Reads what `save` wrote, of this version or an earlier one.
 
         Raises:
-            SpikescrError: the file is damaged, or of a later version.
+            SpikescrError: the file is damaged, of a later version, or something in it is missing or not as it must be.
+            UsageError: unpacked, it would take more memory than is allowed.
         """
-        again = "simulate again"
-        try:
-            if not is_zipfile(path):
-                raise ValueError("no .npz archive")
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            names = dict(json.loads(str(arrays.pop("audit"))))
-            version = names.pop("format", None)
-            if version == 1:
-                return Audit(**read_first_format(names, arrays))
-            if version == FORMAT:
-                return _read(names, arrays)
-        except (OSError, TypeError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
-            raise SpikescrError(f"{path}: damaged ({error}); {again}") from error
-        raise SpikescrError(f"{path}: was written by another version of spikescr; {again}")
+        number, names, arrays = schema.read(Path(path))
+        return Audit(**read_first_format(names, arrays)) if number == 1 else _read(names, arrays)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -355,5 +341,9 @@ def _read(names: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Audit:
     facts.merge(arrays)
     lists = {key: tuple(value) for key, value in names.items() if isinstance(value, list)}
     numbers: dict[str, Any] = {name: arrays[name].astype(np.int64) for name in _ARRAYS}
-    found = {n.removeprefix(_SHAPE): array.astype(np.int64) for n, array in arrays.items() if n.startswith(_SHAPE)}
+    found = {
+        n.removeprefix(schema.SHAPE): array.astype(np.int64)
+        for n, array in arrays.items()
+        if n.startswith(schema.SHAPE)
+    }
     return Audit(**names | lists, **numbers, facts=facts, shapes=found)
