@@ -30,6 +30,8 @@ def place(sizes: Mapping[str, tuple[float, float]], edges: Sequence[tuple[str, s
         sizes: width and height of every box.
         edges: from box to box; those that close a cycle lead upwards.
     """
+    if not sizes:
+        return Placement({}, {}, 0.0, 0.0)
     before: dict[str, list[str]] = {name: [] for name in sizes}
     after: dict[str, list[str]] = {name: [] for name in sizes}
     for a, b in edges:

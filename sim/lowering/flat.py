@@ -270,7 +270,8 @@ class FlatGraph:
             return Signal.CLOCK
         if self._input is not None:
             return self._input
-        return Signal.SPIKES if node.metadata.get(dialect.SIGNAL) == Signal.SPIKES.value else Signal.VALUES
+        told = node.metadata.get(dialect.SIGNAL)
+        return Signal.SPIKES if isinstance(told, str) and told == Signal.SPIKES.value else Signal.VALUES
 
 
 def joined(flows: Iterable[Flow]) -> Flow:

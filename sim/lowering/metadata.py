@@ -87,6 +87,7 @@ GRAPH: Mapping[str, Entry] = {
     dialect.MODEL: _OBJECT,
     dialect.CHECKPOINT: _TEXT,
     dialect.VERSIONS: _OBJECT,
+    dialect.RESET: _TEXT,
 }
 NODE: Mapping[str, Entry] = {
     dialect.OP: _TEXT,

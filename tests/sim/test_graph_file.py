@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -22,6 +23,7 @@ from spikescr.sim.inspection.drawing import draw
 from spikescr.sim.inspection.inspection import inspect
 from spikescr.sim.lowering.graph_file import describe_graph, read_graph
 from spikescr.sim.lowering.lower import lower
+from spikescr.sim.lowering.primitives import PRIMITIVES
 
 DT = 0.01
 
@@ -105,13 +107,14 @@ def packed() -> nir.NIRGraph:
 GRAPH = {
     "spikescr.format": np.array([1, 2]), "spikescr.dt": "fast", "spikescr.steps": -1, "spikescr.classes": "[1, 2]",
     "spikescr.data": "[]", "spikescr.model": "{", "spikescr.versions": 3, "spikescr.readout": np.ones(2),
-    "spikescr.checkpoint": 0, "spikescr.precision": np.ones(3),
+    "spikescr.checkpoint": 0, "spikescr.precision": np.ones(3), "reset_mechanism": np.zeros(0),
 }  # fmt: skip
 PACKED: dict[str, tuple[str, Any]] = {
     "latency of text": ("q.lif", {"spikescr.latency": "abc"}),
     "latency below 0": ("q.lif", {"spikescr.latency": -1}),
     "latency, many": ("q.lif", {"spikescr.latency": np.ones(3)}),
     "signal": ("input", {"spikescr.signal": 1}),
+    "signals": ("input", {"spikescr.signal": np.zeros(0)}),
     "no heads": ("rotary", {"heads": 0}),
     "heads of text": ("attention", {"heads": "two"}),
     "half a head": ("attention", {"heads": 2.5}),
@@ -185,7 +188,9 @@ def ends(*edges: tuple[str, str], width: int = 2, **nodes: nir.NIRNode) -> nir.N
 def test_nonsense_is_refused(graph: nir.NIRGraph, message: str) -> None:
     with pytest.raises(GraphError, match=message):
         lower(graph, dt=DT, steps=2)
-    assert "spikescr simulate cannot run it: " in " | ".join(inspect(graph).warnings)
+    report = inspect(graph)
+    assert "spikescr simulate cannot run it: " in " | ".join(report.warnings)
+    assert draw(report, "a").endswith("</svg>\n")
 
 
 @pytest.mark.parametrize("key", ["spikescr.dt", "dt"])
@@ -336,3 +341,12 @@ def test_a_single_node_is_no_graph(file: Path) -> None:
     for kind, told in (("LIF", "LIF"), (np.ones(3), "node"), (None, "node")):
         put(file, node__type=kind)
         assert refused(file) == f"holds a single {told}, not a graph"
+
+
+def test_the_table_has_every_primitive_of_this_nir_and_each_of_its_numbers() -> None:
+    kinds = {k for k in vars(nir).values() if isinstance(k, type) and issubclass(k, nir.NIRNode)}
+    assert set(PRIMITIVES) == kinds - {nir.NIRNode, nir.NIRGraph}
+    wiring = {"input_type", "output_type", "metadata", "input_shape", "stride", "padding", "dilation", "groups",
+              "kernel_size", "start_dim", "end_dim"}  # fmt: skip
+    for kind, entry in PRIMITIVES.items():
+        assert set(entry.numbers) == {f.name for f in dataclasses.fields(kind)} - wiring, kind
