@@ -136,7 +136,12 @@ class _Lowering:
         )
 
     def _check_room(self, period: int) -> None:
-        """Refuses more steps than there is memory for, of the counts and outputs of one sample alone."""
+        """Refuses more steps, or longer delays, than there is memory for, of one sample alone."""
+        held = [(o.longest_delay("x") * o.width, o.name) for o in self.operations.values() if o.role is Role.DELAY]
+        if held:
+            most, name = max(held)
+            what, remedy = f"{name}: what it delays of one sample", "give shorter delays or a longer dt (--dt)"
+            require_memory(8 * most, what, remedy, GraphError)
         ends = sum(o.width for o in self.operations.values() if o.role is Role.HOST)
         needed = 8 * period * (len(self.operations) * len(KINDS) + ends)
         what = f"a run of {period:,} steps, with inputs, outputs and counts of one sample,"

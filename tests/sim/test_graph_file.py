@@ -350,3 +350,14 @@ def test_the_table_has_every_primitive_of_this_nir_and_each_of_its_numbers() -> 
               "kernel_size", "start_dim", "end_dim"}  # fmt: skip
     for kind, entry in PRIMITIVES.items():
         assert set(entry.numbers) == {f.name for f in dataclasses.fields(kind)} - wiring, kind
+
+
+def test_a_delay_of_more_steps_than_memory_has_room_for() -> None:
+    held, long = (
+        "c: what it delays of one sample takes 80 TB of memory",
+        "c: delay of 1e.09 s is more than 1,000,000,000",
+    )
+    for seconds, told in ((1e5, held), (1e9, long)):
+        graph = ends(("a", "c"), ("c", "b"), width=10**6, c=nir.Delay(np.array(seconds)))
+        with pytest.raises(GraphError, match=told):
+            lower(graph, dt=DT, steps=2)
