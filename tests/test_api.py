@@ -214,6 +214,16 @@ def test_notices_of_fit_are_told(tmp_path: Path) -> None:
     assert dialect.DT not in graph.metadata
 
 
+def test_notices_of_simulate_are_told() -> None:
+    lif = nir.LIF(tau=np.full(2, 0.5e-3), r=np.ones(2), v_leak=np.zeros(2), v_threshold=np.ones(2))
+    graph = nir.NIRGraph.from_list(nir.Linear(weight=np.eye(2)), lif)
+    told: list[str] = []
+    spikescr.simulate(graph, np.zeros((3, 1, 2)), dt=1e-3, notify=told.append)
+    (note,) = told
+    assert "shorter than the step" in note
+    assert "dt (--dt)" in note
+
+
 def test_results_show_themselves_as_short_tables(place: Path, x: np.ndarray, tmp_path: Path) -> None:
     graph = spikescr.to_nir(spikescr.load(place / "runs/demo"))
     run = spikescr.simulate(graph, x, steps=[STEPS] * 6)

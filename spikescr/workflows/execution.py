@@ -87,7 +87,7 @@ class Execution:
     fresh: int
 
 
-def simulate_recordings(run: RunFolder, request: Request, notice: Notify = silent) -> Execution:
+def simulate_recordings(run: RunFolder, request: Request, notify: Notify = silent) -> Execution:
     """Runs a run folder's graph on recordings and writes what it gave to the folder.
 
     Chunks are kept while it runs, so that an interrupted simulation can be resumed.
@@ -95,7 +95,7 @@ def simulate_recordings(run: RunFolder, request: Request, notice: Notify = silen
     Args:
         run: the folder; its network in integers where the request's precision says so.
         request: what to run, and how.
-        notice: told what a user should know and is no fault.
+        notify: told what a user should know and is no fault.
 
     Raises:
         UsageError: the request does not fit the graph.
@@ -135,19 +135,19 @@ def simulate_recordings(run: RunFolder, request: Request, notice: Notify = silen
             chunks,
             resume=request.resume,
             command=run.make_command(run.simulation),
-            notice=notice,
+            notify=notify,
         )
         if spikes is not None:
             spikes.mkdir(exist_ok=True)
         fresh = sum(len(chunk) for index, chunk in enumerate(chunks) if index not in store)
-        elapsed = _fill(store, job, chunks, request, notice)
+        elapsed = _fill(store, job, chunks, request, notify)
         execution = _sum_up(run, request, deployed, items, job, store, len(chunks), elapsed, fresh)
         _write(run, execution)
         store.clear()
     return execution
 
 
-def _fill(store: ChunkStore, job: Job, chunks: Sequence[Sequence[Item]], request: Request, notice: Notify) -> float:
+def _fill(store: ChunkStore, job: Job, chunks: Sequence[Sequence[Item]], request: Request, notify: Notify) -> float:
     """Simulates what the store lacks; returns the seconds that it took."""
     begin = time.perf_counter()
     with advancing("Simulating", sum(map(len, chunks))) as advance:
@@ -156,7 +156,7 @@ def _fill(store: ChunkStore, job: Job, chunks: Sequence[Sequence[Item]], request
                 advance(done)
         except KeyboardInterrupt:
             kept = sum(index in store for index in range(len(chunks)))
-            notice(f"{kept} of {len(chunks)} chunks are kept; continue with the same command and resume (--resume)")
+            notify(f"{kept} of {len(chunks)} chunks are kept; continue with the same command and resume (--resume)")
             raise
     return time.perf_counter() - begin
 

@@ -152,7 +152,7 @@ class ChunkStore:
         *,
         resume: bool,
         command: str,
-        notice: Notify = silent,
+        notify: Notify = silent,
     ) -> None:
         """Opens the folder, empty unless `resume`.
 
@@ -162,7 +162,7 @@ class ChunkStore:
             chunks: recordings of each.
             resume: whether those that are there are kept.
             command: that starts anew, for messages.
-            notice: told where there is nothing to resume.
+            notify: told where there is nothing to resume.
 
         Raises:
             UsageError: there are chunks to resume, but of another run.
@@ -184,7 +184,7 @@ class ChunkStore:
         if not same or any(self._key_of(index) != self._key for index in kept):
             raise UsageError(f"{folder} holds chunks of another simulation; start this one anew with: {command}")
         if resume and not kept:
-            notice("nothing is there to resume; starting from the beginning")
+            notify("nothing is there to resume; starting from the beginning")
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
 

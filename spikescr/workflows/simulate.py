@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikescr.errors import GraphError, UsageError
 from spikescr.files import replacing, replacing_together, sha256, write_csv, write_text
-from spikescr.progress import advancing
+from spikescr.progress import Notify, advancing, silent
 from spikescr.runs import RunFolder
 from spikescr.workflows.execution import count_table
 
@@ -80,6 +80,7 @@ def simulate(
     precision: str = "float64",
     stall_seconds: float = 60.0,
     reset: Reset | None = None,
+    notify: Notify = silent,
 ) -> Run:
     """Executes a NIR graph on some samples and counts every operation of it.
 
@@ -103,6 +104,7 @@ def simulate(
         stall_seconds: watchdog of Lava.
         reset: of neurons of which the graph does not say it, "subtract" (v - v_threshold) or "zero"; to v_reset where
             None. docs/nir.md tells whose files need it.
+        notify: called with what lowering decided and the graph does not say, a line each.
 
     Returns:
         A Run: outputs and spikes (T, B, N) at the samples' own steps, counts, energy in joules.
@@ -148,7 +150,7 @@ def simulate(
         return shape_inputs(x, graph, "x")
 
     path = Path(graph) if isinstance(graph, str | Path) else None
-    return _run(graph if path is None else _read(path), path, given, "x", options, steps)
+    return _run(graph if path is None else _read(path), path, given, "x", options, steps, notify=notify)
 
 
 def audit(path: Path | str) -> Audit:
@@ -181,7 +183,7 @@ def audit(path: Path | str) -> Audit:
     return open_audit(Path(path))
 
 
-def simulate_file(graph: Path, data: Path, out: Path, options: Options, notice: Callable[[str], None]) -> Run:
+def simulate_file(graph: Path, data: Path, out: Path, options: Options, notify: Notify) -> Run:
     """Runs a NIR file on a file of inputs and writes all that it gave to a folder.
 
     outputs.npz (Output: steps, samples, channels), counts.csv, summary.json, audit.npz, and what is recorded as
@@ -192,7 +194,7 @@ def simulate_file(graph: Path, data: Path, out: Path, options: Options, notice: 
         data: see `sim.inputs.read_inputs`.
         out: folder for the results, made where it is not there.
         options: how to run it.
-        notice: told what lowering decided and the graph does not say.
+        notify: told what lowering decided and the graph does not say.
 
     Raises:
         SpikescrError: the graph or its input cannot be run, or the folder cannot be written.
@@ -204,7 +206,7 @@ def simulate_file(graph: Path, data: Path, out: Path, options: Options, notice: 
         return read_inputs(data, node, dt)
 
     with RunFolder(out).locked():
-        run = _run(_read(graph), graph, given, str(data), options, None, data, notice)
+        run = _run(_read(graph), graph, given, str(data), options, None, data, notify)
         _write(out, run, options)
     return run
 
@@ -260,7 +262,7 @@ def _run(
     options: Options,
     valid: ArrayLike | None,
     data: Path | None = None,
-    notice: Callable[[str], None] = lambda note: None,
+    notify: Notify = silent,
 ) -> Run:
     import threadpoolctl
 
@@ -272,7 +274,7 @@ def _run(
             raise UsageError(f"record (--record) {name}: only {' and '.join(RECORDED)} can be recorded")
     program, inputs, steps = _prepare(graph, path, given, where, options, valid)
     for note in program.notes:
-        notice(note)
+        notify(note)
     build = backends.Options(
         batch=min(len(steps), options.batch_size or _batch_size(program)),
         spikes="spikes" in options.record,
