@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,12 +22,9 @@ from spikescr.sim.lowering.primitives import op_of
 from spikescr.sim.lowering.timing import WHOLE_STEPS
 from spikescr.sim.program import FloatArray
 from spikescr.sizes import require_memory
-from spikescr.strangers import open_hdf5, open_regular
+from spikescr.strangers import DAMAGE, open_hdf5, open_regular
 
 _GRID = 1e-6  # how far apart, relative to each other, two step lengths may be that are the same
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, NotImplementedError, OverflowError,
-           zipfile.BadZipFile, zlib.error)  # fmt: skip
-"""What NumPy, zipfile and h5py raise on damaged files."""
 _ENCRYPTED = 1  # flag of a member of a zip file
 
 
@@ -68,7 +64,7 @@ def read_inputs(path: Path, graph: nir.NIRGraph, dt: float) -> dict[str, FloatAr
     with ExitStack() as stack:
         try:
             return _inputs(_opened(path, _data_inputs(graph), dt, stack), graph, path)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             told = " ".join(str(error).split()) or type(error).__name__
             raise DataError(f"{path}: cannot be read as {path.suffix}: {told}") from error
 
@@ -145,7 +141,8 @@ def _opened(path: Path, names: list[str], dt: float, stack: ExitStack) -> dict[s
         case ".h5" | ".hdf5" | ".nir":
             opened = stack.enter_context(open_hdf5(path))
             if opened.attrs.get("__type__") == "NIRGraphData":
-                return {name: _recorded(path, name, group, dt) for name, group in opened["nodes"].items()}
+                nodes = _group(path, "nodes", opened["nodes"])
+                return {name: _recorded(path, name, group, dt) for name, group in nodes.items()}
             groups = [name for name, item in opened.items() if not isinstance(item, h5py.Dataset)]
             if groups:
                 raise DataError(f"{path}: {groups[0]!r} is a group, must be an array")
@@ -156,6 +153,11 @@ def _opened(path: Path, names: list[str], dt: float, stack: ExitStack) -> dict[s
 def _array(path: Path, file: IO[bytes], size: int, name: str = "") -> _Stored:
     """An array in NumPy's format, of a file open at its beginning with `size` bytes; its header alone is read."""
     version = np.lib.format.read_magic(file)
+    begin, digits = file.tell(), 2 if version == (1, 0) else 4
+    length = int.from_bytes(file.read(digits), "little")
+    if length > size:
+        raise DataError(f"{path}: {name}is cut: a header of {length:,} bytes, the whole has {size:,}")
+    file.seek(begin)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read_header(file)
     if dtype.hasobject:
@@ -192,12 +194,19 @@ def _dataset(path: Path, name: str, item: h5py.Dataset) -> _Stored:
     return _Stored(item.shape, item.dtype, lambda: np.asarray(item[()]))
 
 
+def _group(path: Path, name: str, item: Any) -> h5py.Group:
+    if not isinstance(item, h5py.Group):
+        raise DataError(f"{path}: {name!r} is an array, must be a group")
+    return item
+
+
 def _recorded(path: Path, name: str, group: h5py.Group, dt: float) -> _Stored:
     """(T, B, N) of the one observable of a node in NIR's data format."""
-    observables = group.get("observables", {})
+    holder = _group(path, name, group)
+    observables = _group(path, f"{name}.observables", holder["observables"]) if "observables" in holder else {}
     if len(observables) != 1:
         raise DataError(f"{path}: {name!r} must have one observable, it has {_few(observables)}")
-    data = next(iter(observables.values()))
+    data = _group(path, f"{name}.observables", next(iter(observables.values())))
     kind = data.attrs.get("__type__")
     if kind == "TimeGriddedData":
         own = _number(path, name, data, "dt")

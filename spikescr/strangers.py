@@ -7,8 +7,13 @@ opens silently when they are read (HDF5 specification 3.0, IV.A.2.g, h, i).
 
 from __future__ import annotations
 
+import lzma
 import os
 import stat
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -18,6 +23,9 @@ from spikescr.errors import DataError, SpikescrError
 if TYPE_CHECKING:
     import h5py
 
+DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError, OverflowError, MemoryError, SyntaxError,
+          tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # fmt: skip
+"""What NumPy, zipfile and h5py raise on damaged files; MemoryError where a header promises what nothing holds."""
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFCHR: "a device",

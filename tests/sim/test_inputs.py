@@ -188,3 +188,30 @@ def test_what_is_no_input_is_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(np, "frombuffer", None)
     with pytest.raises(DataError, match="'more' is no input of the graph; these are: input"):
         read_inputs(tmp_path / "a.npz", graph(), DT)
+
+
+@pytest.mark.parametrize("name", ["nodes", "nodes/input", "nodes/input/observables", "nodes/input/observables/spikes"])
+def test_an_array_in_the_place_of_a_group_is_told(tmp_path: Path, name: str) -> None:
+    record(tmp_path / "a.h5", nir.TimeGriddedData(np.ones((1, 4, 2)), DT))
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file[name]
+        file[name] = np.ones(3)
+    with pytest.raises(DataError, match=r"a\.h5: '.*' is an array, must be a group"):
+        read_inputs(tmp_path / "a.h5", graph(), DT)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (
+            b"\x01\x00" + struct.pack("<H", 56) + b"{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3, ",
+            "cannot be read",
+        ),
+        (b"\x02\x00" + struct.pack("<I", 2**31) + b"{'descr'", "is cut: a header of 2,147,483,648 bytes"),
+    ],
+    ids=["not closed", "endless"],
+)
+def test_headers_of_nonsense_are_told_before_they_take_memory(tmp_path: Path, header: bytes, words: str) -> None:
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY" + header)
+    with pytest.raises(DataError, match=rf"a\.npy: .*{words}"):
+        read_inputs(tmp_path / "a.npy", graph(), DT)
