@@ -39,7 +39,7 @@ SIM = (
 )
 """Rooms of `spikescr.sim`, likewise."""
 
-BELOW_SIM = (LAYERS[0] - {"schemas"}) | {"files", "strangers", "sizes", "archive"}
+BELOW_SIM = LAYERS[0] | {"files", "strangers", "sizes", "archive"}
 """All that the simulator knows of the rest."""
 
 TOGETHER = {("training", "checkpoint"), ("checkpoint", "training")}

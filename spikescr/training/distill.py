@@ -159,7 +159,10 @@ def read_record(job: JobFolder) -> JobRecord | None:
     try:
         with open_regular(job.record, CheckpointError) as file:
             require_memory(
-                PARSED * job.record.stat().st_size, str(job.record), "begin anew without --resume", CheckpointError
+                PARSED * job.record.stat().st_size,
+                str(job.record),
+                "begin anew without resume (--resume)",
+                CheckpointError,
             )
             return JobRecord.model_validate_json(file.read(), strict=True)
     except OSError as error:
