@@ -97,6 +97,9 @@ class FlatGraph:
         self.shape: dict[str, Shape] = {}
         self._tell_shapes()
         self.reads = {name: self._input_shape(name) for name in self.nodes}
+        for name in self.of_kind(Kind.PACKED):
+            if self.reads[name] is None:
+                self.problems.append(f"{name}: a packed operation must have an Input with its shape")
         self.order = self._flowing()
         self.leaving = self._flows()
 

@@ -51,7 +51,7 @@ class Topology:
             raise GraphError(flat.problems[0])
         self.nodes = {name: _passed_on(node) if name in flat.relays else node for name, node in flat.nodes.items()}
         self.metadata, self.paths = graph.metadata, flat.paths
-        self.wires, self.geometry, self.shape = flat.wires, flat.geometry, flat.shape
+        self.wires, self.geometry, self.shape, self._reads = flat.wires, flat.geometry, flat.shape, flat.reads
         self.width = {name: flat.width(name) for name in self.nodes}
         self._check_sizes()
         self._index(flat.edges)
@@ -139,7 +139,7 @@ class Topology:
         if isinstance(node, (nir.Linear, nir.Affine)):
             return int(node.weight.shape[-1])
         if isinstance(node, nir.NIRGraph):
-            return int(np.prod(next(iter(node.input_type.values()))))
+            return int(np.prod(self._reads[name] or ()))  # known, or the graph was refused
         return self.width[name]
 
     def _check_wire(self, name: str, node: nir.Linear) -> None:

@@ -361,3 +361,13 @@ def test_a_delay_of_more_steps_than_memory_has_room_for() -> None:
         graph = ends(("a", "c"), ("c", "b"), width=10**6, c=nir.Delay(np.array(seconds)))
         with pytest.raises(GraphError, match=told):
             lower(graph, dt=DT, steps=2)
+
+
+def test_a_packed_operation_without_its_input(tmp_path: Path) -> None:
+    nir.write(tmp_path / "a.nir", packed())
+    put(tmp_path / "a.nir", node__nodes__gate__nodes__input=None)
+    assert refused(tmp_path / "a.nir").startswith("gate: the edge input -> body names a node input that the graph does")
+    graph, _ = describe_graph(tmp_path / "a.nir")
+    with pytest.raises(GraphError, match=r"^gate: a packed operation must have an Input with its shape$"):
+        lower(graph)
+    assert "gate: a packed operation must have an Input with its shape" in " | ".join(inspect(graph).warnings)
