@@ -47,10 +47,11 @@ class Field:
         kind = {"u": "i"}.get(array.dtype.kind, array.dtype.kind)
         return Field(kind, tuple(size or f"{name}.{axis}" for axis, size in enumerate(array.shape)))
 
-    def fault(self, array: NDArray[Any], sizes: dict[str, int]) -> str | None:
+    def fault(self, array: NDArray[Any] | bytes, sizes: dict[str, int]) -> str | None:
         """What is wrong with an array, None where nothing is; sizes that have a name are looked up or added."""
-        if array.dtype.kind not in _FITS[self.kind]:
-            return f"must be {_KINDS[self.kind]}, is {array.dtype}"
+        # NumPy gives the bytes of a member that is not in its format.
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in _FITS[self.kind]:
+            return f"must be {_KINDS[self.kind]}, is {getattr(array, 'dtype', 'no array')}"
         named = zip(self.shape, array.shape, strict=False)
         expected = tuple(sizes.setdefault(n, found) if isinstance(n, str) else n for n, found in named)
         if len(array.shape) != len(self.shape) or array.shape != expected:

@@ -82,7 +82,8 @@ def _hdf5(path: Path, draws: Draws) -> None:
                 del file[name]
                 where.create_group(key)
             case _:
-                value = was[()] if isinstance(was, h5py.Dataset) else None
+                small = isinstance(was, h5py.Dataset) and was.shape is not None and was.size < 10**6  # not ENDLESS
+                value = was[()] if small else None
                 _replace(where, key, draws, value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,3 +208,15 @@ def test_own_constants_are_read_and_checked(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(UsageError, match=message):
             read_constants(path)
+
+
+def test_a_member_that_is_no_array_is_told(ran: tuple[Audit, list[Batch]], tmp_path: Path) -> None:
+    path = tmp_path / "audit.npz"
+    ran[0].save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in (members | {"valid.npy": b"text"}).items():
+            archive.writestr(name, data)
+    with pytest.raises(SpikescrError, match=r"audit\.npz: .*valid.*, is no array"):
+        Audit.load(path)
