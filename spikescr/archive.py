@@ -5,7 +5,6 @@ Nothing is unpickled, and sizes are looked at before anything is unpacked: 5 MB 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from spikescr.errors import SpikescrError
 from spikescr.sizes import require_memory
-from spikescr.strangers import require_regular_file
+from spikescr.strangers import DAMAGE, require_regular_file
 
 _KINDS = {"i": "whole numbers", "f": "numbers", "b": "true or false", "U": "text"}
 _FITS = {"i": "iub", "f": "fiu", "b": "b", "U": "U"}
@@ -103,6 +102,6 @@ def read_archive(
                 fault = field.fault(found[name], known)
                 if fault is not None:
                     raise SpikescrError(f"{path}: {name} {fault}; {remedy}")
-    except (BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError, zlib.error) as error:
+    except DAMAGE as error:
         raise SpikescrError(f"{path}: damaged ({error}); {remedy}") from error
     return found

@@ -100,3 +100,12 @@ def test_what_unpacks_to_more_than_is_allowed_is_not_unpacked(tmp_path: Path) ->
         pytest.raises(UsageError, match=rf"^{path}, unpacked, takes 50(\.0)? MB of memory"),
     ):
         read_archive(path, FIELDS, "make it again")
+
+
+@pytest.mark.parametrize("shape", ["(2, 3", "(1000000000000,)"], ids=["not closed", "endless"])
+def test_headers_of_nonsense_are_told(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(SpikescrError, match=r"a\.npz: damaged .*; make it again"):
+        read_archive(tmp_path / "a.npz", {"x": Field("f", ("n",))}, "make it again")
