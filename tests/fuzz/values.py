@@ -87,6 +87,6 @@ def json_value(draws: Draws, was: Any) -> Any:
         found_list[place] = json_value(draws, was[place])
         return found_list if draws.whole(0, 3) else found_list[:place]
     nested: Any = 0
-    for _ in range(draws.one((1, 50, 3000)) if draws.whole(0, 9) == 0 else 0):
+    for _ in range(draws.one((1, 50, 500)) if draws.whole(0, 9) == 0 else 0):
         nested = [nested]
     return draws.one((None, True, [], {}, [1, "a"], {"a": 1}, nested, draws.one(NUMBERS), draws.one(TEXTS)))
