@@ -52,7 +52,7 @@ class Field:
         if not isinstance(array, np.ndarray) or array.dtype.kind not in _FITS[self.kind]:
             return f"must be {_KINDS[self.kind]}, is {getattr(array, 'dtype', 'no array')}"
         named = zip(self.shape, array.shape, strict=False)
-        expected = tuple(sizes.setdefault(n, found) if isinstance(n, str) else n for n, found in named)
+        expected = tuple(sizes.setdefault(n, size) if isinstance(n, str) else n for n, size in named)
         if len(array.shape) != len(self.shape) or array.shape != expected:
             axes = ", ".join(f"{n} = {sizes[n]}" if n in sizes else str(n) for n in map(str, self.shape))
             return f"must have the shape ({axes}), has {array.shape}"
@@ -90,7 +90,7 @@ def read_archive(
     except BadZipFile as error:
         raise SpikescrError(f"{path}: damaged ({error}); {remedy}") from error
     require_memory(size, f"{path}, unpacked,", remedy)
-    found, known = dict[str, NDArray[Any]](), dict(sizes or {})
+    values, known = dict[str, NDArray[Any]](), dict(sizes or {})
     try:
         with np.load(path, allow_pickle=False) as arrays:
             for name, field in fields.items():
@@ -98,10 +98,10 @@ def read_archive(
                     continue
                 if name not in names:
                     raise SpikescrError(f"{path}: {name} is missing; {remedy}")
-                found[name] = arrays[name]
-                fault = field.fault(found[name], known)
+                values[name] = arrays[name]
+                fault = field.fault(values[name], known)
                 if fault is not None:
                     raise SpikescrError(f"{path}: {name} {fault}; {remedy}")
     except DAMAGE as error:
         raise SpikescrError(f"{path}: damaged ({error}); {remedy}") from error
-    return found
+    return values

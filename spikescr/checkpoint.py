@@ -107,7 +107,7 @@ def load_checkpoint(path: Path) -> tuple[Network, CheckpointInfo]:
     with open_tensors(path, "train again: spikescr train") as file:
         info = file.describe(CheckpointInfo, "checkpoint", FORMAT)
         model = outline_of(file, info.model)
-        file.require({name: Entry.of(tensor) for name, tensor in model.state_dict().items()})
+        file.require({name: Entry.from_tensor(tensor) for name, tensor in model.state_dict().items()})
         model.load_state_dict(file.read(), assign=True)
     return model.eval(), info
 

@@ -91,11 +91,11 @@ class PackedOperation:
 
     def operands(self, metadata: Mapping[str, Any], width: int) -> tuple[Operand, ...]:
         """Slots of every operand in the packed input of a node with this metadata and output width."""
-        found, start = [], 0
+        operands, start = [], 0
         for name, size in self.widths(metadata, width).items():
-            found.append(Operand(name, start, start + size))
+            operands.append(Operand(name, start, start + size))
             start += size
-        return tuple(found)
+        return tuple(operands)
 
 
 PACKED_OPERATIONS: Mapping[str, PackedOperation] = {

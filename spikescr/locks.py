@@ -62,8 +62,8 @@ def _one(folder: Path, *, exclusive: bool) -> Iterator[bool]:
     held: dict[tuple[int, int], bool] = vars(_mine).setdefault("held", {})
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        found = os.fstat(handle)
-        key = found.st_dev, found.st_ino
+        status = os.fstat(handle)
+        key = status.st_dev, status.st_ino
         if key in held and held[key] >= exclusive:
             yield held[key]
             return

@@ -84,11 +84,11 @@ class _Folder:
 
     def _wholes(self) -> list[Path]:
         """The folders that this one is a part of: the run of a network in integers, the job of a stage."""
-        found, path = list[Path](), self.path.resolve()
+        wholes, path = list[Path](), self.path.resolve()
         while path.name in (LOIHI2, FINETUNING) or _STAGE.fullmatch(path.name) or (path.parent / RECORD).exists():
             path = path.parent
-            found.insert(0, path)
-        return found
+            wholes.insert(0, path)
+        return wholes
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ _BRIEF.maxstring = _BRIEF.maxother = LONGEST // 2
 
 def faults(error: ValidationError) -> str:
     """The faults of a configuration or file in one line: field, what is wrong, what was given; the first few."""
-    found = error.errors(include_url=False)
+    errors = error.errors(include_url=False)
     told = [
         f"{'.'.join(map(printable, field_of(fault['loc']))) or error.title}: "
         f"{printable(fault['msg'].removeprefix('Value error, '))}"
         + ("" if isinstance(fault["input"], dict) else f" (got {brief(fault['input'])})")
-        for fault in found[:FAULTS]
+        for fault in errors[:FAULTS]
     ]
-    return "; ".join(told) + (f"; and {len(found) - FAULTS} more" if len(found) > FAULTS else "")
+    return "; ".join(told) + (f"; and {len(errors) - FAULTS} more" if len(errors) > FAULTS else "")
 
 
 def brief(value: object) -> str:

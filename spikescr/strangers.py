@@ -121,10 +121,10 @@ def _ways_out(file: Any) -> Iterator[tuple[str, str]]:
         elif kind != h5py.h5l.TYPE_HARD:
             yield name, f"is a link of unknown kind ({kind})"
         else:
-            found = h5py.h5o.get_info(file.id, raw)
-            if found.type == h5py.h5o.TYPE_GROUP and found.rc != 1:
+            details = h5py.h5o.get_info(file.id, raw)
+            if details.type == h5py.h5o.TYPE_GROUP and details.rc != 1:
                 yield name, "is a group with several names"
-            elif found.type == h5py.h5o.TYPE_DATASET:
+            elif details.type == h5py.h5o.TYPE_DATASET:
                 stored = h5py.h5d.open(file.id, raw).get_create_plist()
                 if stored.get_layout() == h5py.h5d.VIRTUAL:
                     yield name, "is a virtual dataset, whose values lie in other files"

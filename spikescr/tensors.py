@@ -42,7 +42,7 @@ class Entry:
     shape: tuple[int, ...]
 
     @staticmethod
-    def of(tensor: Tensor) -> Entry:
+    def from_tensor(tensor: Tensor) -> Entry:
         """Those of a tensor, one without content too."""
         kinds = {"torch.float64": "F64", "torch.float32": "F32", "torch.int64": "I64", "torch.int8": "I8"}
         return Entry(kinds[str(tensor.dtype)], tuple(tensor.shape))

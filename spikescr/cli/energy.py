@@ -81,17 +81,17 @@ def command(
     console = wide_console()
     if compare:
         rows = compared(audits, known.costs[cost], end)
-        found = {"cost": known.costs[cost].model_dump(), "convention": end, "runs": dict(rows)}
+        content = {"cost": known.costs[cost].model_dump(), "convention": end, "runs": dict(rows)}
         _show_comparison(console, rows, audits, f"Energy per {audits[0][1].noun[:-1]} by `{end}`, {cost}")
     else:
         audit = audits[0][1]
         for option, name in (("start", start), ("end", end)):
             if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
                 audit.charged(name)  # or says why it cannot be
-        found = everything(audit, known, cost, start, end)
-        _show(console, audit, found, layers=layers, per_step=per_step)
+        content = everything(audit, known, cost, start, end)
+        _show(console, audit, content, layers=layers, per_step=per_step)
     if file is not None:
-        write_text(file, json.dumps(found, indent=1) + "\n")
+        write_text(file, json.dumps(content, indent=1) + "\n")
         console.print(f"wrote {file}")
 
 
@@ -107,60 +107,60 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _show(console: Console, audit: Audit, found: dict[str, Any], *, layers: bool, per_step: bool) -> None:
-    cost = found["cost"]
+def _show(console: Console, audit: Audit, content: dict[str, Any], *, layers: bool, per_step: bool) -> None:
+    cost = content["cost"]
     title = f"Mean of {audit.samples} {audit.noun} by convention of counting, {cost['name']}"
-    _print(console, title, _convention_table(found, audit.noun))
-    for name, why in found["not_evaluated"].items():
+    _print(console, title, _convention_table(content, audit.noun))
+    for name, why in content["not_evaluated"].items():
         console.print(f"{name} cannot be evaluated on this run: {why}", soft_wrap=True)
-    way = found["reconciliation"]
+    way = content["reconciliation"]
     if way is not None:
-        _print(console, f"From {way['from']} to {way['to']}", _reconciliation_table(found))
-    if cost["mac_pj"] is None and any(row["mac"] for row in found["conventions"].values()):
+        _print(console, f"From {way['from']} to {way['to']}", _reconciliation_table(content))
+    if cost["mac_pj"] is None and any(row["mac"] for row in content["conventions"].values()):
         console.print(f"{cost['name']} has no energy of a MAC: these energies are of AC alone")
     if layers:
-        _print(console, "Energy of each layer", _layer_table(found))
+        _print(console, "Energy of each layer", _layer_table(content))
     if per_step:
         title = f"Each layer at each executed step: executed energy, mean ± spread over {audit.noun}; memory traffic"
-        _print(console, title, _step_table(found))
-    _print(console, "The executed operations by other constants", _constant_table(found))
-    updates = [row["name"] for row in found["constants"].values() if row["neuron_pj"]]
+        _print(console, title, _step_table(content))
+    _print(console, "The executed operations by other constants", _constant_table(content))
+    updates = [row["name"] for row in content["constants"].values() if row["neuron_pj"]]
     if updates:
         console.print(f"{', '.join(updates)}: membrane updates included here, in no other table")
-    if found["about"].get("precision") == LOIHI2:
-        eight, wide = (si(found["constants"][name]["executed_j"], "J") for name in INTEGER_COSTS)
-        floating = si(found["constants"][DEFAULT_COST]["executed_j"], "J")
+    if content["about"].get("precision") == LOIHI2:
+        eight, wide = (si(content["constants"][name]["executed_j"], "J") for name in INTEGER_COSTS)
+        floating = si(content["constants"][DEFAULT_COST]["executed_j"], "J")
         console.print(
             f"computed in fixed point: {eight} by {INTEGER_COSTS[0]}, beside {floating} by {DEFAULT_COST}; the sums "
             f"have 24 bits, whose additions lie between these 8 bits and 32 ({wide})",
             soft_wrap=True,
         )
-    memory = found["memory"]
+    memory = content["memory"]
     moved = ", ".join(f"{part} {si(count, 'B')}" for part, count in memory["bytes"].items())
     prices = ", ".join(f"{si(j, 'J')} ({name})" for name, j in memory["joules"].items())
     console.print(f"memory traffic, apart ({cost['bits']}-bit words): {moved}; {prices}")
-    decision = found["decision"]
+    decision = content["decision"]
     if decision is not None:
         console.print(
             f"predictions were final at step {decision['step']:.1f} ± {decision['step_spread']:.1f} "
             f"({percent(decision['share'])} of a recording), {si(decision['joules'], 'J')} executed until then"
         )
-    console.print(f"operations that no cause explains: {found['unexplained_operations']:g}")
+    console.print(f"operations that no cause explains: {content['unexplained_operations']:g}")
 
 
-def _convention_table(found: dict[str, Any], noun: str) -> Table:
+def _convention_table(content: dict[str, Any], noun: str) -> Table:
     table = _table("convention", "AC", "MAC", "energy", f"± {noun}", "of executed")
-    executed = found["conventions"]["executed"]["joules"]
-    for name, row in found["conventions"].items():
+    executed = content["conventions"]["executed"]["joules"]
+    for name, row in content["conventions"].items():
         ratio = f"{row['joules'] / executed:.2f}" if executed else ""
         table.add_row(name, si(row["ac"]), si(row["mac"]), si(row["joules"], "J"), _spread(row["spread_j"]), ratio)
     return table
 
 
-def _reconciliation_table(found: dict[str, Any]) -> Table:
-    way = found["reconciliation"]
+def _reconciliation_table(content: dict[str, Any]) -> Table:
+    way = content["reconciliation"]
     table = _table("", "AC", "MAC", "energy", f"of {way['from']}")
-    start, end = (found["conventions"][way[key]] for key in ("from", "to"))
+    start, end = (content["conventions"][way[key]] for key in ("from", "to"))
     rows = [(way["from"], start), *((c.replace("_", " "), row) for c, row in way["causes"].items()), (way["to"], end)]
     for number, (name, row) in enumerate(rows):
         if number == len(rows) - 1:
@@ -170,16 +170,16 @@ def _reconciliation_table(found: dict[str, Any]) -> Table:
     return table
 
 
-def _layer_table(found: dict[str, Any]) -> Table:
-    table = _table("layer", "rate", *found["conventions"])
-    for row in found["layers"]:
+def _layer_table(content: dict[str, Any]) -> Table:
+    table = _table("layer", "rate", *content["conventions"])
+    for row in content["layers"]:
         energies = (si(joules, "J") if joules else "" for joules in row["joules"].values())
         table.add_row(row["layer"], percent(row["firing_rate"]), *energies)
     return table
 
 
-def _step_table(found: dict[str, Any]) -> Table:
-    steps = found["per_step"]
+def _step_table(content: dict[str, Any]) -> Table:
+    steps = content["per_step"]
     active = [row for row, means in enumerate(steps["mean_j"]) if any(means)]
     table = _table("layer", "step", "energy", "±", "traffic")
     for row in active:
@@ -190,11 +190,11 @@ def _step_table(found: dict[str, Any]) -> Table:
     return table
 
 
-def _constant_table(found: dict[str, Any]) -> Table:
+def _constant_table(content: dict[str, Any]) -> Table:
     columns = ("constants", "AC", "MAC", "neuron", "energy", "what they are")
     table = _table(*columns)
-    mac = found["conventions"]["executed"]["mac"]
-    for name, row in found["constants"].items():
+    mac = content["conventions"]["executed"]["mac"]
+    for name, row in content["constants"].items():
         figures = [
             si(row[key] * 1e-12, "J") if row[key] is not None else "" for key in ("ac_pj", "mac_pj", "neuron_pj")
         ]

@@ -52,7 +52,7 @@ def command(
     with notices().status("Loading torch and SpikingJelly"):
         from spikescr.workflows.evaluate import evaluate_run
 
-    found = evaluate_run(
+    evaluated = evaluate_run(
         RunFolder(folder),
         data=data,
         split=split,
@@ -61,12 +61,12 @@ def command(
         tables=tables,
         picture=picture,
     )
-    _show(found.assessment, found.classes)
-    for each in found.written:
+    _show(evaluated.assessment, evaluated.classes)
+    for each in evaluated.written:
         output().print(f"wrote {each}", soft_wrap=True)
 
 
-def _show(found: Assessment, classes: tuple[str, ...]) -> None:
+def _show(assessment: Assessment, classes: tuple[str, ...]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -76,24 +76,29 @@ def _show(found: Assessment, classes: tuple[str, ...]) -> None:
         table.add_column("", no_wrap=True)
         for number in range(len(classes)):
             table.add_column(str(number), justify="right", no_wrap=True)
-        for number, row in enumerate(found.confusion):
+        for number, row in enumerate(assessment.confusion):
             counts = [str(count) if count else "" for count in row]
             table.add_row(f"{number} {classes[number]}", *counts)
         console.print(table)
-    _lowest("classes", found.classes)
-    if found.speakers is not None:
-        _lowest("speakers", found.speakers)
+    _lowest("classes", assessment.classes)
+    if assessment.speakers is not None:
+        _lowest("speakers", assessment.speakers)
     table = Table(title="Confidence against correctness", box=SIMPLE_HEAD)
     for column in ("confidence", "mean", "accuracy", "ECE", "MCE"):
         table.add_column(column, justify="left" if column == "confidence" else "right", no_wrap=True)
-    for name, of in found.reliability.items():
-        numbers = (percent(of.confidence), percent(found.accuracy), f"{of.ece:.4f}", f"{of.mce:.4f}")
+    for name, calibration in assessment.reliability.items():
+        numbers = (
+            percent(calibration.confidence),
+            percent(assessment.accuracy),
+            f"{calibration.ece:.4f}",
+            f"{calibration.mce:.4f}",
+        )
         table.add_row(name.replace("_", " "), *numbers)
     console.print(table)
-    low, high = found.interval
+    low, high = assessment.interval
     console.print(
-        f"{found.recordings} recordings, accuracy {percent(found.accuracy, 2)} "
-        f"(95 %: {percent(low, 2)} to {percent(high, 2)}), loss {found.loss:.4f}"
+        f"{assessment.recordings} recordings, accuracy {percent(assessment.accuracy, 2)} "
+        f"(95 %: {percent(low, 2)} to {percent(high, 2)}), loss {assessment.loss:.4f}"
     )
 
 

@@ -129,21 +129,21 @@ def _show(console: Console, file: Path, fit: Fit) -> None:
         _show_estimate(console, fit, fit.estimate)
 
 
-def _show_estimate(console: Console, fit: Fit, found: Estimate) -> None:
+def _show_estimate(console: Console, fit: Fit, estimate: Estimate) -> None:
     from spikescr.sim.chip.fit import COST
 
-    low, high = (si(joules, "J") for joules in found.joules)
+    low, high = (si(joules, "J") for joules in estimate.joules)
     title = fit.placement.chip.title
     other = "" if title == "Loihi" else f"; of {title} no energies of operations are published"
     console.print(
         f"estimate, one recording: {low} to {high} by Loihi's published energies ({COST}){other}; "
-        f"{si(found.synaptic)} synaptic operations, {si(found.updates)} neuron updates, "
-        f"{si(found.messages)} spikes between cores",
+        f"{si(estimate.synaptic)} synaptic operations, {si(estimate.updates)} neuron updates, "
+        f"{si(estimate.messages)} spikes between cores",
         soft_wrap=True,
     )
     console.print(
-        f"estimate, time by {title}'s published figures: {si(found.step_seconds, 's')} per step, "
-        f"{si(found.seconds, 's')} per recording; the busiest core is of {found.layer}",
+        f"estimate, time by {title}'s published figures: {si(estimate.step_seconds, 's')} per step, "
+        f"{si(estimate.seconds, 's')} per recording; the busiest core is of {estimate.layer}",
         soft_wrap=True,
     )
     console.print("beside the 45 nm figure of spikescr energy, never to be added to it", soft_wrap=True)

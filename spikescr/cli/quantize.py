@@ -77,7 +77,7 @@ def command(
             arm()
             bar.on_step(progress)
 
-        found = quantize_run(
+        quantization = quantize_run(
             run,
             bits=bits,
             layer_bits=_parsed(layer_bits),
@@ -89,12 +89,12 @@ def command(
             on_step=after_step,
             stop=lambda: requested() is not None,
         )
-    if found is None:
+    if quantization is None:
         notify("fine-tuning stopped, its state is kept; continue with the same command and --resume")
         number = requested()
         ctx.exit(1 if number is None else 128 + number)
     made = run.in_integers
-    _show(found)
+    _show(quantization)
     output().print(
         f"wrote {made.checkpoint} ({made.checkpoint.stat().st_size / 1e3:.0f} kB), {made.graph.name}, "
         f"{made.quantization.name}"
@@ -102,22 +102,22 @@ def command(
 
 
 def _parsed(layer_bits: Sequence[str]) -> dict[str, int]:
-    found = {}
+    bits = {}
     for item in layer_bits:
         name, _, number = item.partition("=")
         if not number.isdigit() or not 4 <= int(number) <= 8:
             raise UsageError(f"--layer-bits {item}: give NAME=BITS with 4 to 8 bits, as in head=8")
-        found[name] = int(number)
-    return found
+        bits[name] = int(number)
+    return bits
 
 
-def _show(found: Quantization) -> None:
+def _show(quantization: Quantization) -> None:
     """Prints layers and accuracy."""
     table = Table(title="Weights in integers", box=SIMPLE_HEAD)
     table.add_column("layer", no_wrap=True)
     for heading in ("weights", "bits", "exponent", "units / threshold", "clipped", "to zero", "rms error"):
         table.add_column(heading, justify="right")
-    for layer in found.layers:
+    for layer in quantization.layers:
         theta = "" if layer.theta is None else f"{layer.theta:,}"
         table.add_row(
             layer.layer, f"{layer.weights:,}", str(layer.bits), str(layer.exponent), theta, f"{layer.clipped:,}",
@@ -125,21 +125,21 @@ def _show(found: Quantization) -> None:
         )  # fmt: skip
     console = wide_console()
     console.print(table)
-    for name, result in found.valid.items():
-        chosen = " (chosen)" if name == found.criterion else ""
+    for name, result in quantization.valid.items():
+        chosen = " (chosen)" if name == quantization.criterion else ""
         console.print(f"validation, {name}{chosen}: {percent(result.accuracy)}, loss {result.loss:.4f}")
-    best = found.best
+    best = quantization.best
     if best is not None:
         console.print(
-            f"validation, fine-tuned (epoch {best.epoch} of {len(found.tuned) - 1}): "
+            f"validation, fine-tuned (epoch {best.epoch} of {len(quantization.tuned) - 1}): "
             f"{percent(best.valid.accuracy)}, loss {best.valid.loss:.4f}"
         )
-    if found.attention_error:
+    if quantization.attention_error:
         notify(
-            f"heads of {found.head_width} channels: the scale of attention is no power of two; "
-            f"its threshold is off by {percent(found.attention_error)}"
+            f"heads of {quantization.head_width} channels: the scale of attention is no power of two; "
+            f"its threshold is off by {percent(quantization.attention_error)}"
         )
-    full = {name: count for name, count in found.saturated.items() if count}
-    console.print(f"saturated on the validation split: {sum(found.saturated.values()):,} currents and membranes")
+    full = {name: count for name, count in quantization.saturated.items() if count}
+    console.print(f"saturated on the validation split: {sum(quantization.saturated.values()):,} currents and membranes")
     for name, count in full.items():
         console.print(f"  {name}: {count:,}")

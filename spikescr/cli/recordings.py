@@ -60,9 +60,9 @@ def show(console: Console, execution: Execution, run: RunFolder, *, per_step: bo
 
 
 def _saturation(audit: Audit) -> str:
-    found = dict(zip(audit.operations, audit.counts["saturated"].sum(axis=1).tolist(), strict=True))
-    told = ", ".join(f"{name} {count:,}" for name, count in found.items() if count)
-    return f"saturated, in fixed point: {sum(found.values()):,} inputs, currents and membranes" + (
+    saturated = dict(zip(audit.operations, audit.counts["saturated"].sum(axis=1).tolist(), strict=True))
+    told = ", ".join(f"{name} {count:,}" for name, count in saturated.items() if count)
+    return f"saturated, in fixed point: {sum(saturated.values()):,} inputs, currents and membranes" + (
         f" ({told})" if told else ""
     )
 
@@ -98,13 +98,13 @@ def _cause_table(audit: Audit) -> Table:
     from spikescr.sim.counting.energy import HOROWITZ_45NM as COST
     from spikescr.sim.counting.results import energy
 
-    found, totals, samples = energy(audit, COST), audit.counts.totals(), audit.samples
+    figures, totals, samples = energy(audit, COST), audit.counts.totals(), audit.samples
     table = Table(title="From the paper's formula to what was executed: mean per recording", **_STYLE)
     for column in ("", "AC", "MAC", "energy"):
         table.add_column(column, justify="right" if column else "left")
-    rows = [("formula", totals["formula_ac"], totals["formula_mac"], found["formula_j"])]
-    rows += [(name.replace("_", " "), c["ac"], c["mac"], c["joules"]) for name, c in found["causes"].items()]
-    rows.append(("executed", totals["ac"], totals["mac"], found["events_j"]))
+    rows = [("formula", totals["formula_ac"], totals["formula_mac"], figures["formula_j"])]
+    rows += [(name.replace("_", " "), c["ac"], c["mac"], c["joules"]) for name, c in figures["causes"].items()]
+    rows.append(("executed", totals["ac"], totals["mac"], figures["events_j"]))
     for name, ac, mac, joules in rows:
         if name == "executed":
             table.add_section()

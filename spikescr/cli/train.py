@@ -178,7 +178,7 @@ def _summary(result: TrainResult, best: EpochMetrics, run: RunFolder) -> None:
     }
     written = [run.checkpoint, run.metrics, run.times, run.config]
     if result.drift:
-        shares = ", ".join(f"{found.rate:.2%} at the {when}" for when, found in result.drift.items())
+        shares = ", ".join(f"{drift.rate:.2%} at the {when}" for when, drift in result.drift.items())
         rows["bf16 changes"] = f"of neuron-steps {shares}; limit {config.precision_limit:.2%}"
         written.append(run.precision)
     rows["written"] = "\n".join(map(str, written))

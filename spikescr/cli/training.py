@@ -97,15 +97,18 @@ def dry_run(config: TrainConfig | CurriculumConfig, stages: Sequence[TrainConfig
     columns = ("steps", "epochs", "parameters", "batch, for backward", "weights, optimiser", "data", "memory", "time")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    found: list[Estimate] = []
+    estimates: list[Estimate] = []
     for stage in stages:
         with notices().status(f"Measuring at {stage.steps} steps per second"):
-            found.append(estimate(stage, recordings))
-        sizes = (si(n, "B") for n in (found[-1].activations, found[-1].weights, found[-1].data, found[-1].memory))
-        table.add_row(
-            str(stage.steps), str(stage.epochs), f"{found[-1].parameters:,}", *sizes, _time(found[-1].seconds)
+            estimates.append(estimate(stage, recordings))
+        sizes = (
+            si(n, "B")
+            for n in (estimates[-1].activations, estimates[-1].weights, estimates[-1].data, estimates[-1].memory)
         )
-    parameters, together = found[0].parameters, sum(part.seconds for part in found)
+        table.add_row(
+            str(stage.steps), str(stage.epochs), f"{estimates[-1].parameters:,}", *sizes, _time(estimates[-1].seconds)
+        )
+    parameters, together = estimates[0].parameters, sum(part.seconds for part in estimates)
     console.print()
     console.print(
         f"{config.model.name}, {parameters:,} parameters ({parameters / 2**20:.2f} in the paper's unit of 2^20); "

@@ -58,7 +58,7 @@ def command(
     from spikescr.workflows.verify import verify_run
 
     run = RunFolder(folder).of_precision(precision)
-    found = verify_run(
+    verification = verify_run(
         run,
         data=data,
         split=split,
@@ -67,28 +67,29 @@ def command(
         batch_size=batch_size,
         stall_seconds=stall_seconds,
     )
-    _show(wide_console(), found, run)
-    if not found.passed:
+    _show(wide_console(), verification, run)
+    if not verification.passed:
         raise SpikescrError(
-            f"{run.graph}: {found.differing} spikes and {found.differing_predictions} predictions differ "
-            f"from PyTorch's, logits by up to {found.logit_error:.1e}; see {run.verification}"
+            f"{run.graph}: {verification.differing} spikes and {verification.differing_predictions} predictions differ "
+            f"from PyTorch's, logits by up to {verification.logit_error:.1e}; see {run.verification}"
         )
 
 
-def _show(console: Console, found: Verification, run: RunFolder) -> None:
+def _show(console: Console, verification: Verification, run: RunFolder) -> None:
     """Prints the comparison of every layer and the first divergence."""
-    table = Table(title=f"Lava against PyTorch ({found.reference})", box=SIMPLE_HEAD)
+    table = Table(title=f"Lava against PyTorch ({verification.reference})", box=SIMPLE_HEAD)
     table.add_column("layer", no_wrap=True)
     for column in ("neuron-steps", "spikes", "firing rate", "differing"):
         table.add_column(column, justify="right")
-    for layer in found.layers:
+    for layer in verification.layers:
         rate = "silent: proves nothing" if layer.silent else percent(layer.firing_rate)
         table.add_row(layer.layer, f"{layer.compared:,}", f"{layer.spikes:,}", rate, f"{layer.differing:,}")
     console.print(table)
-    if found.first is not None:
-        console.print(found.first)
+    if verification.first is not None:
+        console.print(verification.first)
     console.print(
-        f"{len(found.samples)} recordings: {found.differing:,} differing spikes, {found.differing_predictions} "
-        f"differing predictions, largest difference of logits {found.logit_error:.1e}"
+        f"{len(verification.samples)} recordings: {verification.differing:,} differing spikes, "
+        f"{verification.differing_predictions} differing predictions, "
+        f"largest difference of logits {verification.logit_error:.1e}"
     )
     console.print(f"wrote {run.verification}")

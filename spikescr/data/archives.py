@@ -45,8 +45,8 @@ def unpacked(packed: Path, name: str, cache: Path | None = None) -> Path:
     Raises:
         DataError: The packed file is damaged, or holds something else.
     """
-    found = packed.stat()
-    key = hashlib.sha256(f"{packed.resolve()}\0{found.st_size}\0{found.st_mtime_ns}".encode()).hexdigest()[:16]
+    status = packed.stat()
+    key = hashlib.sha256(f"{packed.resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()[:16]
     root = (cache or cache_folder()) / "unpacked" / key
     if not root.exists():
         try:

@@ -44,7 +44,7 @@ class Binned:
     lengths: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, path: Path, bins: SpikeBins, *, cache: Path | None = None) -> Self:
+    def from_file(cls, path: Path, bins: SpikeBins, *, cache: Path | None = None) -> Self:
         """Bin a file, or find it in the cache.
 
         Args:
@@ -56,8 +56,8 @@ class Binned:
             UsageError: So many steps fit neither memory nor disk.
             DataError: A recording cannot be used, or the cache cannot be written or is damaged.
         """
-        found = path.stat()
-        source = {"path": str(path.resolve()), "bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+        status = path.stat()
+        source = {"path": str(path.resolve()), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
         header = json.dumps({"format": FORMAT, "source": source, "bins": bins.model_dump()}, indent=1) + "\n"
         key = hashlib.sha256(header.encode()).hexdigest()[:24]
         root = (cache or cache_folder()) / "binned" / key
@@ -122,15 +122,15 @@ def _bin(made: Path, path: Path, bins: SpikeBins, dtype: np.dtype[Any]) -> bool:
         np.lib.format.write_array_header_1_0(target, description)
         for index, (times, units) in enumerate(track(file.recordings(), f"Binning {path.name}", total)):
             try:
-                found = bins.count(times, units)
+                counts = bins.count(times, units)
             except DataError as error:
                 raise DataError(f"{path}: recording {index}: {error}") from error
-            lengths[index] = len(found)
-            found = densest_stretch(found, bins.window_steps)
-            if found.size and found.max() > np.iinfo(dtype).max:
+            lengths[index] = len(counts)
+            counts = densest_stretch(counts, bins.window_steps)
+            if counts.size and counts.max() > np.iinfo(dtype).max:
                 return False
             frames = np.zeros(shape[1:], dtype)
-            frames[: len(found)] = found
+            frames[: len(counts)] = counts
             target.write(frames.data)
     np.save(made / "lengths.npy", lengths)
     return True

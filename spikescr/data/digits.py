@@ -155,9 +155,9 @@ def open_digits(cache: Path | None = None) -> DataSet:
     try:
         dataset = open_folder(root, "digits", classes=CLASSES)
         expected = {(take.split, take.name) for take in script}
-        found = {(split, item.name) for split, items in dataset.items.items() for item in items}
-        if found != expected:
-            kept, others = len(found & expected), len(found - expected)
+        present = {(split, item.name) for split, items in dataset.items.items() for item in items}
+        if present != expected:
+            kept, others = len(present & expected), len(present - expected)
             raise DataError(
                 f"{kept} of {len(expected)} recordings are in their places, {others} other{'s' * (others != 1)}"
             )

@@ -127,8 +127,8 @@ class Downloader:
             state = json.loads(self._state.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError, RecursionError):
             return None
-        found = state.get("validator") if isinstance(state, dict) and state.get("url") == url else None
-        return found if isinstance(found, str) and _VALIDATOR.fullmatch(found) else None
+        validator = state.get("validator") if isinstance(state, dict) and state.get("url") == url else None
+        return validator if isinstance(validator, str) and _VALIDATOR.fullmatch(validator) else None
 
     def _remember(self, url: str, answer: Answer) -> None:
         # A weak ETag (W/) does not tell versions apart, and neither what is none, but would be sent back as a header.
@@ -150,14 +150,14 @@ def _range(answer: Answer) -> tuple[int, int | None]:
     """
     if answer.status == HTTPStatus.PARTIAL_CONTENT:
         told = answer.headers.get("Content-Range", "")
-        found = _CONTENT_RANGE.fullmatch(told)
-        if found is None:
+        match = _CONTENT_RANGE.fullmatch(told)
+        if match is None:
             raise DataError(
                 f"{answer.url}: the server answers 206 without saying which bytes it sends "
                 f"(Content-Range: {one_line(told) or 'none'}); try another mirror (--mirror)"
             )
-        begin, end = int(found[1]), int(found[2])
-        total = None if found[3] == "*" else int(found[3])
+        begin, end = int(match[1]), int(match[2])
+        total = None if match[3] == "*" else int(match[3])
         if end < begin or (total is not None and end >= total):
             raise DataError(
                 f"{answer.url}: the server sends bytes that cannot be (Content-Range: {one_line(told)}); "

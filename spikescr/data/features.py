@@ -100,7 +100,7 @@ def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
     for item in items:
         if item.index is None:
             raise UsageError(f"the network takes recordings of spikes, {item.name} is one of sound")
-    files = {path: Binned.of(path, bins) for path in dict.fromkeys(item.path for item in items)}
+    files = {path: Binned.from_file(path, bins) for path in dict.fromkeys(item.path for item in items)}
     chosen = np.array([item.index for item in items], dtype=np.int64)
     lengths = np.zeros(len(items), dtype=np.int64)
     values: Counts = np.zeros((0, bins.window_steps, bins.bands), dtype=np.uint8)

@@ -91,9 +91,11 @@ def read_items(path: Path, classes: tuple[str, ...], *, prefix: str, speakers: b
         DataError: Other classes, labels without a class, or no speakers.
     """
     with opened(path) as file:
-        found = file.classes()
-        if found != classes:
-            raise DataError(f"{path}: its classes are {', '.join(found)}, the training file's {', '.join(classes)}")
+        own_classes = file.classes()
+        if own_classes != classes:
+            raise DataError(
+                f"{path}: its classes are {', '.join(own_classes)}, the training file's {', '.join(classes)}"
+            )
         labels = file.labels()
         who: list[str | None] = [None] * len(labels)
         if speakers:

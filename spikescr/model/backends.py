@@ -99,10 +99,10 @@ def deviation(backend: Backend, device: torch.device) -> str | None:
         trials.append(_Network(device))
     for trial in trials:
         try:
-            expected, found = trial.run(PLAIN), trial.run(backend)
+            expected, actual = trial.run(PLAIN), trial.run(backend)
         except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
-        fault = _difference(expected, found)
+        fault = _difference(expected, actual)
         if fault is not None:
             return fault
     return None
@@ -116,12 +116,12 @@ class _Result:
     rounded: dict[str, Tensor]
 
 
-def _difference(expected: _Result, found: _Result) -> str | None:
-    different = int((expected.spikes != found.spikes).sum())
+def _difference(expected: _Result, actual: _Result) -> str | None:
+    different = int((expected.spikes != actual.spikes).sum())
     if different:
         return f"{different} of {expected.spikes.numel()} spikes differ"
     for what, values in expected.rounded.items():
-        largest = float((values - found.rounded[what]).abs().max() / values.abs().max())
+        largest = float((values - actual.rounded[what]).abs().max() / values.abs().max())
         if not largest <= TOLERANCE:
             return f"{what} differ by {largest:.1e} of the largest, more than {TOLERANCE:g}"
     return None

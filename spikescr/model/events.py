@@ -59,13 +59,13 @@ def _events(x):
 
 
 @compiled
-def _gather(row, flags, found):
-    """Writes where a row is not 0 into found (K + 1,), in order, and returns how many places; flags (K,): scratch."""
+def _gather(row, flags, places):
+    """Writes where a row is not 0 into places (K + 1,), in order, and returns how many; flags (K,): scratch."""
     for k in range(len(row)):
         flags[k] = row[k] != 0
     count = 0
     for k in range(len(row)):
-        found[count] = k
+        places[count] = k
         count += flags[k]
     return count
 
@@ -73,22 +73,22 @@ def _gather(row, flags, found):
 @compiled
 def _product(lo, hi, x, weight, bias, out):
     """Rows lo to hi of x weight + bias; x (M, K), weight (K, N), bias (N,) or None, out (M, N)."""
-    flags, found = np.empty(x.shape[1], np.uint8), np.empty(x.shape[1] + 1, np.int32)
+    flags, places = np.empty(x.shape[1], np.uint8), np.empty(x.shape[1] + 1, np.int32)
     for m in range(lo, hi):
         xs, to = x[m], out[m]
-        count = _gather(xs, flags, found)
+        count = _gather(xs, flags, places)
         if bias is None:
             to[:] = x.dtype.type(0)
         else:
             to[:] = bias
         fours = count // 4 * 4
         for i in range(0, fours, 4):
-            a, b, c, d = xs[found[i]], xs[found[i + 1]], xs[found[i + 2]], xs[found[i + 3]]
-            ws, us, vs, zs = weight[found[i]], weight[found[i + 1]], weight[found[i + 2]], weight[found[i + 3]]
+            a, b, c, d = xs[places[i]], xs[places[i + 1]], xs[places[i + 2]], xs[places[i + 3]]
+            ws, us, vs, zs = weight[places[i]], weight[places[i + 1]], weight[places[i + 2]], weight[places[i + 3]]
             for n in range(len(to)):
                 to[n] += (a * ws[n] + b * us[n]) + (c * vs[n] + d * zs[n])
         for i in range(fours, count):
-            a, ws = xs[found[i]], weight[found[i]]
+            a, ws = xs[places[i]], weight[places[i]]
             for n in range(len(to)):
                 to[n] += a * ws[n]
 
@@ -98,13 +98,13 @@ def _weight(lo, hi, x, upstream, out):
     """Rows lo to hi of x^T upstream, added to out; x (M, K), upstream (M, N), out (K, N)."""
     wide = hi - lo
     rows, counts = np.empty((wide, BLOCK), np.int32), np.empty(wide, np.int64)
-    flags, found = np.empty(wide, np.uint8), np.empty(wide + 1, np.int32)
+    flags, places = np.empty(wide, np.uint8), np.empty(wide + 1, np.int32)
     total = np.empty(upstream.shape[1], x.dtype)
     for start in range(0, len(x), BLOCK):
         counts[:] = 0
         for m in range(start, min(start + BLOCK, len(x))):
-            for i in range(_gather(x[m, lo:hi], flags, found)):
-                k = found[i]
+            for i in range(_gather(x[m, lo:hi], flags, places)):
+                k = places[i]
                 rows[k, counts[k]] = m
                 counts[k] += 1
         for k in range(wide):

@@ -127,10 +127,10 @@ class Fire(torch.autograd.Function):
         dgate = None if gate is None else torch.empty_like(y)
         before = torch.zeros_like(y[0])
         given = (y, scale, shift, gate, before, mask, lengths, mean, rate, ALPHA, upstream.contiguous(), dc, dgate)
-        found = kernels.run(kernels.fire_backward, y.shape[1], *given, sums=(2, y.shape[2]))
+        sums = kernels.run(kernels.fire_backward, y.shape[1], *given, sums=(2, y.shape[2]))
         if statistics is None:
             return dc, None, None, dgate, None, None, None
-        own = torch.from_numpy(found)
+        own = torch.from_numpy(sums)
         a, b, c = statistics.backward_affine(scale, statistics.over_all(own))
         kernels.run(kernels.affine, y.shape[1], dc, y, a, b, c, lengths)
         dbeta, dgamma = own.to(y.dtype)

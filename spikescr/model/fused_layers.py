@@ -141,7 +141,7 @@ def _side_by_side(layers: Sequence[SpikingLayer], x: Tensor, valid: Tensor) -> T
         )
     )
     y = Product.apply(x, weight, bias, currents[0].bf16)
-    statistics = Statistics.of(y, steps, torch.cat(means), norms[0].eps, norms[0].over_processes)
+    statistics = Statistics.from_batch(y, steps, torch.cat(means), norms[0].eps, norms[0].over_processes)
     for i, norm in enumerate(norms):
         norm.follow(statistics, slice(i * norm.num_features, (i + 1) * norm.num_features))
     spikes: Tensor = Fire.apply(y, gamma, beta, None, _masks(layers, y), steps, statistics)

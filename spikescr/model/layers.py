@@ -65,19 +65,19 @@ class SequenceBatchNorm(nn.BatchNorm1d):
     def take_statistics(self, x: Tensor, steps: Tensor, channels: slice = EVERY) -> Statistics:
         """Statistics of x (T, B, n), of some channels, over valid steps (B,); moves the running ones towards them."""
         assert self.running_mean is not None
-        found = Statistics.of(x, steps, self.running_mean[channels], self.eps, self.over_processes)
-        self.follow(found, EVERY, channels)
-        return found
+        statistics = Statistics.from_batch(x, steps, self.running_mean[channels], self.eps, self.over_processes)
+        self.follow(statistics, EVERY, channels)
+        return statistics
 
-    def follow(self, found: Statistics, part: slice, channels: slice = EVERY) -> None:
+    def follow(self, statistics: Statistics, part: slice, channels: slice = EVERY) -> None:
         """Moves the running statistics of some channels towards a part of what a batch has."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
-        unbiased = found.variance[part] * (found.count / max(found.count - 1, 1))
+        unbiased = statistics.variance[part] * (statistics.count / max(statistics.count - 1, 1))
         with torch.no_grad():
-            self.running_mean[channels].lerp_(found.mean[part].to(self.running_mean), self.momentum)
+            self.running_mean[channels].lerp_(statistics.mean[part].to(self.running_mean), self.momentum)
             self.running_var[channels].lerp_(unbiased.to(self.running_var), self.momentum)
             if not channels.start:  # a batch is counted once
                 self.num_batches_tracked += 1

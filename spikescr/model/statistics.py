@@ -23,7 +23,7 @@ class Statistics:
     over_processes: bool
 
     @staticmethod
-    def of(x: Tensor, lengths: Tensor, centre: Tensor, eps: float, over_processes: bool) -> Statistics:
+    def from_batch(x: Tensor, lengths: Tensor, centre: Tensor, eps: float, over_processes: bool) -> Statistics:
         """Of x (T, B, N), steps before each sample's length (B,).
 
         Sums are taken in float64 of the distance from `centre` (N,), which must be the same in all processes and

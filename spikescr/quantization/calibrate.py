@@ -56,8 +56,8 @@ def calibrate(folded: Network, split: Split, *, criterion: Criterion, bits: Mapp
         ExportError: the network cannot be quantized.
         UsageError: a pattern fits no layer.
     """
-    found = list(groups(folded))
-    names = [group.name for group in found] + ["head"]
+    layer_groups = list(groups(folded))
+    names = [group.name for group in layer_groups] + ["head"]
     for pattern in bits:
         if not any(fnmatch(name, pattern) for name in names):
             raise UsageError(f"{pattern}: no layer has such a name; there are {', '.join(names)}")
@@ -65,14 +65,14 @@ def calibrate(folded: Network, split: Split, *, criterion: Criterion, bits: Mapp
     def bits_of(name: str) -> int:
         return next((number for pattern, number in bits.items() if fnmatch(name, pattern)), default)
 
-    seen = _observe(folded, found, split)
-    layers = {g.name: _layer(g, seen[g.name], criterion, bits_of(g.name), g.name == "sem") for g in found}
+    seen = _observe(folded, layer_groups, split)
+    layers = {g.name: _layer(g, seen[g.name], criterion, bits_of(g.name), g.name == "sem") for g in layer_groups}
     end = _end_of_head(folded.head.weight.detach(), seen["head"].x, bits_of("head"), criterion)
     scale = end / (2 ** (bits_of("head") - 1) - 1) / 2 ** (9 - bits_of("head"))
     return Scheme(layers, scale, bits_of("head"))
 
 
-def _observe(folded: Network, found: list[Group], split: Split) -> dict[str, Seen]:
+def _observe(folded: Network, layer_groups: list[Group], split: Split) -> dict[str, Seen]:
     seen: dict[str, Seen] = {}
 
     def keep(group: Group) -> Callable[..., None]:
@@ -86,7 +86,7 @@ def _observe(folded: Network, found: list[Group], split: Split) -> dict[str, See
     def keep_head(_module: nn.Module, inputs: tuple[Tensor], _logits: Tensor) -> None:
         seen["head"] = Seen(inputs[0], torch.ones(()), 0.0)
 
-    handles = [group.current.register_forward_hook(keep(group)) for group in found]
+    handles = [group.current.register_forward_hook(keep(group)) for group in layer_groups]
     handles.append(folded.head.register_forward_hook(keep_head))
     x, steps, _ = split.batch(torch.arange(len(split)))
     try:

@@ -41,9 +41,9 @@ class TuneResult:
     interrupted: bool
 
 
-def best_of(found: Sequence[Tuned]) -> Tuned:
+def best_of(epochs: Sequence[Tuned]) -> Tuned:
     """The one whose weights are kept: highest accuracy, then lowest loss, then first."""
-    return max(found, key=lambda tuned: (tuned.valid.accuracy, -tuned.valid.loss))
+    return max(epochs, key=lambda tuned: (tuned.valid.accuracy, -tuned.valid.loss))
 
 
 class _InIntegers(CrossEntropy):

@@ -40,15 +40,15 @@ class LayerReport:
 
 def layer_reports(folded: Network, scheme: Scheme) -> list[LayerReport]:
     """Of every layer, the head last; `folded` holds the weights before quantizing."""
-    found = []
+    reports = []
     for group in groups(folded):
         s, weight = scheme.layers[group.name], group.current.synapse.weight.detach()[slice(*group.channels)]
         levels, level = s.weight_levels(weight), s.scale * s.step
-        found.append(_report(group.name, weight, levels, level, s.bits, s.exponent, s.theta))
+        reports.append(_report(group.name, weight, levels, level, s.bits, s.exponent, s.theta))
     head = FixedHead(folded.head, scheme.head_scale, scheme.head_bits)
     level = scheme.head_scale * head.step
-    found.append(_report("head", folded.head.weight.detach(), head.levels().detach(), level, head.bits, 0, None))
-    return found
+    reports.append(_report("head", folded.head.weight.detach(), head.levels().detach(), level, head.bits, 0, None))
+    return reports
 
 
 def _report(

@@ -99,18 +99,18 @@ def in_integers(folded: Network, scheme: Scheme, steps: int) -> Network:
         ExportError: the network cannot be quantized, or the scheme is of another one.
     """
     model = copy.deepcopy(folded)
-    found: dict[Current, dict[str, GroupScheme]] = {}
+    by_current: dict[Current, dict[str, GroupScheme]] = {}
     for group in groups(model):
         if group.name not in scheme.layers:
             raise ExportError(f"the scheme has no layer {group.name}; quantize again")
-        found.setdefault(group.current, {})[group.name] = scheme.layers[group.name]
+        by_current.setdefault(group.current, {})[group.name] = scheme.layers[group.name]
     for module in list(model.modules()):
         if isinstance(module, SpikingLayer):
-            (layer,) = found[module.current].values()
-            module.current = FixedCurrent(module.current, found[module.current])
+            (layer,) = by_current[module.current].values()
+            module.current = FixedCurrent(module.current, by_current[module.current])
             _neurons(module, layer.theta)
         elif isinstance(module, SpikingGatedConvolution):
-            layers = found[module.split]
+            layers = by_current[module.split]
             module.split = FixedCurrent(module.split, layers)
             value, *gate_in = layers.values()
             _neurons(module.gated, value.theta)

@@ -73,8 +73,8 @@ class Answers:
     @property
     def predicted(self) -> Integers:
         """The class of the largest readout, the first of equal ones (n,)."""
-        found: Integers = self.y.argmax(axis=1)
-        return found
+        predicted: Integers = self.y.argmax(axis=1)
+        return predicted
 
     def confidence(self) -> dict[str, Numbers]:
         """Confidence in the answer (n,), in two readings.
@@ -122,7 +122,7 @@ class Assessment:
 
 def answer(model: Network, features: Features, batch_size: int) -> Answers:
     """Runs a network in eval mode, in its own precision, over recordings; keeps their order."""
-    split = Split.of(features)
+    split = Split.from_features(features)
     y = torch.zeros(len(split), model.head.out_features, dtype=torch.float64)
     model.eval()
     with torch.no_grad():
@@ -155,7 +155,7 @@ def assess(answers: Answers, classes: Sequence[str], speakers: Sequence[str | No
         classes=tuple(_of_class(confusion, k, name) for k, name in enumerate(classes) if confusion[k].any()),
         speakers=_of_speakers(right, speakers) if len(named) == len(right) else None,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        reliability={name: reliability(found, right) for name, found in answers.confidence().items()},
+        reliability={name: reliability(confidence, right) for name, confidence in answers.confidence().items()},
     )
 
 
@@ -191,8 +191,8 @@ def _of_class(confusion: Integers, k: int, name: str) -> Share:
 
 def _of_speakers(right: npt.NDArray[np.bool_], speakers: Sequence[str | None]) -> tuple[Share, ...]:
     who = np.array([str(name) for name in speakers])
-    found = []
+    shares = []
     for name in sorted(set(who.tolist())):
-        of = right[who == name]
-        found.append(Share(name, len(of), int(of.sum()), float(of.mean())))
-    return tuple(found)
+        own = right[who == name]
+        shares.append(Share(name, len(own), int(own.sum()), float(own.mean())))
+    return tuple(shares)

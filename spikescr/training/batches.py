@@ -26,7 +26,7 @@ class Split:
     labels: Tensor
 
     @staticmethod
-    def of(features: Features) -> Split:
+    def from_features(features: Features) -> Split:
         """The same arrays as tensors, without a copy."""
         return Split(*map(torch.from_numpy, (features.values, features.steps, features.labels)))
 

@@ -233,7 +233,7 @@ def distill(
             network, info = load_checkpoint(RunFolder(job.path / before.run).checkpoint)
             initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
             _require_unchanged(job.path / before.run, before)  # what was read is what the record tells
-            split = Split.of(load(dataset.split("train"), info.preprocessing))
+            split = Split.from_features(load(dataset.split("train"), info.preprocessing))
             objective = Teaching(stage, network.to(devices.device), split)
         on_stage(number, stage)
         result = train(
@@ -275,7 +275,7 @@ def _take_teacher(record: JobRecord, teacher: RunFolder, dataset: DataSet, job: 
     """Puts a trained network in the place of the first stage."""
     info = load_checkpoint(teacher.checkpoint)[1]
     _require_fit(teacher.checkpoint, info, record.config, dataset)
-    found = StageRecord(
+    stage = StageRecord(
         steps=info.training.steps,
         run=str(Path(teacher.path).resolve()),
         checkpoint=sha256(teacher.checkpoint),
@@ -285,12 +285,12 @@ def _take_teacher(record: JobRecord, teacher: RunFolder, dataset: DataSet, job: 
         valid_loss=info.valid_loss,
         valid_accuracy=info.valid_accuracy,
     )
-    if record.stages and record.stages[0].checkpoint != found.checkpoint:
+    if record.stages and record.stages[0].checkpoint != stage.checkpoint:
         raise UsageError(
             f"{teacher.checkpoint}: {job.path} was begun with another teacher; begin anew without resume (--resume)"
         )
     if not record.stages:
-        record.stages.append(found)
+        record.stages.append(stage)
         if devices.is_main:
             _write(job, record)
 

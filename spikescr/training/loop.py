@@ -135,8 +135,8 @@ def train(
         preprocessing, features = fit_and_load(
             dataset, steps=config.steps, window_s=config.window_s, bands=sizes.inputs
         )
-        split = Split.of(features)
-        valid = Split.of(load(dataset.split("valid"), preprocessing))
+        split = Split.from_features(features)
+        valid = Split.from_features(load(dataset.split("valid"), preprocessing))
         setting = Setting(
             config=config,
             classes=dataset.classes,
@@ -343,16 +343,16 @@ class _Training:
     def _finish_epoch(self, elapsed: float) -> None:
         """Evaluates, and keeps what the epoch gave."""
         at, epoch = self.at, len(self.at.epochs) + 1
-        found = evaluate(self.model, self.valid, self.config.batch_size, self.devices)
-        self._require_number(found.loss, "validation loss")
+        validation = evaluate(self.model, self.valid, self.config.batch_size, self.devices)
+        self._require_number(validation.loss, "validation loss")
         done = EpochMetrics(
             epoch=epoch,
             lr=self.optimizer.param_groups[0]["lr"],
             train_loss=at.loss / at.seen,
             train_accuracy=at.correct / at.seen,
-            valid_loss=found.loss,
-            valid_accuracy=found.accuracy,
-            firing_rate=found.firing_rate,
+            valid_loss=validation.loss,
+            valid_accuracy=validation.accuracy,
+            firing_rate=validation.firing_rate,
         )
         if not at.best or done.better_than(at.epochs[at.best - 1]):
             at.best = epoch

@@ -111,7 +111,7 @@ def require_few(drift: Drift, config: TrainConfig, when: str, kept: str) -> None
 
 def as_json(drift: Mapping[str, Drift], config: TrainConfig) -> str:
     """The file of a run: precision, limit, what was measured and when."""
-    measured = {when: found.model_dump() for when, found in drift.items()}
+    measured = {when: measurement.model_dump() for when, measurement in drift.items()}
     content = {"precision": config.precision, "precision_limit": config.precision_limit} | measured
     return json.dumps(content, indent=2) + "\n"
 

@@ -195,14 +195,14 @@ def resolve(
     if kind is TrainConfig and content.pop("distillation", None) is not None:
         faults.append(f"distillation: {TEACHER}")
     content["data"] = source if source is not None else recipe.kinds[0]
-    found: Config | None = None
+    config: Config | None = None
     try:
-        found = kind.model_validate(content, strict=True)
+        config = kind.model_validate(content, strict=True)
     except ValidationError as error:
         faults += [_told(fault, recipe, given, options, keys) for fault in error.errors()]
-    if found is None or faults:
+    if config is None or faults:
         raise UsageError("; ".join(faults))
-    return found
+    return config
 
 
 def shown(config: BaseModel) -> list[tuple[str, str]]:

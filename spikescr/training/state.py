@@ -153,8 +153,8 @@ class Checkpoints:
     def paths(self) -> list[Path]:
         """The states that are there, oldest first."""
         named = re.compile(r"\d{5,}-\d{6,}\.safetensors")
-        found = [path for path in self.folder.glob("*.safetensors") if named.fullmatch(path.name)]
-        return sorted(found, key=lambda path: tuple(map(int, path.stem.split("-"))))
+        paths = [path for path in self.folder.glob("*.safetensors") if named.fullmatch(path.name)]
+        return sorted(paths, key=lambda path: tuple(map(int, path.stem.split("-"))))
 
     def latest(self) -> Path | None:
         """The newest state, None where there is none."""
@@ -215,7 +215,7 @@ def load_state(path: Path, network: Network | None = None) -> TrainState:
 
 def _expected(model: Network, at: Progressed) -> dict[str, Entry]:
     """The tensors of a state: weights; the best ones, once an epoch is done; AdamW's, once a step is done."""
-    weights = {name: Entry.of(tensor) for name, tensor in model.state_dict().items()}
+    weights = {name: Entry.from_tensor(tensor) for name, tensor in model.state_dict().items()}
     expected = {f"model/{name}": entry for name, entry in weights.items()}
     if at.best:
         expected |= {f"best/{name}": entry for name, entry in weights.items()}
@@ -223,7 +223,7 @@ def _expected(model: Network, at: Progressed) -> dict[str, Entry]:
         for name, parameter in model.named_parameters():
             expected[f"optimizer/{name}/step"] = Entry("F32", ())
             for moment in ("exp_avg", "exp_avg_sq"):
-                expected[f"optimizer/{name}/{moment}"] = Entry.of(parameter)
+                expected[f"optimizer/{name}/{moment}"] = Entry.from_tensor(parameter)
     return expected
 
 

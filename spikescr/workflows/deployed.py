@@ -106,12 +106,12 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         SpikescrError: the file holds none.
     """
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise SpikescrError(f"{path}: is no JSON ({error}); {remedy}") from error
-    if not isinstance(found, dict):
-        raise SpikescrError(f"{path}: must be a JSON object, is {type(found).__name__}; {remedy}")
-    return found
+    if not isinstance(content, dict):
+        raise SpikescrError(f"{path}: must be a JSON object, is {type(content).__name__}; {remedy}")
+    return content
 
 
 class Trained(Protocol):

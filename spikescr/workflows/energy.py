@@ -110,7 +110,7 @@ def compare(audits: Sequence[tuple[str, Audit]], cost: EnergyCost, convention: s
     Raises:
         SpikescrError: the convention cannot be evaluated on one of them.
     """
-    found = []
+    rows = []
     for number, (name, audit) in enumerate(audits):
         audit.charged(convention)
         charged = summary.conventions(audit, cost)[convention]
@@ -123,5 +123,5 @@ def compare(audits: Sequence[tuple[str, Audit]], cost: EnergyCost, convention: s
         }
         if number:
             row["change"] = summary.comparison(audits[0][1], audit, cost, convention)
-        found.append((name, row))
-    return found
+        rows.append((name, row))
+    return rows

@@ -32,11 +32,11 @@ class Evaluated(ShowsTable):
 
     def short_table(self) -> ShortTable:
         """Accuracy of each class."""
-        found = self.assessment
-        rows = [(c.name, str(c.recordings), str(c.correct), percent(c.accuracy)) for c in found.classes]
-        low, high = found.interval
-        title = f"{found.recordings} recordings, accuracy {percent(found.accuracy, 2)}"
-        note = f"95 %: {percent(low, 2)} to {percent(high, 2)}; loss {found.loss:.4f}"
+        assessment = self.assessment
+        rows = [(c.name, str(c.recordings), str(c.correct), percent(c.accuracy)) for c in assessment.classes]
+        low, high = assessment.interval
+        title = f"{assessment.recordings} recordings, accuracy {percent(assessment.accuracy, 2)}"
+        note = f"95 %: {percent(low, 2)} to {percent(high, 2)}; loss {assessment.loss:.4f}"
         return ShortTable(title, ("class", "recordings", "correct", "accuracy"), rows, (note,))
 
 
@@ -82,7 +82,7 @@ def evaluate_run(
         trained = _Trained(run.checkpoint, info.classes, info.training.data, info.training.seed)
         items = choose_recordings(trained, data=data, split=split, limit=limit, recording=None)
         answers = answer(model, load(items, info.preprocessing), batch_size)
-        found = assess(answers, info.classes, [item.speaker for item in items])
+        assessment = assess(answers, info.classes, [item.speaker for item in items])
         name = run.evaluation.name
         names = [f"{name}/{split}{ending}" for ending in (".json", "-confusion.csv", "-answers.csv", ".png")]
         content = {
@@ -93,7 +93,7 @@ def evaluate_run(
             "steps_per_second": info.training.steps,
             "checkpoint": sha256(run.checkpoint),
             "versions": versions("spikescr", "torch", "spikingjelly", "numpy"),
-            **found.as_json(),
+            **assessment.as_json(),
         }
         with replacing_together(run.path, names) as stage:
             path = RunFolder(stage).evaluation / f"{split}.json"
@@ -101,18 +101,18 @@ def evaluate_run(
             written = [path.name]
             write_text(path, json.dumps(content, indent=2) + "\n")
             if tables:
-                written += _write_tables(path, items, answers, found, info.classes)
+                written += _write_tables(path, items, answers, assessment, info.classes)
             if picture:
-                written.append(_draw(path.with_suffix(".png"), found, info.classes))
-    return Evaluated(found, info.classes, tuple(run.evaluation / each for each in written))
+                written.append(_draw(path.with_suffix(".png"), assessment, info.classes))
+    return Evaluated(assessment, info.classes, tuple(run.evaluation / each for each in written))
 
 
 def _write_tables(
-    path: Path, items: tuple[Item, ...], answers: Answers, found: Assessment, classes: tuple[str, ...]
+    path: Path, items: tuple[Item, ...], answers: Answers, assessment: Assessment, classes: tuple[str, ...]
 ) -> list[str]:
     confusion: list[list[object]] = [
         ["label", *classes],
-        *([name, *row] for name, row in zip(classes, found.confusion, strict=True)),
+        *([name, *row] for name, row in zip(classes, assessment.confusion, strict=True)),
     ]
     confidence = answers.confidence()
     rows: list[list[object]] = [["recording", "speaker", "label", "predicted", "right", *confidence]]
@@ -131,15 +131,15 @@ def _write_tables(
     return written
 
 
-def _draw(path: Path, found: Assessment, classes: tuple[str, ...]) -> str:
+def _draw(path: Path, assessment: Assessment, classes: tuple[str, ...]) -> str:
     """The confusion matrix, rows in shares of their class, and confidence against accuracy."""
     from matplotlib.figure import Figure
 
-    counts = np.array(found.confusion)
+    counts = np.array(assessment.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = max(4.0, 0.3 * len(classes) + 1.5)
     figure = Figure(figsize=(side + 5, side + 0.8), layout="constrained")
-    figure.suptitle(f"{found.recordings} recordings, accuracy {found.accuracy:.2%}")
+    figure.suptitle(f"{assessment.recordings} recordings, accuracy {assessment.accuracy:.2%}")
     left, right = figure.subplots(1, 2, width_ratios=(side, 4))
     image = left.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     left.set_xticks(range(len(classes)), classes, rotation=90)
@@ -150,9 +150,9 @@ def _draw(path: Path, found: Assessment, classes: tuple[str, ...]) -> str:
         left.text(k, i, counts[i, k], ha="center", va="center", fontsize=7, color="w" if shares[i, k] > 0.5 else "k")
     figure.colorbar(image, ax=left, label="share of the class", shrink=0.8)
     right.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
-    for name, of in found.reliability.items():
-        points = [(b.confidence, b.accuracy) for b in of.bins if b.confidence is not None]
-        right.plot(*zip(*points, strict=True), marker="o", label=f"{name.replace('_', ' ')}: ECE {of.ece:.3f}")
+    for name, calibration in assessment.reliability.items():
+        points = [(b.confidence, b.accuracy) for b in calibration.bins if b.confidence is not None]
+        right.plot(*zip(*points, strict=True), marker="o", label=f"{name.replace('_', ' ')}: ECE {calibration.ece:.3f}")
     right.set_box_aspect(1)
     right.set_xlim(0, 1)
     right.set_ylim(0, 1)

@@ -80,7 +80,7 @@ class _Engine:
         self.backend = build(job.backend, self.deployed.program, options)
 
     @classmethod
-    def of(cls, job: Job) -> _Engine:
+    def for_job(cls, job: Job) -> _Engine:
         if cls.current is None or cls.current.job != job:
             cls.release()
             cls.current = cls(job)
@@ -105,7 +105,7 @@ def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, Ch
     _end_with(job.client)
     with threadpoolctl.threadpool_limits(1):
         fresh = _Engine.current is None or _Engine.current.job != job
-        engine = _Engine.of(job)
+        engine = _Engine.for_job(job)
         features = load(items, engine.deployed.preprocessing)
         program = engine.deployed.program
         recorder = None if job.spikes is None else SpikeRecorder(program)
@@ -135,8 +135,8 @@ def _fingerprint(chunks: Sequence[Sequence[Item]]) -> str:
     digest = hashlib.sha256()
     for chunk in chunks:
         for item in chunk:
-            found = item.path.stat()
-            digest.update(f"{item.path}\0{item.name}\0{item.label}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+            status = item.path.stat()
+            digest.update(f"{item.path}\0{item.name}\0{item.label}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
         digest.update(b"\n")
     return digest.hexdigest()
 
@@ -288,7 +288,7 @@ def require_scheduler(address: str) -> None:
     told = "scheduler (--scheduler):"
     try:
         with ThreadPoolExecutor(1) as apart:  # a notebook's own thread has a loop already
-            found = apart.submit(asyncio.run, ask()).result()
+            identity = apart.submit(asyncio.run, ask()).result()
     except TimeoutError as error:
         raise UsageError(
             f"{told} {address} accepts connections and never answers: no Dask scheduler, or one that hangs"
@@ -306,7 +306,7 @@ def require_scheduler(address: str) -> None:
             f"{told} what answers at {address} is no Dask scheduler ({type(error).__name__}); is it a web page, the "
             "dashboard say?"
         ) from error
-    if found.get("type") != "Scheduler":
-        raise UsageError(f"{told} at {address} is a Dask {found.get('type')}, no scheduler")
-    if not found["workers"]:
+    if identity.get("type") != "Scheduler":
+        raise UsageError(f"{told} at {address} is a Dask {identity.get('type')}, no scheduler")
+    if not identity["workers"]:
         raise UsageError(f"{told} the one at {address} has no workers; start some: dask worker {address}")

@@ -165,7 +165,7 @@ def quantize_run(
         after = saturations(network)
         assert isinstance(info.model, ModelConfig)  # the scheme refuses all others
         width = info.model.width // info.model.heads
-        found = Quantization(
+        quantization = Quantization(
             bits=bits,
             layer_bits=layer_bits or {},
             criterion=chosen,
@@ -181,27 +181,27 @@ def quantize_run(
             head_width=width,
             info=info,
         )
-        _write(run, made, network, found, epochs)
-    return found
+        _write(run, made, network, quantization, epochs)
+    return quantization
 
 
 def _splits(info: CheckpointInfo, recordings: int) -> tuple[Split, Split, Split]:
     """Of training, of validation, and the part of training to calibrate with."""
     data = open_data(info.training.data, seed=info.training.seed)
-    train = Split.of(load(data.split("train"), info.preprocessing))
-    valid = Split.of(load(data.split("valid"), info.preprocessing))
+    train = Split.from_features(load(data.split("train"), info.preprocessing))
+    valid = Split.from_features(load(data.split("valid"), info.preprocessing))
     chosen = torch.randperm(len(train), generator=generator(info.training.seed, 3))[:recordings]
     return train, valid, Split(train.values[chosen], train.steps[chosen], train.labels[chosen])
 
 
-def _write(run: RunFolder, made: RunFolder, network: Network, found: Quantization, epochs: int) -> None:
+def _write(run: RunFolder, made: RunFolder, network: Network, quantization: Quantization, epochs: int) -> None:
     info = QuantizedInfo(
-        source=found.info,
+        source=quantization.info,
         source_sha256=sha256(run.checkpoint),
-        layers=dict(found.scheme.layers),
-        head_scale=found.scheme.head_scale,
-        head_bits=found.scheme.head_bits,
-        criterion=found.criterion,
+        layers=dict(quantization.scheme.layers),
+        head_scale=quantization.scheme.head_scale,
+        head_bits=quantization.scheme.head_bits,
+        criterion=quantization.criterion,
         epochs=epochs,
     )
     names = (made.checkpoint.name, made.quantization.name, FINETUNING, *made.derived)
@@ -214,5 +214,5 @@ def _write(run: RunFolder, made: RunFolder, network: Network, found: Quantizatio
             f"{made.path.name}/{made.checkpoint.name}": sha256(staged.checkpoint),
             f"{made.path.name}/{made.graph.name}": sha256(staged.graph),
         }
-        report = {**found.as_json(), "files": files, "versions": versions("spikescr", "torch", "numpy", "nir")}
+        report = {**quantization.as_json(), "files": files, "versions": versions("spikescr", "torch", "numpy", "nir")}
         write_text(staged.quantization, json.dumps(report, indent=1) + "\n")

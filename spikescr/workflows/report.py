@@ -66,15 +66,15 @@ def write_report(
         stack.enter_context(target.locked())
         for folder in folders:
             stack.enter_context(folder.reading())
-        found = [Run(str(path), open_audit(path)) for path in runs]
-        audit = found[0].audit
+        audited_runs = [Run(str(path), open_audit(path)) for path in runs]
+        audit = audited_runs[0].audit
         if audit.labels:
             example = _example(folders[0], audit, recording) if draw else None
             chip, provenance = _chip(folders[0], audit), _provenance(folders[0], audit)
         else:
             example = _sample(audit, recording) if draw else None
             chip, provenance = None, _provenance_of_graph(folders[0].path, audit)
-        content = document(found, known.costs[cost], known, example, provenance, chip)
+        content = document(audited_runs, known.costs[cost], known, example, provenance, chip)
         with replacing_together(target.path, [target.report.name, target.report_text.name]) as stage:
             write_text(stage / target.report.name, page(content))
             write_text(stage / target.report_text.name, markdown(content))
@@ -180,12 +180,12 @@ def _sample(audit: Audit, name: str | None) -> Example | None:
     chosen = name or audit.recordings[0]
     if chosen not in audit.recordings:
         raise UsageError(f"recording (--recording) {name}: samples are numbered from 0 to {audit.samples - 1}")
-    found = run_again(audit, audit.recordings.index(chosen))
-    if found is None:
+    again = run_again(audit, audit.recordings.index(chosen))
+    if again is None:
         if name is not None:
             raise SpikescrError("the graph or its input is not where it was, or has changed; simulate again")
         return None
-    run, inputs = found
+    run, inputs = again
     steps = int(run.audit.valid[0])
     spikes = {o.name: run.spikes[o.name][:steps, 0] for o in run.program.of_type(Neuron)}
     levels = next(iter(inputs.values()))[:steps, 0]
@@ -259,7 +259,7 @@ def _training(run: RunFolder, config: TrainConfig) -> str:
 
     if config.distillation is not None:
         return run.make_command(run.config)
-    wanted, found = dict(shown(config)), list[list[str]]()
+    wanted, candidates = dict(shown(config)), list[list[str]]()
     for name in recipe_names("train"):
         recipe = read_recipe("train", name)
         if config.data.partition(":")[0] in recipe.kinds:
@@ -267,9 +267,9 @@ def _training(run: RunFolder, config: TrainConfig) -> str:
             # Another family begins with its own sizes, so that all are told.
             other = base["model.family"] != wanted["model.family"]
             told = [key for key in wanted if base.get(key) != wanted[key] or (other and key.startswith("model."))]
-            found.append([name, *(f"{key}={wanted[key]}" for key in told if key not in ELSEWHERE)])
+            candidates.append([name, *(f"{key}={wanted[key]}" for key in told if key not in ELSEWHERE)])
     options = [f"--data={config.data}", f"--seed={config.seed}"]
-    return _typed("train", run, min(found, key=len) + options)
+    return _typed("train", run, min(candidates, key=len) + options)
 
 
 def _typed(name: str, run: RunFolder, options: list[str]) -> str:

@@ -172,10 +172,10 @@ def audit(path: Path | str) -> Audit:
         >>> graph = nir.NIRGraph(nodes, [("input", "fc"), ("fc", "output")])
         >>> run = spikescr.simulate(graph, np.array([[0.5], [0.0]]), dt=1e-3)
         >>> run.save("audit.npz")
-        >>> found = spikescr.audit("audit.npz")
-        >>> found.energy("executed")  # 5 MAC of 4.6 pJ
+        >>> audit = spikescr.audit("audit.npz")
+        >>> audit.energy("executed")  # 5 MAC of 4.6 pJ
         array([2.3e-11])
-        >>> found.why("paper", "executed")  # the step with 0 is charged by the formula
+        >>> audit.why("paper", "executed")  # the step with 0 is charged by the formula
         {'zero_input': array([-2.3e-11])}
     """
     from spikescr.workflows.energy import open_audit

@@ -209,15 +209,15 @@ def verify_run(
         model = _folded_model(run, deployed)
         items = choose_recordings(deployed, data=data, split=split, limit=limit, recording=recording)
         features = load(items, deployed.preprocessing)
-        found = _verified(
+        verification = _verified(
             model, deployed.program, features.values, features.steps, features.names, "lava", batch_size, stall_seconds
         )
         which = {"data": data or deployed.data, "split": split, "limit": limit, "recording": recording}
         files = {path.name: sha256(path) for path in (run.graph, run.checkpoint)}
         packages = versions("spikescr", "torch", "spikingjelly", "lava-nc", "nir", "numpy")
-        report = {**found.as_json(), **which, "files": files, "versions": packages}
+        report = {**verification.as_json(), **which, "files": files, "versions": packages}
         write_text(run.verification, json.dumps(report, indent=1) + "\n")
-    return found
+    return verification
 
 
 _STALL_SECONDS = 60.0
@@ -274,8 +274,8 @@ def _verified(
         batches = run_batches(program, execution, values, valid)
         for batch in track(batches, f"Verifying in {backend.capitalize()}", -(-len(values) // batch_size)):
             expected = trace(model, values[batch.samples], batch.valid)
-            found, divergence = compare(program, batch.recording, expected.spikes, batch.valid)
-            layers = [a + b for a, b in zip(layers, found, strict=True)] if layers else found
+            comparisons, divergence = compare(program, batch.recording, expected.spikes, batch.valid)
+            layers = [a + b for a, b in zip(layers, comparisons, strict=True)] if layers else comparisons
             logit_error = max(logit_error, float(abs(batch.output - expected.logits).max()))
             differing = predictions(batch.output, batch.valid) != predictions(expected.logits, batch.valid)
             differing_predictions += int(differing.sum())

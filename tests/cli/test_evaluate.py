@@ -37,7 +37,7 @@ def test_the_test_split_is_evaluated_and_written_down(run: RunFolder) -> None:
     assert found.exit_code == 0, found.stderr
     model, info = load_checkpoint(run.checkpoint)
     items = open_data(info.training.data).split("test")
-    expected = evaluate(model, Split.of(load(items, info.preprocessing)), 64)
+    expected = evaluate(model, Split.from_features(load(items, info.preprocessing)), 64)
     content = json.loads((run.evaluation / "test.json").read_text())
     assert (content["recordings"], content["correct"]) == (10, round(10 * expected.accuracy))
     assert content["accuracy"] == expected.accuracy

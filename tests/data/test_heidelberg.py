@@ -410,7 +410,7 @@ def one_recording(tmp_path: Path, times: np.ndarray, units: np.ndarray) -> Path:
 @pytest.mark.parametrize(("spikes", "dtype"), [(255, np.uint8), (256, np.uint16), (65_535, np.uint16)])
 def test_counts_are_as_wide_as_they_must_be(tmp_path: Path, spikes: int, dtype: type) -> None:
     path = one_recording(tmp_path, np.full(spikes, 0.5), np.full(spikes, 3))
-    binned = Binned.of(path, SpikeBins(steps=40), cache=tmp_path / "cache")
+    binned = Binned.from_file(path, SpikeBins(steps=40), cache=tmp_path / "cache")
     assert binned.counts.dtype == dtype
     assert binned.counts[1, 20, 0] == binned.counts[1].sum() == spikes
 
@@ -418,14 +418,14 @@ def test_counts_are_as_wide_as_they_must_be(tmp_path: Path, spikes: int, dtype: 
 def test_count_that_fits_no_type_is_refused(tmp_path: Path) -> None:
     path = one_recording(tmp_path, np.full(65_536, 0.5), np.full(65_536, 3))
     with pytest.raises(DataError, match=r"x\.h5: more than 65535 spikes in one bin; choose more steps"):
-        Binned.of(path, SpikeBins(steps=40), cache=tmp_path / "cache")
+        Binned.from_file(path, SpikeBins(steps=40), cache=tmp_path / "cache")
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.suffix != ".lock" and p.is_file()]
 
 
 def test_impossible_spike_is_named_by_file_and_recording(tmp_path: Path) -> None:
     path = one_recording(tmp_path, np.array([0.1, 0.2]), np.array([0, 700]))
     with pytest.raises(DataError, match=r"x\.h5: recording 1: spike 1 is of unit 700; there are 700$"):
-        Binned.of(path, SpikeBins(steps=40), cache=tmp_path / "cache")
+        Binned.from_file(path, SpikeBins(steps=40), cache=tmp_path / "cache")
 
 
 def test_long_recordings_are_cut_and_silent_ones_accepted_with_a_warning(
@@ -462,7 +462,7 @@ def test_processes_at_once_make_one_entry(shd: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from spikescr.data.binned import Binned; "
         "from spikescr.data.spikes import SpikeBins; "
-        "print(Binned.of(Path(sys.argv[1]), SpikeBins(steps=40), cache=Path(sys.argv[2])).counts.sum())"
+        "print(Binned.from_file(Path(sys.argv[1]), SpikeBins(steps=40), cache=Path(sys.argv[2])).counts.sum())"
     )
     command = [sys.executable, "-c", code, str(shd / "shd_train.h5"), str(tmp_path / "many")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -477,7 +477,7 @@ def test_processes_at_once_make_one_entry(shd: Path, tmp_path: Path) -> None:
 def test_cache_that_cannot_be_written_is_one_line(shd: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file.*: the cache cannot be used: "):
-        Binned.of(shd / "shd_train.h5", SpikeBins(steps=40), cache=tmp_path / "file")
+        Binned.from_file(shd / "shd_train.h5", SpikeBins(steps=40), cache=tmp_path / "file")
 
 
 def test_sound_for_spikes_and_spikes_for_sound_are_refused(shd: Path, make_folder: Maker) -> None:

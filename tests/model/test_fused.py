@@ -96,7 +96,7 @@ def test_neurons(layer: str, dropout: float, dtype: torch.dtype, tolerance: floa
 def test_gradient_of_the_gate(dtype: torch.dtype) -> None:
     y, gate = drawn(T, B, N, dtype=dtype) + 0.6, (drawn(T, B, N, dtype=dtype, seed=4) > 0).to(dtype)
     lengths, valid = STEPS, valid_mask(STEPS, T, dtype)
-    statistics = Statistics.of(y, lengths, torch.zeros(N, dtype=dtype), 1e-5, False)
+    statistics = Statistics.from_batch(y, lengths, torch.zeros(N, dtype=dtype), 1e-5, False)
     ones, zeros = torch.ones(N, dtype=dtype), torch.zeros(N, dtype=dtype)
     a, b = gate.clone().requires_grad_(), gate.clone().requires_grad_()
     weights = drawn(T, B, N, dtype=dtype, seed=5)

@@ -217,7 +217,7 @@ def prepared(trained: RunFolder, dataset: DataSet) -> tuple[Network, Split, Spli
     from spikescr.data import load
 
     model, info = load_checkpoint(trained.checkpoint)
-    splits = (Split.of(load(dataset.split(name), info.preprocessing)) for name in ("train", "valid"))
+    splits = (Split.from_features(load(dataset.split(name), info.preprocessing)) for name in ("train", "valid"))
     return (fold(model, 1 / 20).float(), *splits, info)  # type: ignore[return-value]
 
 

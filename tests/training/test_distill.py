@@ -163,7 +163,7 @@ def test_without_divergence_it_is_plain_training_bit_for_bit(
     config = undisturbed["config"].model_copy(update={"distillation": Distillation(divergence=0)})
     taught = config.taught(1, "abc")
     plain = taught.model_copy(update={"distillation": None})
-    split = Split.of(load(dataset.split("train"), info.preprocessing))
+    split = Split.from_features(load(dataset.split("train"), info.preprocessing))
     train(taught, dataset, RunFolder(tmp_path / "taught"), objective=Teaching(taught, teacher, split), initial=weights)
     train(plain, dataset, RunFolder(tmp_path / "plain"), initial=weights)
     models = [load_checkpoint(tmp_path / name / "model.safetensors")[0].state_dict() for name in ("taught", "plain")]

@@ -43,7 +43,7 @@ def test_learns_and_leaves_a_checkpoint_that_gives_the_same_accuracy(
     assert info.model.classes == 2
     assert info.training == result.config
     assert info.preprocessing == fit_and_load(dataset, steps=20, window_s=0.5, bands=20)[0]
-    found = evaluate(model, Split.of(load(dataset.split("valid"), info.preprocessing)), 64)
+    found = evaluate(model, Split.from_features(load(dataset.split("valid"), info.preprocessing)), 64)
     assert found.accuracy == result.best.valid_accuracy
     assert found.loss == pytest.approx(result.best.valid_loss, rel=1e-5)
     assert result.parameters == sum(p.numel() for p in model.parameters())
