@@ -115,15 +115,15 @@ class _Reader:
 
     def _from_clock(self, graph: nir.NIRGraph) -> set[str]:
         """The clock, Delays that carry it, and the Linears that make biases of it."""
-        found = {n for n, node in self.nodes.items() if node.metadata.get(dialect.OP) == dialect.CLOCK}
-        frontier = list(found)
+        clocked = {n for n, node in self.nodes.items() if node.metadata.get(dialect.OP) == dialect.CLOCK}
+        frontier = list(clocked)
         while frontier:
             source = frontier.pop()
             for a, b in graph.edges:
-                if a == source and b not in found and isinstance(self.nodes[b], (nir.Delay, nir.Linear)):
-                    found.add(b)
+                if a == source and b not in clocked and isinstance(self.nodes[b], (nir.Delay, nir.Linear)):
+                    clocked.add(b)
                     frontier += [b] if isinstance(self.nodes[b], nir.Delay) else []
-        return found
+        return clocked
 
     def _is_bias(self, name: str) -> bool:
         return name in self.clocked and isinstance(self.nodes[name], nir.Linear)
@@ -258,10 +258,10 @@ class _Reader:
             if geometry is None:
                 weight = before_dense(weight, pool, (shape[0], shape[1], shape[2]))
                 continue
-            found = before_convolution(weight, geometry, pool, (shape[1], shape[2]))
-            if found is None:
+            merged = before_convolution(weight, geometry, pool, (shape[1], shape[2]))
+            if merged is None:
                 raise RefusedError(f"padding behind the pool {name} whose windows overlap or leave a rest")
-            weight, geometry = found
+            weight, geometry = merged
         return weight, geometry
 
     def _read_by(self, name: str) -> Shape:
@@ -320,12 +320,12 @@ class _Reader:
 
 def _runs(names: list[str]) -> list[str]:
     """Names in order, numbered ones in short: tap0..tap30."""
-    found: dict[str, list[int]] = {}
+    by_stem: dict[str, list[int]] = {}
     for name in names:
         stem = name.rstrip("0123456789")
-        found.setdefault(stem, []).append(int(name[len(stem) :] or -1))
+        by_stem.setdefault(stem, []).append(int(name[len(stem) :] or -1))
     shown = []
-    for stem, numbers in found.items():
+    for stem, numbers in by_stem.items():
         numbers.sort()
         if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
             shown.append(f"{stem}{numbers[0]}..{numbers[-1]}")

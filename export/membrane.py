@@ -24,7 +24,7 @@ def membrane(decay: float, dt: float) -> Membrane:
     """The membrane constants of v = decay v + I by NIR's forward Euler, v = v (1 - dt / tau) + r dt / tau I.
 
     Not every number is 1 - dt / tau for a representable tau, nor has every dt / tau a representable r that makes the
-    gain exactly 1. Of those that have, the nearest to `decay` is taken; asked for again it is found again.
+    gain exactly 1. Of those that have, the nearest to `decay` is taken; asked for again it is candidate again.
 
     Args:
         decay: what is to be left of a membrane after a step, 0 <= decay < 1.
@@ -48,9 +48,9 @@ def membrane(decay: float, dt: float) -> Membrane:
             continue
         away = np.abs((1.0 - ratios[exact]) - decay)
         at = exact[np.lexsort((np.abs(offsets[exact]), away))[0]]
-        found = Membrane(float(taus[at]), float(r[at]), float(1.0 - ratios[at]))
-        if best is None or abs(found.decay - decay) < abs(best.decay - decay):
-            best = found
+        candidate = Membrane(float(taus[at]), float(r[at]), float(1.0 - ratios[at]))
+        if best is None or abs(candidate.decay - decay) < abs(best.decay - decay):
+            best = candidate
     if best is None:
         raise ExportError(f"no tau and r state a membrane that keeps {decay} of itself in a step of {dt} s")
     return best

@@ -155,9 +155,9 @@ class CrossCheck:
 
     def take(self) -> tuple[IntArray, IntArray]:
         """Spikes and counts (2,) compared, and those that differ, since the last call."""
-        found = self._compared, self._differing
+        taken = self._compared, self._differing
         self._compared, self._differing = np.zeros(2, np.int64), np.zeros(2, np.int64)
-        return found
+        return taken
 
     def close(self) -> None:
         """Closes both."""

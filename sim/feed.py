@@ -65,10 +65,14 @@ def fit(
 
 
 def _valid(valid: ArrayLike, steps: int, samples: int, where: str) -> IntArray:
-    found = np.asarray(valid)
-    if found.shape != (samples,) or found.dtype.kind not in "iu" or not ((found >= 1) & (found <= steps)).all():
+    valid_steps = np.asarray(valid)
+    if (
+        valid_steps.shape != (samples,)
+        or valid_steps.dtype.kind not in "iu"
+        or not ((valid_steps >= 1) & (valid_steps <= steps)).all()
+    ):
         raise DataError(
             f"{where}: steps must be {samples} whole numbers from 1 to {steps}, one for each sample; "
-            f"got {found.tolist()}"
+            f"got {valid_steps.tolist()}"
         )
-    return found.astype(np.int64)
+    return valid_steps.astype(np.int64)

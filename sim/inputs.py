@@ -98,13 +98,13 @@ def _data_inputs(graph: nir.NIRGraph) -> list[str]:
 def _inputs(stored: Mapping[str, _Stored], graph: nir.NIRGraph, where: Path | str) -> dict[str, FloatArray]:
     wanted = {name: node for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
     _check_names(where, stored, wanted, wanted.keys() - set(_data_inputs(graph)))
-    found = {name: _shaped(where, name, array, _shape(wanted[name])) for name, array in stored.items()}
+    arrays = {name: _shaped(where, name, array, _shape(wanted[name])) for name, array in stored.items()}
     for axis, what in ((0, "steps"), (1, "samples")):
-        sizes = {name: array.shape[axis] for name, array in found.items()}
+        sizes = {name: array.shape[axis] for name, array in arrays.items()}
         if len(set(sizes.values())) > 1:
             told = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise DataError(f"{where}: all inputs must have the same {what}: {told}")
-    return found
+    return arrays
 
 
 def _check_names(path: Path | str, stored: Iterable[str], wanted: Iterable[str], clocks: set[str]) -> None:

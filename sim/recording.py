@@ -58,8 +58,8 @@ class Recording:
 def probabilities(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
     """softmax(output) at every step, (T, B, K)."""
     shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-    found: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
-    return found
+    softmax: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return softmax
 
 
 def softmax_sum(outputs: NDArray[np.float64], valid: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -79,5 +79,5 @@ def softmax_sum(outputs: NDArray[np.float64], valid: NDArray[np.int64]) -> NDArr
 
 def predictions(outputs: NDArray[np.float64], valid: NDArray[np.int64]) -> NDArray[np.int64]:
     """Class of each sample (B,) from its outputs (T, B, K), by `softmax_sum` over its valid steps (B,)."""
-    found: NDArray[np.int64] = softmax_sum(outputs, valid).argmax(axis=1)
-    return found
+    classes: NDArray[np.int64] = softmax_sum(outputs, valid).argmax(axis=1)
+    return classes

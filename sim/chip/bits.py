@@ -21,7 +21,7 @@ def layer_bits(graph: nir.NIRGraph, program: Program) -> dict[str, int]:
         GraphError: a node's bits are no positive whole number.
     """
     layer_of = {o.name: group.name for group in groups(program) for o in group.operations}
-    found: dict[str, int] = {}
+    bits: dict[str, int] = {}
     for name, node in FlatGraph(graph).nodes.items():
         told = node.metadata.get(BITS)
         if told is None:
@@ -29,8 +29,8 @@ def layer_bits(graph: nir.NIRGraph, program: Program) -> dict[str, int]:
         # A node's operation is named like it, or like what its taps' names have in common.
         owner = next((o for o in _prefixes(name) if o in layer_of), None)
         if owner is not None:
-            found[layer_of[owner]] = max(found.get(layer_of[owner], 0), int(told))
-    return found
+            bits[layer_of[owner]] = max(bits.get(layer_of[owner], 0), int(told))
+    return bits
 
 
 def _prefixes(name: str) -> list[str]:

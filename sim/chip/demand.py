@@ -71,14 +71,14 @@ class Demand:
 
     def inputs(self, start: int, stop: int) -> dict[str, IntArray]:
         """Channels of each emitter that neurons [start, stop) hear, each once, sorted."""
-        found: dict[str, list[IntArray]] = {}
+        by_emitter: dict[str, list[IntArray]] = {}
         for emitter, channels in self.hears:
             heard = channels(start, stop)
             if emitter.index is not None:
                 heard = emitter.index[heard]
                 heard = heard[heard >= 0]
-            found.setdefault(emitter.name, []).append(heard)
-        return {name: np.unique(np.concatenate(parts)) for name, parts in found.items()}
+            by_emitter.setdefault(emitter.name, []).append(heard)
+        return {name: np.unique(np.concatenate(parts)) for name, parts in by_emitter.items()}
 
     def core_bits(self, start: int, stop: int) -> int:
         """Bits that a core with neurons [start, stop) keeps once."""
@@ -134,8 +134,8 @@ def _heard(channel: IntArray, first: int) -> Channels:
     """Channels of neurons [first, first + len(channel)), -1 where a neuron hears none."""
 
     def channels(start: int, stop: int) -> IntArray:
-        found = channel[max(start - first, 0) : max(stop - first, 0)]
-        return np.unique(found[found >= 0])
+        heard = channel[max(start - first, 0) : max(stop - first, 0)]
+        return np.unique(heard[heard >= 0])
 
     return channels
 
@@ -252,8 +252,8 @@ class _Building:
         )  # fmt: skip
 
         def relayed(start: int, stop: int) -> IntArray:
-            found: IntArray = (channels(start, stop) + width * np.arange(links)[:, None]).ravel()
-            return found
+            relays: IntArray = (channels(start, stop) + width * np.arange(links)[:, None]).ravel()
+            return relays
 
         self.demand.hears.append((Emitter(name), relayed))
 
@@ -326,8 +326,8 @@ def _seen_by(operation: Convolution) -> Channels:
             below = min(bottom * stride + (rows - 1) * dilation - padding + 1, height)
         inputs = np.concatenate([np.arange(g * inside, (g + 1) * inside) for g in groups])
         lines = np.arange(above, max(above, below))
-        found = inputs[:, None, None] * height * columns + lines[:, None] * columns + np.arange(columns)
-        result: IntArray = found.ravel()
+        seen = inputs[:, None, None] * height * columns + lines[:, None] * columns + np.arange(columns)
+        result: IntArray = seen.ravel()
         return result
 
     return channels

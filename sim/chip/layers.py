@@ -78,14 +78,14 @@ def groups(program: Program, held: Container[str] = ()) -> tuple[Group, ...]:
         into = heads.get(after[0].name) if len(after) == 1 else None
         alone = _feeds(operation) and into is not None and _by_channel(operation, after[0])
         heads[operation.name] = into if alone and into is not None else operation.name
-    found: dict[str, list[Operation]] = {}
+    by_head: dict[str, list[Operation]] = {}
     clocks = []
     for operation in program.operations:
         if operation.role is Role.DELAY and operation.signal is Signal.CLOCK:
             clocks.append(operation)
         elif operation.role not in (Role.HOST, Role.ROUTING) and operation.name not in held:
-            found.setdefault(heads[operation.name], []).append(operation)
-    layers = [Group(name, tuple(members), members[-1].role is Role.DELAY) for name, members in _named(found).items()]
+            by_head.setdefault(heads[operation.name], []).append(operation)
+    layers = [Group(name, tuple(members), members[-1].role is Role.DELAY) for name, members in _named(by_head).items()]
     if not clocks:
         return tuple(layers)
     taken = any(layer.name == CLOCK_LAYER for layer in layers)
@@ -99,12 +99,12 @@ def _feeds(operation: Operation) -> bool:
 
 def _readers(program: Program) -> dict[str, list[Operation]]:
     """Operations that read each operation; one that reads it at two ports is there twice."""
-    found: dict[str, list[Operation]] = {}
+    readers: dict[str, list[Operation]] = {}
     for operation in program.operations:
         for port in operation.ports.values():
             for source in port.sources:
-                found.setdefault(source, []).append(operation)
-    return found
+                readers.setdefault(source, []).append(operation)
+    return readers
 
 
 def _by_channel(operation: Operation, reader: Operation) -> bool:
@@ -114,11 +114,11 @@ def _by_channel(operation: Operation, reader: Operation) -> bool:
     return any(operation.name in reader.ports[port].sources for port in reader.by_channel)
 
 
-def _named(found: dict[str, list[Operation]]) -> dict[str, list[Operation]]:
+def _named(by_head: dict[str, list[Operation]]) -> dict[str, list[Operation]]:
     """The same by names that people know: that of the trained layer where one operation alone has it."""
-    short = {head: head if ops[-1].role is Role.DELAY else layer_of(head) for head, ops in found.items()}
+    short = {head: head if ops[-1].role is Role.DELAY else layer_of(head) for head, ops in by_head.items()}
     names = list(short.values())
-    return {head if names.count(short[head]) > 1 else short[head]: ops for head, ops in found.items()}
+    return {head if names.count(short[head]) > 1 else short[head]: ops for head, ops in by_head.items()}
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,16 @@ class Signals:
 
     def emitters(self, port: Port) -> tuple[Emitter, ...]:
         """The operations whose spikes a port gets."""
-        found: list[Emitter] = []
+        emitters: list[Emitter] = []
         for name in port.sources:
             operation = self._operations[name]
             if name in self._held:
-                found += self.emitters(operation.ports["x"])
+                emitters += self.emitters(operation.ports["x"])
             elif isinstance(operation, Select):  # which reads what sends, never another Select: lowering joins wires so
-                found += [Emitter(source, operation.index) for source in operation.x.sources]
+                emitters += [Emitter(source, operation.index) for source in operation.x.sources]
             else:
-                found.append(Emitter(name))
-        return tuple(found)
+                emitters.append(Emitter(name))
+        return tuple(emitters)
 
     def held(self, port: Port) -> int:
         """Steps, at most, of the delay that a synapse holds of what a port carries."""
@@ -172,8 +172,8 @@ class Signals:
 
     def _sum(self, port: Port) -> int | None:
         # A source that comes later closes a cycle, through a delay: what it puts out are spikes.
-        found = [self._largest.get(source, 1) for source in port.sources]
-        return None if None in found else sum(n for n in found if n is not None)
+        largest = [self._largest.get(source, 1) for source in port.sources]
+        return None if None in largest else sum(n for n in largest if n is not None)
 
     def _most(self, operation: Operation) -> int | None:
         if isinstance(operation, Source):

@@ -156,7 +156,7 @@ class _Placing:
 
     def _fill(self, row: int) -> list[tuple[int, int]]:
         """Cores of a layer one after the other, each as full as it gets, at least one neuron."""
-        found, start, end = [], 0, self.layers[row].neurons
+        cores, start, end = [], 0, self.layers[row].neurons
         while start < end:
             low, high = start + 1, min(end, start + self.chip.whole("neurons"))
             while low < high:  # needs grow with the number of neurons
@@ -165,9 +165,9 @@ class _Placing:
                     low = middle
                 else:
                     high = middle - 1
-            found.append((start, low))
+            cores.append((start, low))
             start = low
-        return found
+        return cores
 
     def _fits(self, row: int, start: int, stop: int) -> bool:
         core = self._core(row, start, stop)

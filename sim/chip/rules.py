@@ -45,8 +45,8 @@ class Violation:
 
 def check(placement: Placement) -> tuple[Violation, ...]:
     """All limits that a placement exceeds, layer by layer, those of the chip last."""
-    found = [violation for layer in placement.layers for violation in _of_layer(placement, layer)]
-    return *found, *_of_inputs(placement), *_of_chip(placement)
+    of_layers = [violation for layer in placement.layers for violation in _of_layer(placement, layer)]
+    return *of_layers, *_of_inputs(placement), *_of_chip(placement)
 
 
 def fits(violations: tuple[Violation, ...]) -> bool:

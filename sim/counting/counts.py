@@ -39,8 +39,8 @@ class Counts(ShowsTable):
     def __getitem__(self, column: str) -> IntArray:
         if column not in self.columns:
             raise SpikescrError(f"counts have no column {column!r}; these are: {', '.join(self.columns)}")
-        found: IntArray = self.table[:, self.columns.index(column)]
-        return found
+        counts: IntArray = self.table[:, self.columns.index(column)]
+        return counts
 
     def of(self, operation: str, column: str) -> IntArray:
         """One column of one operation, (steps,).
@@ -50,8 +50,8 @@ class Counts(ShowsTable):
         """
         if operation not in self.operations:
             raise SpikescrError(f"there is no operation {operation!r}; these are: {', '.join(self.operations)}")
-        found: IntArray = self[column][self.operations.index(operation)]
-        return found
+        counts: IntArray = self[column][self.operations.index(operation)]
+        return counts
 
     def total(self, column: str, operation: int | None = None, step: int | None = None) -> int:
         """Sum of a column: over everything, or one operation (its number), or one executed step."""

@@ -62,14 +62,14 @@ class Facts:
     @property
     def zeros(self) -> IntArray:
         """Operations that weights of 0 would take for the entries that arrived; 0 where that cannot be told."""
-        found: IntArray = np.where(self["reach"] > 0, self["entries"] * self["reach"] - self["synops"], 0)
-        return found
+        zeros: IntArray = np.where(self["reach"] > 0, self["entries"] * self["reach"] - self["synops"], 0)
+        return zeros
 
     @property
     def binary(self) -> NDArray[np.bool_]:
         """Whether every entry that arrived was 0 or 1."""
-        found: NDArray[np.bool_] = self["graded"] == 0
-        return found
+        binary: NDArray[np.bool_] = self["graded"] == 0
+        return binary
 
 
 class SampleFacts:
@@ -105,18 +105,18 @@ class SampleFacts:
             MissingFactError: it is none of `names`.
         """
         fact = self._number(name)
-        found: IntArray = np.zeros((len(operations), self.samples), np.int64)
+        facts: IntArray = np.zeros((len(operations), self.samples), np.int64)
         for row, operation in enumerate(operations):
             if (operation, fact) in self._parts:
-                found[row] = self[operation, fact]
-        return found
+                facts[row] = self[operation, fact]
+        return facts
 
     def total(self, name: str) -> IntArray:
         """One fact, sum over all operations, (samples,)."""
         fact = self._number(name)
         rows = [self[place] for place in self._parts if place[1] == fact]
-        found: IntArray = np.sum(rows, axis=0) if rows else np.zeros(self.samples, np.int64)
-        return found
+        total: IntArray = np.sum(rows, axis=0) if rows else np.zeros(self.samples, np.int64)
+        return total
 
     def _number(self, name: str) -> int:
         if name not in self.names:
@@ -230,7 +230,7 @@ class _Sums:
 
     def table(self) -> IntArray:
         """Additions, charged to the source that is added (operations, samples)."""
-        found: IntArray = np.zeros((len(self.counts), len(self.valid)), np.int64)
+        additions: IntArray = np.zeros((len(self.counts), len(self.valid)), np.int64)
         for sources, port in self.joined.items():
             done = max((other for other in self.joined if set(other) < set(sources)), key=len, default=())
             rest = sorted(set(sources) - set(done), key=self.rows.__getitem__)
@@ -238,9 +238,11 @@ class _Sums:
                 done, rest = (rest[0],), rest[1:]
             for source in rest:
                 left, right = self._known(done), self._known((source,))
-                found[self.rows[source]] += np.where(left[0] & right[0], left[1] + right[1], port.width * self.valid)
+                additions[self.rows[source]] += np.where(
+                    left[0] & right[0], left[1] + right[1], port.width * self.valid
+                )
                 done = (*done, source)
-        return found
+        return additions
 
     def _known(self, sources: tuple[str, ...]) -> tuple[NDArray[np.bool_], IntArray]:
         """Whether all that these sources bring is 0 or 1, and if so how many are 1, for each sample."""

@@ -21,13 +21,13 @@ def energy(audit: Audit, cost: EnergyCost) -> dict[str, Any]:
     """
     totals = audit.counts.totals()
     events, formula = cost.joules(totals["ac"], totals["mac"]), cost.joules(*(totals[kind] for kind in FORMULA_KINDS))
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "cost": {"name": cost.name, "ac_pj": cost.ac_pj, "mac_pj": cost.mac_pj, "source": cost.source},
         "events_j": events,
     }
     if audit.refused_formula is None:
         sums = audit.formula_causes().sum(axis=0).tolist()
-        found |= {
+        figures |= {
             "formula_j": formula,
             "difference_j": events - formula,
             "causes": {
@@ -36,8 +36,8 @@ def energy(audit: Audit, cost: EnergyCost) -> dict[str, Any]:
             },
         }
     else:
-        found["formula"] = f"cannot be evaluated: {audit.refused_formula}"
-    return found | {"apart": {"bias": totals["bias"], "neuron": totals["neuron"]}}
+        figures["formula"] = f"cannot be evaluated: {audit.refused_formula}"
+    return figures | {"apart": {"bias": totals["bias"], "neuron": totals["neuron"]}}
 
 
 def layers(audit: Audit, cost: EnergyCost) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ def layers(audit: Audit, cost: EnergyCost) -> list[dict[str, Any]]:
     Fields: layer, every column of the counts, `firing_rate` (spikes per neuron update; None without neurons),
     `events_j`, `formula_j`, and `causes`: executed minus formula, AC and MAC, by those causes that are not 0.
     """
-    found, table, by_cause = [], audit.table.sum(axis=2), audit.formula_causes()
+    rows, table, by_cause = [], audit.table.sum(axis=2), audit.formula_causes()
     for layer in audit.layers:
         members = audit.rows(layer)
         counts = dict(zip(audit.columns, table[members].sum(axis=0).tolist(), strict=True))
@@ -54,10 +54,10 @@ def layers(audit: Audit, cost: EnergyCost) -> list[dict[str, Any]]:
         events, formula = cost.joules(counts["ac"], counts["mac"]), cost.joules(*(counts[k] for k in FORMULA_KINDS))
         sums = zip(CAUSES, by_cause[members].sum(axis=0).tolist(), strict=True)
         causes = {cause: {"ac": ac, "mac": mac} for cause, (ac, mac) in sums if ac or mac}
-        found.append(
+        rows.append(
             {"layer": layer, **counts, "firing_rate": rate, "events_j": events, "formula_j": formula, "causes": causes}
         )
-    return found
+    return rows
 
 
 def operations(audit: Audit, cost: EnergyCost) -> list[dict[str, Any]]:
@@ -66,12 +66,12 @@ def operations(audit: Audit, cost: EnergyCost) -> list[dict[str, Any]]:
     Fields: operation, type, every column of the counts, `firing_rate` (spikes per neuron and step; None where nothing
     fires), `events_j`.
     """
-    found, table = [], audit.table.sum(axis=2)
+    rows, table = [], audit.table.sum(axis=2)
     for row, (name, kind) in enumerate(zip(audit.operations, audit.types, strict=True)):
         counts = dict(zip(audit.columns, table[row].tolist(), strict=True))
         if any(counts[kind] for kind in KINDS):
             fires = operation_types()[kind].role is Role.NEURON and counts["neuron"]
             rate = counts["fired"] / counts["neuron"] if fires else None
             joules = cost.joules(counts["ac"], counts["mac"])
-            found.append({"operation": name, "type": kind, **counts, "firing_rate": rate, "events_j": joules})
-    return found
+            rows.append({"operation": name, "type": kind, **counts, "firing_rate": rate, "events_j": joules})
+    return rows

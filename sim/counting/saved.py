@@ -190,8 +190,8 @@ class Audit(ShowsTable):
     @property
     def refused(self) -> dict[str, str]:
         """Conventions that cannot be evaluated, and why."""
-        found = {name: self._evaluate(name) for name in CONVENTIONS}
-        return {name: str(why) for name, why in found.items() if isinstance(why, MissingFactError)}
+        outcomes = {name: self._evaluate(name) for name in CONVENTIONS}
+        return {name: str(why) for name, why in outcomes.items() if isinstance(why, MissingFactError)}
 
     def charged(self, convention: str) -> Charged:
         """What a convention charges.
@@ -202,10 +202,10 @@ class Audit(ShowsTable):
         """
         if convention not in CONVENTIONS:
             raise UsageError(f"{convention}: no such convention; known: {', '.join(CONVENTIONS)}")
-        found = self._evaluate(convention)
-        if isinstance(found, MissingFactError):
-            raise SpikescrError(f"{convention} cannot be evaluated on this run: {found}")
-        return found
+        outcome = self._evaluate(convention)
+        if isinstance(outcome, MissingFactError):
+            raise SpikescrError(f"{convention} cannot be evaluated on this run: {outcome}")
+        return outcome
 
     def _evaluate(self, name: str) -> Charged | MissingFactError:
         if name in self.stored:
@@ -242,8 +242,8 @@ class Audit(ShowsTable):
 
     def difference(self, start: str, end: str) -> FloatArray:
         """Charge of one convention minus that of another by cause, (operations, causes, 2)."""
-        found: FloatArray = self.charged(end).causes - self.charged(start).causes
-        return found
+        difference: FloatArray = self.charged(end).causes - self.charged(start).causes
+        return difference
 
     def energy(self, convention: str = "executed", cost: str | EnergyCost = DEFAULT_COST) -> FloatArray:
         """Energy of each sample by a convention of counting (docs/energy.md), J, (samples,).
@@ -286,8 +286,8 @@ class Audit(ShowsTable):
 
     def moment(self, name: str) -> IntArray:
         """One of `account.MOMENTS`, (layers, executed steps), sums over the samples."""
-        found: IntArray = self.moments[:, MOMENTS.index(name)]
-        return found
+        moment: IntArray = self.moments[:, MOMENTS.index(name)]
+        return moment
 
     def formula_causes(self) -> IntArray:
         """Executed minus formula by cause of `formula.CAUSES`, (operations, causes, 2), sums over the samples."""
@@ -341,9 +341,9 @@ def _read(names: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Audit:
     facts.merge(arrays)
     lists = {key: tuple(value) for key, value in names.items() if isinstance(value, list)}
     numbers: dict[str, Any] = {name: arrays[name].astype(np.int64) for name in _ARRAYS}
-    found = {
+    shape_columns = {
         n.removeprefix(schema.SHAPE): array.astype(np.int64)
         for n, array in arrays.items()
         if n.startswith(schema.SHAPE)
     }
-    return Audit(**names | lists, **numbers, facts=facts, shapes=found)
+    return Audit(**names | lists, **numbers, facts=facts, shapes=shape_columns)

@@ -19,8 +19,8 @@ from spikescr.sim.program import FloatArray, IntArray, operation_types
 
 def joules(cost: EnergyCost, charge: FloatArray) -> FloatArray:
     """Energy of AC and MAC in the last axis, J."""
-    found: FloatArray = charge @ np.array([cost.ac_pj, cost.mac_pj or 0.0]) * PICO
-    return found
+    energy: FloatArray = charge @ np.array([cost.ac_pj, cost.mac_pj or 0.0]) * PICO
+    return energy
 
 
 def conventions(audit: Audit, cost: EnergyCost) -> dict[str, dict[str, Any]]:
@@ -28,12 +28,12 @@ def conventions(audit: Audit, cost: EnergyCost) -> dict[str, dict[str, Any]]:
 
     The spread is None where an audit of format 1 has sums only.
     """
-    found = {}
+    figures = {}
     for name in audit.conventions:
         convention = CONVENTIONS[name]
         ac, mac = (audit.charge(name).sum(axis=0) / audit.samples).tolist()
         each = joules(cost, audit.charged(name).samples)
-        found[name] = {
+        figures[name] = {
             "title": convention.title,
             "source": convention.source,
             "rules": dict(convention.rules),
@@ -42,7 +42,7 @@ def conventions(audit: Audit, cost: EnergyCost) -> dict[str, dict[str, Any]]:
             "joules": cost.joules(ac, mac),
             "spread_j": float(each.std()) if each.size else None,
         }
-    return found
+    return figures
 
 
 def reconciliation(audit: Audit, cost: EnergyCost, start: str, end: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _causes(audit: Audit, cost: EnergyCost, difference: FloatArray) -> dict[str,
 
 def layers(audit: Audit, cost: EnergyCost) -> list[dict[str, Any]]:
     """For each layer that does anything: layer, firing_rate (None without neurons), joules by convention."""
-    found = []
+    active = []
     fired, updates = (audit.counts[column].sum(axis=1) for column in ("fired", "neuron"))
     for layer in audit.layers:
         rows = audit.rows(layer)
@@ -79,8 +79,8 @@ def layers(audit: Audit, cost: EnergyCost) -> list[dict[str, Any]]:
         }
         if any(energies.values()):
             rate = float(fired[rows].sum() / updates[rows].sum()) if updates[rows].any() else None
-            found.append({"layer": layer, "firing_rate": rate, "joules": energies})
-    return found
+            active.append({"layer": layer, "firing_rate": rate, "joules": energies})
+    return active
 
 
 def memory(audit: Audit, cost: EnergyCost, prices: dict[str, MemoryCost]) -> dict[str, Any]:
@@ -140,14 +140,14 @@ def decisions(audit: Audit, cost: EnergyCost) -> dict[str, float] | None:
     step: the first step from which the prediction stayed; share: that step over the recording's steps; joules: executed
     until the output of that step.
     """
-    found = audit.decisions
-    if not len(found):
+    decisions = audit.decisions
+    if not len(decisions):
         return None
-    until = joules(cost, found[:, 1:].astype(float))
+    until = joules(cost, decisions[:, 1:].astype(float))
     return {
-        "step": float(found[:, 0].mean()),
-        "step_spread": float(found[:, 0].std()),
-        "share": float(((found[:, 0] + 1) / audit.valid).mean()),
+        "step": float(decisions[:, 0].mean()),
+        "step_spread": float(decisions[:, 0].std()),
+        "share": float(((decisions[:, 0] + 1) / audit.valid).mean()),
         "joules": float(until.mean()),
         "spread_j": float(until.std()),
     }

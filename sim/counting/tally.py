@@ -58,11 +58,11 @@ def evaluate(
     charges, causes = np.zeros((len(types), 2)), np.zeros((len(types), len(CAUSES), 2))
     samples = sample_causes = np.zeros(0)
     for kind, rows in members.items():
-        found = facts(rows)
+        kind_facts = facts(rows)
         if not samples.size:
-            samples = np.zeros((found.valid.size, 2))
-            sample_causes = np.zeros((found.valid.size, len(CAUSES), 2))
-        shape = (len(rows), found.valid.size)
+            samples = np.zeros((kind_facts.valid.size, 2))
+            sample_causes = np.zeros((kind_facts.valid.size, len(CAUSES), 2))
+        shape = (len(rows), kind_facts.valid.size)
         for part in _parts(kind):
             name = convention.rules[part]
             rule = RULES[part][name]
@@ -73,7 +73,7 @@ def evaluate(
                     f"{part} by the rule {name!r} takes the counts of each sample, of which sums were kept"
                 )
             try:
-                charge = rule(found)
+                charge = rule(kind_facts)
             except MissingFactError as error:
                 raise MissingFactError(f"{part} by the rule {name!r}: {error}") from error
             for way, amount in enumerate((charge.ac, charge.mac)):

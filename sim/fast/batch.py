@@ -59,8 +59,8 @@ class Batch:
 
     def count(self, operation: Operation, kind: str) -> IntArray:
         """Counts of one kind to fill, (P, B)."""
-        found: IntArray = self.counts[operation.name][KIND[kind]]
-        return found
+        counts: IntArray = self.counts[operation.name][KIND[kind]]
+        return counts
 
     def count_updates(self, operation: Operation) -> None:
         """Counts membrane updates: the width within each sample's window, or at all steps where there is no latency."""
@@ -79,15 +79,15 @@ class Batch:
         """Spikes to record, (P, B, N), zeros; of size 0 where they are not kept."""
         if not self._record_spikes or operation.role is not Role.NEURON:
             return NO_SPIKES
-        found = self.recording.spikes[operation.name] = np.zeros((*self.shape, operation.width), np.bool_)
-        return found
+        spikes = self.recording.spikes[operation.name] = np.zeros((*self.shape, operation.width), np.bool_)
+        return spikes
 
     def membranes_of(self, operation: Operation) -> FloatArray:
         """Membranes to record, (P, B, N), zeros; of size 0 where they are not kept."""
         if not self.record_membranes or not operation.has_membrane:
             return NO_MEMBRANES
-        found = self.recording.membranes[operation.name] = np.zeros((*self.shape, operation.width))
-        return found
+        membranes = self.recording.membranes[operation.name] = np.zeros((*self.shape, operation.width))
+        return membranes
 
     def as_carried(self, operation: Operation, values: Values) -> Output:
         """Values as the operation's signal says: events are listed."""

@@ -118,13 +118,13 @@ class Ports:
         key = (port.sources, "tally")
         if key not in self.ports:
             arrived = self.values(port) if port.signal is Signal.VALUES else self.events(port)
-            found = self.buffers(f"{'+'.join(port.sources)} tally", (arrived.rows.count, 2), np.int64)
+            tally = self.buffers(f"{'+'.join(port.sources)} tally", (arrived.rows.count, 2), np.int64)
             if isinstance(arrived, Values):
-                kernels.tally_values(arrived.packed, found)
+                kernels.tally_values(arrived.packed, tally)
             else:
                 seen = np.zeros(0 if arrived.unique else port.width, np.int64)
-                kernels.tally_events(arrived.ptr, arrived.idx, arrived.mult, seen, found)
-            self.ports[key] = found
+                kernels.tally_events(arrived.ptr, arrived.idx, arrived.mult, seen, tally)
+            self.ports[key] = tally
         return self.ports[key]
 
     def clock(self, port: Port | None) -> tuple[Rows, tuple[IntArray, ...]]:

@@ -97,11 +97,11 @@ def layer_of(name: str) -> str:
 
 
 def _layers(report: GraphReport) -> dict[str, list[NodeReport]]:
-    found: dict[str, list[NodeReport]] = {}
+    layers: dict[str, list[NodeReport]] = {}
     for node in report.nodes:
         if node.type != dialect.CLOCK and not _put_in(node):
-            found.setdefault(layer_of(node.name), []).append(node)
-    return found
+            layers.setdefault(layer_of(node.name), []).append(node)
+    return layers
 
 
 def _put_in(node: NodeReport) -> bool:
@@ -121,7 +121,7 @@ def _edges(report: GraphReport, layers: dict[str, list[NodeReport]]) -> tuple[li
 
     def sources(name: str) -> set[str]:
         """Layers that feed a node, through the Delays that a builder put in."""
-        found: set[str] = set()
+        feeding: set[str] = set()
         seen, frontier = set(), list(before[name])
         while frontier:
             source = by_name[frontier.pop()]
@@ -131,8 +131,8 @@ def _edges(report: GraphReport, layers: dict[str, list[NodeReport]]) -> tuple[li
             if _put_in(source):
                 frontier += before[source.name]
             else:
-                found.add(layer_of(source.name))
-        return found
+                feeding.add(layer_of(source.name))
+        return feeding
 
     wanted: dict[frozenset[str], dict[str, None]] = {}
     for node in report.nodes:

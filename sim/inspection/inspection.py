@@ -122,15 +122,15 @@ class Total:
 
 def total(nodes: Iterable[NodeReport]) -> Total:
     """Adds nodes up."""
-    found = tuple(nodes)
+    reports = tuple(nodes)
     return Total(
-        nodes=len(found),
-        parameters=sum(n.parameter_count for n in found),
-        parameter_bytes=sum(n.parameter_bytes for n in found),
-        synapses=sum(n.synapses for n in found),
-        neurons=sum(n.neurons for n in found),
-        operations=sum((n.operations for n in found), Operations()),
-        state_bytes=sum(n.state_bytes or 0 for n in found),
+        nodes=len(reports),
+        parameters=sum(n.parameter_count for n in reports),
+        parameter_bytes=sum(n.parameter_bytes for n in reports),
+        synapses=sum(n.synapses for n in reports),
+        neurons=sum(n.neurons for n in reports),
+        operations=sum((n.operations for n in reports), Operations()),
+        state_bytes=sum(n.state_bytes or 0 for n in reports),
     )
 
 
@@ -183,10 +183,10 @@ def _whole(node: nir.NIRNode, key: str) -> int | None:
 
 def _parameters(node: nir.NIRNode) -> dict[str, Parameter]:
     if isinstance(node, nir.NIRGraph):
-        found = {key: value for key, value in node.metadata.items() if isinstance(value, np.ndarray)}
+        values = {key: value for key, value in node.metadata.items() if isinstance(value, np.ndarray)}
     else:
-        found = {key: getattr(node, key) for key in primitive(node).numbers}
-    arrays = {key: np.asarray(value) for key, value in found.items() if value is not None}
+        values = {key: getattr(node, key) for key in primitive(node).numbers}
+    arrays = {key: np.asarray(value) for key, value in values.items() if value is not None}
     return {key: Parameter(int(a.size), str(a.dtype), int(a.nbytes)) for key, a in arrays.items()}
 
 
@@ -265,32 +265,32 @@ def _state_bytes(flat: FlatGraph, name: str, dt: float | None) -> int | None:
 
 
 def _warnings(graph: nir.NIRGraph, flat: FlatGraph, nodes: tuple[NodeReport, ...]) -> list[str]:
-    found = []
+    warnings = []
     for name, node in flat.nodes.items():
         for field in primitive(node).numbers:
             value = np.asarray(getattr(node, field))
             if value.dtype.kind == "f" and not np.isfinite(value).all():
-                found.append(f"{name}: {field} has numbers that are not finite")
+                warnings.append(f"{name}: {field} has numbers that are not finite")
     unknown = [n.name for n in nodes if n.input_shape is None or n.output_shape is None]
     if unknown:
-        found.append(f"shapes unknown, and with them synapses and operations: {_few(unknown)}")
+        warnings.append(f"shapes unknown, and with them synapses and operations: {_few(unknown)}")
     driven = flat.reached(flat.of_kind(Kind.INPUT), forward=True)
     if silent := [name for name in flat.order if name not in driven]:
-        found.append(f"no input leads to: {_few(silent)}")
+        warnings.append(f"no input leads to: {_few(silent)}")
     heard = flat.reached(flat.of_kind(Kind.OUTPUT), forward=False)
     if unheard := [name for name in flat.order if name not in heard]:
-        found.append(f"no output is reached from: {_few(unheard)}")
+        warnings.append(f"no output is reached from: {_few(unheard)}")
     # The input tells how many steps there are, but for a graph with a clock. Where the file has no seconds per step,
     # any will do, delays rounded to it, to see what else there is.
     told = has_step(graph)
     try:
         lower(graph, dt=None if told else 1.0, steps=None if has_clock(graph) else 1, round_delays=not told)
     except GraphError as error:
-        found.append(f"spikescr simulate cannot run it: {error}")
+        warnings.append(f"spikescr simulate cannot run it: {error}")
     else:
         if not told:
-            found.append("the file has no step: to run it give dt (--dt), seconds per step")
-    return found
+            warnings.append("the file has no step: to run it give dt (--dt), seconds per step")
+    return warnings
 
 
 def _few(names: list[str]) -> str:

@@ -59,12 +59,12 @@ def place(sizes: Mapping[str, tuple[float, float]], edges: Sequence[tuple[str, s
     left = min(x[c] - cells[c][0] / 2 for c in cells)
 
     def points(chain: list[str]) -> list[tuple[float, float]]:
-        found = []
+        bends = []
         for cell in chain[1:-1]:  # straight past the boxes of a rank
             across, top, tall = x[cell] - left, tops[cells[cell][1]], talls[cells[cell][1]]
             down = rank[chain[0]] < rank[chain[-1]]
-            found += [(across, top), (across, top + tall)][:: 1 if down else -1]
-        return [centres[chain[0]], *found, centres[chain[-1]]]
+            bends += [(across, top), (across, top + tall)][:: 1 if down else -1]
+        return [centres[chain[0]], *bends, centres[chain[-1]]]
 
     centres = {name: (x[name] - left, tops[r] + talls[r] / 2) for name, (_, r) in cells.items() if name in sizes}
     return Placement(
@@ -76,12 +76,12 @@ def place(sizes: Mapping[str, tuple[float, float]], edges: Sequence[tuple[str, s
 
 
 def _neighbours(chains: Mapping[tuple[str, str], Sequence[str]]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    neighbours: dict[str, list[str]] = {}
     for chain in chains.values():
         for a, b in itertools.pairwise(chain):
-            found.setdefault(a, []).append(b)
-            found.setdefault(b, []).append(a)
-    return found
+            neighbours.setdefault(a, []).append(b)
+            neighbours.setdefault(b, []).append(a)
+    return neighbours
 
 
 def _order_rows(

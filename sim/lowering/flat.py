@@ -138,13 +138,13 @@ class FlatGraph:
                 kept = {k: node.metadata[k] for k in (dialect.RESET, dialect.BITS) if k in node.metadata}
                 edges += self._open(node, (*path, key), told | kept)
                 ends = {kind: [n for n, x in node.nodes.items() if type(x) is kind] for kind in (nir.Input, nir.Output)}
-                for kind, found in ends.items():
-                    if len(found) != 1:
+                for kind, names in ends.items():
+                    if len(names) != 1:
                         self.problems.append(
-                            f"{name}: a nested NIRGraph must have one {kind.__name__} to be run, it has {len(found)}; "
+                            f"{name}: a nested NIRGraph must have one {kind.__name__} to be run, it has {len(names)}; "
                             f"edges of NIR do not say which is meant"
                         )
-                entries[key], exits[key] = ([f"{name}.{n}" for n in found] for found in ends.values())
+                entries[key], exits[key] = ([f"{name}.{n}" for n in names] for names in ends.values())
                 continue
             entries[key] = exits[key] = [name]
             if name in self.nodes:
@@ -165,9 +165,9 @@ class FlatGraph:
 
     def _check_nodes(self) -> None:
         for name, node in self.nodes.items():
-            found = [*faults(node), *node_faults(node)]
-            self.problems += [f"{name}: {fault}" for fault in found]
-            if found:
+            problems = [*faults(node), *node_faults(node)]
+            self.problems += [f"{name}: {fault}" for fault in problems]
+            if problems:
                 self.faulty.add(name)
             if isinstance(node, Unreadable):
                 self.problems.append(f"{name}: {node.why}")
@@ -194,13 +194,13 @@ class FlatGraph:
         """
         left = dict.fromkeys(self.nodes)
         while left:
-            found = len(left)
+            left_before = len(left)
             for name in list(left):
                 arriving = next((self.shape[source] for source in self.before[name] if source in self.shape), None)
                 waiting = any(source in left for source in self.before[name])
                 if self._tell(name, arriving, waiting):
                     del left[name]
-            if len(left) == found:  # only a cycle may need what it gives: take what its nodes say themselves
+            if len(left) == left_before:  # only a cycle may need what it gives: take what its nodes say themselves
                 alone = next((name for name in left if self._tell(name, None, False)), None)
                 if alone is None:
                     break
@@ -279,9 +279,9 @@ class FlatGraph:
 
 def joined(flows: Iterable[Flow]) -> Flow:
     """The sum of what joining edges carry."""
-    found = list(flows)
-    events = min(sum(flow.events for flow in found), MOST_EVENTS)
-    return Flow(frozenset().union(*(flow.kinds for flow in found)), events)
+    joining = list(flows)
+    events = min(sum(flow.events for flow in joining), MOST_EVENTS)
+    return Flow(frozenset().union(*(flow.kinds for flow in joining)), events)
 
 
 def neighbours(
@@ -293,7 +293,7 @@ def neighbours(
     for a, b in edges:
         before[b].append(a)
         after[a].append(b)
-    return {n: tuple(found) for n, found in before.items()}, {n: tuple(found) for n, found in after.items()}
+    return {n: tuple(names) for n, names in before.items()}, {n: tuple(names) for n, names in after.items()}
 
 
 def without(edges: Iterable[Edge], relays: Iterable[str]) -> tuple[list[Edge], set[str]]:

@@ -127,8 +127,8 @@ class _Reading:
             graph.input_type, graph.output_type = {}, {}
         return graph
 
-    def _edges(self, found: Any, where: str) -> list[tuple[str, str]]:
-        array = np.asarray(found) if found is not None else np.zeros((0, 2))
+    def _edges(self, stored: Any, where: str) -> list[tuple[str, str]]:
+        array = np.asarray(stored) if stored is not None else np.zeros((0, 2))
         if array.size == 0:
             return []
         if array.ndim != 2 or array.shape[1] != 2:
@@ -185,9 +185,9 @@ def _why(content: Mapping[str, Any], error: Exception) -> str:
     required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
     missing = [n for n in required if n not in content and n not in _STRUCTURE]
     more = [key for key in content if key not in fields and key not in _STRUCTURE]
-    found = [f"lacks {', '.join(missing)}, which a {kind.__name__} of nir {nir.version} has"] if missing else []
-    found += [f"has {', '.join(more)}, which no {kind.__name__} of nir {nir.version} has"] if more else []
-    return "; ".join(found) or f"no {kind.__name__} can be made of it ({type(error).__name__}: {error})"
+    differences = [f"lacks {', '.join(missing)}, which a {kind.__name__} of nir {nir.version} has"] if missing else []
+    differences += [f"has {', '.join(more)}, which no {kind.__name__} of nir {nir.version} has"] if more else []
+    return "; ".join(differences) or f"no {kind.__name__} can be made of it ({type(error).__name__}: {error})"
 
 
 class _Contents:
@@ -205,17 +205,17 @@ class _Contents:
         """
         if depth > DEEPEST:
             raise GraphError(f"{self.path}: {group.name} is nested deeper than {DEEPEST} groups")
-        found: dict[str, Any] = {}
+        content: dict[str, Any] = {}
         for key, item in group.items():
             if isinstance(item, h5py.Group):
-                found[key] = self.of(item, depth + 1)
+                content[key] = self.of(item, depth + 1)
             elif isinstance(item, h5py.Dataset):
                 self.size += 0 if item.shape is None else int(item.size) * item.dtype.itemsize
                 what = f"{self.path}: what it holds up to {item.name}"
                 require_memory(self.size, what, "give a file without such fields", GraphError)
                 value = item[()]
-                found[key] = _text(value) if isinstance(value, bytes) else value
-        return found
+                content[key] = _text(value) if isinstance(value, bytes) else value
+        return content
 
 
 def _text(value: Any) -> str:

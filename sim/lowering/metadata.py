@@ -61,10 +61,10 @@ def _json(kind: type[list[Any]] | type[dict[str, Any]], item: type | None = None
         if not isinstance(value, str):
             return False
         try:
-            found = json.loads(value)
+            parsed = json.loads(value)
         except (ValueError, RecursionError):
             return False
-        return isinstance(found, kind) and (item is None or all(isinstance(x, item) for x in found))
+        return isinstance(parsed, kind) and (item is None or all(isinstance(x, item) for x in parsed))
 
     return fits
 
@@ -136,25 +136,25 @@ def check_graph(metadata: Mapping[str, Any]) -> None:
 
 def node_faults(node: nir.NIRNode) -> list[str]:
     """What is wrong with the metadata of a node, each with the key."""
-    found = _faults(node.metadata, NODE, "")
+    faults = _faults(node.metadata, NODE, "")
     if not isinstance(node, nir.NIRGraph) or dialect.OP not in node.metadata:
-        return found
+        return faults
     op = op_of(node)
     if op is None:
         known = ", ".join(dialect.PACKED_OPERATIONS)
         return [
-            *found,
+            *faults,
             f"a nested NIRGraph with {dialect.OP} {_shown(node.metadata[dialect.OP])} cannot be run, only {known}",
         ]
     parameters = dialect.PACKED_OPERATIONS[op].parameters
     missing = [key for key in parameters if key not in node.metadata]
     if missing:
-        return [*found, f"metadata of {op} lacks {', '.join(missing)}"]
-    found += _faults(node.metadata, {key: PACKED[key] for key in parameters}, f" of {op}")
-    if not found and op == "rotary" and node.metadata["cos"].shape != node.metadata["sin"].shape:
+        return [*faults, f"metadata of {op} lacks {', '.join(missing)}"]
+    faults += _faults(node.metadata, {key: PACKED[key] for key in parameters}, f" of {op}")
+    if not faults and op == "rotary" and node.metadata["cos"].shape != node.metadata["sin"].shape:
         shapes = f"{node.metadata['cos'].shape} and {node.metadata['sin'].shape}"
-        found.append(f"metadata cos and sin of {op} must have one shape, they have {shapes}")
-    return found
+        faults.append(f"metadata cos and sin of {op} must have one shape, they have {shapes}")
+    return faults
 
 
 def _faults(metadata: Mapping[str, Any], schema: Mapping[str, Entry], of: str) -> list[str]:

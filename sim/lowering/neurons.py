@@ -123,17 +123,17 @@ class Neurons:
         return 1.0 - ratio, ratio
 
     def _soft(self, where: str, node: nir.NIRNode, v_reset: FloatArray) -> bool:
-        found = node.metadata.get(dialect.RESET, self.metadata.get(dialect.RESET))
+        reset = node.metadata.get(dialect.RESET, self.metadata.get(dialect.RESET))
         said = f"metadata {dialect.RESET}"
-        if found not in (None, "subtract", "zero"):
-            raise GraphError(f"{where}: {said} must be subtract or zero, not {found!r}")
-        if found is None:
-            found, said = self.reset, "the reset that was asked for"
-        elif self.reset not in (None, found):
-            raise GraphError(f"{where}: {said} is {found}; it cannot be run with {self.reset}")
-        if found is not None and v_reset.any():
-            raise GraphError(f"{where}: {said} is {found}, but v_reset is {v_reset[v_reset != 0][0]}; one must go")
-        return bool(found == "subtract")
+        if reset not in (None, "subtract", "zero"):
+            raise GraphError(f"{where}: {said} must be subtract or zero, not {reset!r}")
+        if reset is None:
+            reset, said = self.reset, "the reset that was asked for"
+        elif self.reset not in (None, reset):
+            raise GraphError(f"{where}: {said} is {reset}; it cannot be run with {self.reset}")
+        if reset is not None and v_reset.any():
+            raise GraphError(f"{where}: {said} is {reset}, but v_reset is {v_reset[v_reset != 0][0]}; one must go")
+        return bool(reset == "subtract")
 
 
 def _parameter(name: str, field: str, values: Any, shape: Shape) -> FloatArray:

@@ -149,12 +149,12 @@ def op_of(node: nir.NIRNode) -> str | None:
 
 def faults(node: nir.NIRNode) -> list[str]:
     """What is wrong with the parameters of a node: not real numbers, or too few or too many axes."""
-    found = []
+    faults = []
     for name, (least, most) in primitive(node).numbers.items():
         value = getattr(node, name)
         if value is not None and (fault := fault_of(name, value, least, most)):
-            found.append(fault)
-    return found
+            faults.append(fault)
+    return faults
 
 
 def fault_of(name: str, value: Any, least: int, most: int | None) -> str | None:

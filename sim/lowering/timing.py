@@ -75,7 +75,7 @@ class Timing:
         top = self.top
         waiting = {n for n in top.cyclic if self.waits(n)}
         into = {edge for edge in top.edges if edge[1] in waiting}
-        found: dict[tuple[str, str], str] = {}
+        returning: dict[tuple[str, str], str] = {}
         for name in sorted(top.cyclic):
             if kind_of(top.nodes[name]) is not Kind.NEURON:
                 continue
@@ -88,8 +88,8 @@ class Timing:
                         f"{name} -> {after} closes a cycle without a delay: it carries what {name} put out in the step "
                         f"before"
                     )
-                    found[name, after] = line
-        return found
+                    returning[name, after] = line
+        return returning
 
 
 def delay_steps(delay: FloatArray, dt: float) -> IntArray:

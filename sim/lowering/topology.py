@@ -70,7 +70,7 @@ class Topology:
         self._index(edges)
         self.cyclic = self._find_cyclic()
         kinds = {name: sorted(flat.leaving[name].kinds, key=str) for name in self.nodes}
-        self.signal = {name: self.joined(name, found) for name, found in kinds.items()}
+        self.signal = {name: self.joined(name, carried) for name, carried in kinds.items()}
 
     def _is(self, name: str, kind: Kind) -> bool:
         return kind_of(self.nodes[name]) is kind

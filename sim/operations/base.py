@@ -78,8 +78,8 @@ class Operation:
     @property
     def ports(self) -> dict[str, Port]:
         """The input ports by name, in the order in which they are declared."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: port for name, port in found.items() if isinstance(port, Port)}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: port for name, port in values.items() if isinstance(port, Port)}
 
     @property
     def has_membrane(self) -> bool:
@@ -98,10 +98,10 @@ class Operation:
 
 def operation_types() -> dict[str, type[Operation]]:
     """All types of operations by name; types that are other types' bases are there too."""
-    found: dict[str, type[Operation]] = {}
+    types: dict[str, type[Operation]] = {}
     waiting = Operation.__subclasses__()
     while waiting:
         kind = waiting.pop(0)
-        found[kind.__name__] = kind
+        types[kind.__name__] = kind
         waiting += kind.__subclasses__()
-    return found
+    return types

@@ -34,11 +34,11 @@ class Bar:
 
 def bars(start: tuple[str, float], changes: Mapping[str, float], end: tuple[str, float]) -> list[Bar]:
     """The bars from one total to another."""
-    found = [Bar(start[0], min(0.0, start[1]), max(0.0, start[1]), None, start[1])]
+    bars = [Bar(start[0], min(0.0, start[1]), max(0.0, start[1]), None, start[1])]
     for name, change in changes.items():
-        before = found[-1].end
-        found.append(Bar(name, min(before, before + change), max(before, before + change), change, before + change))
-    return [*found, Bar(end[0], min(0.0, end[1]), max(0.0, end[1]), None, end[1])]
+        before = bars[-1].end
+        bars.append(Bar(name, min(before, before + change), max(before, before + change), change, before + change))
+    return [*bars, Bar(end[0], min(0.0, end[1]), max(0.0, end[1]), None, end[1])]
 
 
 def waterfall(
@@ -48,11 +48,11 @@ def waterfall(
 
     each: what one of the energies is of.
     """
-    found = bars(start, changes, end)
-    axis = linear(min(bar.low for bar in found), max(bar.high for bar in found), about=6)
-    height = ROW * len(found)
+    drawn = bars(start, changes, end)
+    axis = linear(min(bar.low for bar in drawn), max(bar.high for bar in drawn), about=6)
+    height = ROW * len(drawn)
     rows = []
-    for number, (bar, following) in enumerate(zip(found, [*found[1:], None], strict=True)):
+    for number, (bar, following) in enumerate(zip(drawn, [*drawn[1:], None], strict=True)):
         kind = "total" if bar.change is None else "less" if bar.change < 0 else "more-energy"
         width = axis.share(bar.high) - axis.share(bar.low)
         link = tag(

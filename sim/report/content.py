@@ -33,12 +33,12 @@ def document(
         chip: the first run's network on a chip, by `report.chip`.
     """
     audit = runs[0].audit
-    found = summary.conventions(audit, cost)
+    conventions = summary.conventions(audit, cost)
     way = summary.reconciliation(audit, cost, END if START in audit.refused else START, END)
     parts = [
         sections.layers(audit, cost),
         sections.steps(audit, cost),
-        sections.conventions(audit, cost, found, way),
+        sections.conventions(audit, cost, conventions, way),
         sections.formula(audit, cost),
         sections.decisions(audit, cost),
         sections.comparison(runs, cost),
@@ -49,37 +49,37 @@ def document(
     ]
     return Document(
         title=f"Energy report: {runs[0].name}",
-        sentence=_sentence(audit, found, way),
-        facts=_facts(audit, found, way),
+        sentence=_sentence(audit, conventions, way),
+        facts=_facts(audit, conventions, way),
         sections=tuple(section for section in parts if section is not None),
-        data={"conventions": sections.script_data(audit, cost, found), "each": audit.noun[:-1]},
+        data={"conventions": sections.script_data(audit, cost, conventions), "each": audit.noun[:-1]},
     )
 
 
-def real_share(found: dict[str, Any], way: dict[str, Any]) -> float | None:
+def real_share(conventions: dict[str, Any], way: dict[str, Any]) -> float | None:
     """Share of the paper's figure that was executed: what is left of it without all that it charges too much.
 
     None where the formula cannot be evaluated, or charges nothing.
     """
-    if START not in found:
+    if START not in conventions:
         return None
-    paper = found[START]["joules"]
+    paper = conventions[START]["joules"]
     excess = -sum(min(0.0, cause["joules"]) for cause in way["causes"].values())
     return (paper - excess) / paper if paper else None
 
 
-def _sentence(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> str:
-    executed = found[END]["joules"]
+def _sentence(audit: Audit, conventions: dict[str, Any], way: dict[str, Any]) -> str:
+    executed = conventions[END]["joules"]
     named = f"the network named {percent(audit.accuracy, 2)} correctly; each took "
     begin = f"Of {audit.samples:,} recordings {named}" if audit.labels else f"Each of {audit.samples:,} samples took "
     if audit.samples == 1:
         begin = "The one sample took "
     begin += f"{si(executed, 'J', zeros=True)} of executed operations"
-    if START not in found:
+    if START not in conventions:
         return f"{begin}; the paper's formula cannot be evaluated on this network."
-    paper = found[START]["joules"]
+    paper = conventions[START]["joules"]
     begin += f", where the paper's formula says {si(paper, 'J', zeros=True)}"
-    real = real_share(found, way)
+    real = real_share(conventions, way)
     excess = {cause: -row["joules"] for cause, row in way["causes"].items() if row["joules"] < 0}
     if real is None or not excess:
         return begin + "."
@@ -90,8 +90,8 @@ def _sentence(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> str:
     )
 
 
-def _facts(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
-    executed, real = found[END], real_share(found, way)
+def _facts(audit: Audit, conventions: dict[str, Any], way: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    executed, real = conventions[END], real_share(conventions, way)
     spread = executed["spread_j"]
     between = "" if spread is None else f", ± {si(spread, 'J', zeros=True)} between them"
     facts = [("Executed", si(executed["joules"], "J", zeros=True), f"per {audit.noun[:-1]}{between}")]
@@ -99,8 +99,8 @@ def _facts(audit: Audit, found: dict[str, Any], way: dict[str, Any]) -> tuple[tu
         facts.insert(0, ("Accuracy", percent(audit.accuracy, 2), f"{audit.samples:,} recordings"))
     else:
         facts.insert(0, ("Samples", f"{audit.samples:,}", f"{audit.steps:,} steps of {si(audit.dt, 's')}"))
-    if START in found:
-        paper = si(found[START]["joules"], "J", zeros=True)
+    if START in conventions:
+        paper = si(conventions[START]["joules"], "J", zeros=True)
         facts += [
             ("The paper's formula", paper, "on the same run's firing rates"),
             ("Real traffic", percent(real), "of the formula's figure"),

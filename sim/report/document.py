@@ -102,7 +102,7 @@ def by_step(
         unit: with it, all numbers are given in the prefix of the largest; without, they are whole numbers.
     """
     exponent = prefix(max((max(map(abs, column), default=0) for column in columns), default=0)) if unit else 0
-    found, steps = [], [step for step in range(len(first[0][1])) if any(column[step] for column in columns)]
+    tables, steps = [], [step for step in range(len(first[0][1])) if any(column[step] for column in columns)]
     for start in range(0, max(len(names), 1), MOST_COLUMNS):
         chosen = columns[start : start + MOST_COLUMNS]
         rows = tuple(
@@ -111,10 +111,10 @@ def by_step(
         )
         headings = (*(heading for heading, _ in first), *names[start : start + MOST_COLUMNS])
         more = ", continued" if start else ""
-        found.append(
+        tables.append(
             Table(f"{caption}{f', {prefixed(unit, exponent)}' if unit else ''}{more}", headings, rows, upright=True)
         )
-    return tuple(found)
+    return tuple(tables)
 
 
 def _short(value: float, exponent: int, unit: str) -> Cell:

@@ -67,10 +67,10 @@ def _blank(value: float, unit: str = "") -> Cell:
 
 def steps(audit: Audit, cost: EnergyCost) -> Section:
     """Energy of each layer at each executed step."""
-    found = summary.per_step(audit, cost)
-    means = np.array(found["mean_j"])
+    per_step = summary.per_step(audit, cost)
+    means = np.array(per_step["mean_j"])
     active = [row for row in range(len(means)) if means[row].any()]
-    names = [found["layers"][row] for row in active]
+    names = [per_step["layers"][row] for row in active]
     energy = means[active]
     late = sorted({latency for latency in audit.latencies if latency is not None})
     wait = f", since attention answers when a whole window of {audit.steps} steps has passed" if _waits(audit) else ""
@@ -98,12 +98,12 @@ def named(cause: str) -> str:
     return cause.replace("_", " ")
 
 
-def conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dict[str, Any]) -> Section:
+def conventions(audit: Audit, cost: EnergyCost, conventions: dict[str, Any], way: dict[str, Any]) -> Section:
     """All conventions side by side, and the waterfall between two of them; those that cannot be evaluated, and why."""
     start = way["from"]
-    executed = found[END]["joules"]
+    executed = conventions[END]["joules"]
     table = Table(
-        f"One run by {len(found)} conventions of counting, mean of {audit.samples:,} {audit.noun}, {cost.title}",
+        f"One run by {len(conventions)} conventions of counting, mean of {audit.samples:,} {audit.noun}, {cost.title}",
         ("convention", "AC", "MAC", "energy", f"± {audit.noun}", "of executed", "what it is", "source"),
         tuple(
             (
@@ -112,12 +112,12 @@ def conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dict
                 plain(row["joules"] / executed, 2) if executed else Cell(""),
                 words(row["title"]), words(row["source"]),
             )
-            for name, row in found.items()
+            for name, row in conventions.items()
         ),
     )  # fmt: skip
     changes = {named(cause): row for cause, row in way["causes"].items()}
-    first = found[start]["joules"]
-    rows = [(start, found[start]), *changes.items(), (END, found[END])]
+    first = conventions[start]["joules"]
+    rows = [(start, conventions[start]), *changes.items(), (END, conventions[END])]
     causes = Table(
         f"From {start} to {END}, mean per {audit.noun[:-1]}",
         ("cause", "AC", "MAC", "energy", "of the first"),
@@ -135,7 +135,7 @@ def conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dict
         charts.waterfall(
             (start, first),
             {name: row["joules"] for name, row in changes.items()},
-            (END, found[END]["joules"]),
+            (END, conventions[END]["joules"]),
             audit.noun[:-1],
         ),
         (causes,),
@@ -148,10 +148,10 @@ def conventions(audit: Audit, cost: EnergyCost, found: dict[str, Any], way: dict
     return Section("conventions", "Conventions of counting, and why they differ", text + refused, (figure,), (table,))
 
 
-def script_data(audit: Audit, cost: EnergyCost, found: dict[str, Any]) -> dict[str, Any]:
+def script_data(audit: Audit, cost: EnergyCost, conventions: dict[str, Any]) -> dict[str, Any]:
     """Every convention with its causes, convention minus executed; all zeros included."""
     data = {}
-    for name, row in found.items():
+    for name, row in conventions.items():
         difference = audit.difference(END, name).sum(axis=0) / audit.samples
         causes = {
             cause: {"ac": float(ac), "mac": float(mac), "joules": cost.joules(float(ac), float(mac))}
@@ -190,8 +190,8 @@ def formula(audit: Audit, cost: EnergyCost) -> Section | None:
 
 def decisions(audit: Audit, cost: EnergyCost) -> Section | None:
     """When answers were final; None where no class was chosen."""
-    found = summary.decisions(audit, cost)
-    if found is None:
+    mean = summary.decisions(audit, cost)
+    if mean is None:
         return None
     decisions = audit.decisions
     final = decisions[:, 0]
@@ -211,8 +211,8 @@ def decisions(audit: Audit, cost: EnergyCost) -> Section | None:
     )  # fmt: skip
     text = (
         f"An answer is final from the first step after which the running readout names no other class. On average that "
-        f"was step {found['step']:.1f} ± {found['step_spread']:.1f}, {percent(found['share'])} of a recording; until "
-        f"its output {si(found['joules'], 'J', zeros=True)} ± {si(found['spread_j'], 'J', zeros=True)} were executed"
+        f"was step {mean['step']:.1f} ± {mean['step_spread']:.1f}, {percent(mean['share'])} of a recording; until "
+        f"its output {si(mean['joules'], 'J', zeros=True)} ± {si(mean['spread_j'], 'J', zeros=True)} were executed"
         f"{', all that comes before the attention of the whole recording included' if _waits(audit) else ''}.",
     )
     figure = Figure(
@@ -232,9 +232,9 @@ def comparison(runs: Sequence[Run], cost: EnergyCost) -> Section | None:
     names = [name for name in (END, START) if not any(name in run.audit.refused for run in runs)]
     for index, run in enumerate(runs):
         audit = run.audit
-        found = summary.conventions(audit, cost)
+        conventions = summary.conventions(audit, cost)
         if audit.accuracy is not None and START in names:
-            executed, paper = found[END], found[START]
+            executed, paper = conventions[END], conventions[START]
             points.append(
                 charts.Point(run.name, audit.accuracy, executed["joules"], executed["spread_j"] or 0.0, paper["joules"])
             )
@@ -242,8 +242,8 @@ def comparison(runs: Sequence[Run], cost: EnergyCost) -> Section | None:
             words(f"{index + 1}: {run.name}"), plain(1 / audit.dt, 0), count(audit.samples), share(audit.accuracy, 2),
         ]  # fmt: skip
         for name in names:
-            row.append(number(found[name]["joules"], "J"))
-            row += [_spread(found[name]["spread_j"])] if name == END else []
+            row.append(number(conventions[name]["joules"], "J"))
+            row += [_spread(conventions[name]["spread_j"])] if name == END else []
             row += _change(first, audit, cost, name) if index else [Cell("")] * 2
         rows.append(tuple(row))
     executed_columns = ("executed", "±", "change", "95 % interval")
@@ -334,15 +334,15 @@ def constants(audit: Audit, cost: EnergyCost, known: Constants) -> Section:
         ("constants", "AC", "MAC", "membrane update", "energy", "what they are", "source"),
         tuple(rows),
     )
-    found = summary.memory(audit, cost, dict(known.memories))
-    parts = found["bytes"]
+    traffic = summary.memory(audit, cost, dict(known.memories))
+    parts = traffic["bytes"]
     moved = sum(parts.values())
     memory = Table(
         f"Memory traffic of a {audit.noun[:-1]}, apart from the figures above",
         ("price", "pJ per byte", "energy", "what it is", "source"),
         tuple(
             (
-                words(name), plain(price.pj_per_byte, 2), number(found["joules"][name], "J"), words(price.title),
+                words(name), plain(price.pj_per_byte, 2), number(traffic["joules"][name], "J"), words(price.title),
                 words(f"{price.source} ({price.year})"),
             )
             for name, price in known.memories.items()

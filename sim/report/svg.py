@@ -89,22 +89,22 @@ def decades(low: float, high: float) -> Axis:
 
 def across(axis: Axis, height: float, title: str, unit: str, *, start: float = 0.0) -> str:
     """Ticks, their values and the title under a plot; the axis begins at `start` of its width."""
-    found = []
+    tags = []
     for number, value in enumerate(axis.marks):
         x = at(start + (1 - start) * axis.share(value))
         # Every other tick goes where the page is narrow, the first one where a lane for 0 stands beside it.
         more = "more" if number % 2 == (0 if start else 1) and len(axis.marks) > 4 else None
-        found.append(tag("line", x1=x, x2=x, y1="0", y2=f"{height + 4:g}", class_="grid"))
-        found.append(text(si(value, unit), x, height + 17, text_anchor="middle", class_=more))
-    found.append(text(title, "50%", height + 36, text_anchor="middle", class_="axis"))
-    return "".join(found)
+        tags.append(tag("line", x1=x, x2=x, y1="0", y2=f"{height + 4:g}", class_="grid"))
+        tags.append(text(si(value, unit), x, height + 17, text_anchor="middle", class_=more))
+    tags.append(text(title, "50%", height + 36, text_anchor="middle", class_="axis"))
+    return "".join(tags)
 
 
 def upward(axis: Axis, height: float, title: str, unit: str, *, left: float, start: float = 0.0) -> str:
     """Ticks and values in the `left` pixels beside a plot, the title above; starts at `start` of the height."""
-    found = [text(title, "0%", -14, dx=f"{2 - left:g}", class_="axis")]
+    tags = [text(title, "0%", -14, dx=f"{2 - left:g}", class_="axis")]
     for value in axis.marks:
         y = height * (1 - start - (1 - start) * axis.share(value))
-        found.append(tag("line", x1="0%", x2="100%", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"))
-        found.append(text(si(value, unit), "0%", y + 4, dx="-7", text_anchor="end"))
-    return "".join(found)
+        tags.append(tag("line", x1="0%", x2="100%", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"))
+        tags.append(text(si(value, unit), "0%", y + 4, dx="-7", text_anchor="end"))
+    return "".join(tags)

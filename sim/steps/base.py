@@ -105,5 +105,5 @@ def threshold_in(threshold: Array, dtype: DTypeLike) -> Array:
     A threshold that is rounded up would swallow the spikes of v between the two.
     """
     rounded = np.asarray(threshold).astype(dtype)
-    found: Array = np.where(rounded > threshold, np.nextafter(rounded, rounded.dtype.type(-np.inf)), rounded)
-    return found
+    floored: Array = np.where(rounded > threshold, np.nextafter(rounded, rounded.dtype.type(-np.inf)), rounded)
+    return floored
