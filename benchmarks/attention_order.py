@@ -43,9 +43,9 @@ def measure(steps: int, samples: int, seed: int) -> dict[str, Any]:
         for batch in run_batches(program, backend, network.values, network.valid.numpy()):
             counts = batch.recording.counts
             for kind in measured:
-                measured[kind] += int(counts.of(attention.name, kind).sum())
+                measured[kind] += int(counts.per_step(attention.name, kind).sum())
             for key, name in names.items():
-                fired[key] += int(counts.of(name, "fired").sum())
+                fired[key] += int(counts.per_step(name, "fired").sum())
     N, D, T = attention.width, attention.width // attention.heads, steps
     q, k, v = (fired[key] / (samples * T * N) for key in ("q", "k", "v"))
     return {

@@ -31,7 +31,7 @@ class Ledger:
     operations: tuple[str, ...]
     table: NDArray[np.int64]
 
-    def of(self, operation: str, kind: str) -> NDArray[np.int64]:
+    def per_step(self, operation: str, kind: str) -> NDArray[np.int64]:
         """Counts of one operation and kind, shape (steps, samples)."""
         return self.table[self.operations.index(operation), KINDS.index(kind)]
 

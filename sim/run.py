@@ -220,7 +220,7 @@ def run_graph(
     return Run(
         program=program,
         outputs={name: np.concatenate(parts, axis=1) for name, parts in outputs.items()},
-        audit=Audit.of(account, tuple(map(str, range(len(valid)))), about=about),
+        audit=Audit.from_account(account, tuple(map(str, range(len(valid)))), about=about),
         executed={o: {n: np.concatenate(parts, axis=1) for n, parts in k.items()} for o, k in kept.items()},
         compared=compare,
         differing=differ,

@@ -16,7 +16,7 @@ NAMES = tuple(CONVENTIONS)
 def audit_of(account: Account) -> Audit:
     """The audit of an account; samples and classes are called r0, r1, ..."""
     names = [f"r{i}" for i in range(len(account.valid))]
-    return Audit.of(account, names, names, names)
+    return Audit.from_account(account, names, names, names)
 
 
 def total(account: Account, column: str, row: int | None = None, step: int | None = None) -> int:

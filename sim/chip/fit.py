@@ -145,7 +145,7 @@ def fit_graph(
     placement = place(program, chip, limits, told, bits or WEIGHT_BITS)
     if not placement.layers:
         raise GraphError("has no neurons and no synapses to be placed")
-    activity = None if audit is None else Activity.of(audit)
+    activity = None if audit is None else Activity.from_audit(audit)
     rates = channel_rates(program, None if activity is None else activity.fired)
     return Fit(
         placement,

@@ -27,7 +27,7 @@ class Activity:
     steps: int
 
     @staticmethod
-    def of(audit: Audit) -> Activity:
+    def from_audit(audit: Audit) -> Activity:
         """What a run's audit tells."""
 
         def mean(*columns: str) -> dict[str, float]:

@@ -20,7 +20,7 @@ SHOWN = ("spikes", "fired", "ac", "mac", "bias", "neuron")
 class Counts(ShowsTable):
     """Counts by operation, column and executed step, integers; the sample's own step is step - latency.
 
-    `counts["ac"]` is one column, (operations, steps); `counts.of("fc", "ac")` that of one operation, (steps,).
+    `counts["ac"]` is one column, (operations, steps); `counts.per_step("fc", "ac")` that of one operation, (steps,).
 
     Attributes:
         operations: their names, in the order of execution.
@@ -42,7 +42,7 @@ class Counts(ShowsTable):
         counts: IntArray = self.table[:, self.columns.index(column)]
         return counts
 
-    def of(self, operation: str, column: str) -> IntArray:
+    def per_step(self, operation: str, column: str) -> IntArray:
         """One column of one operation, (steps,).
 
         Raises:

@@ -98,17 +98,17 @@ class _Evaluation:
     def _synapse(self, row: int, operation: Synapse) -> None:
         fan_outs = operation.fan_outs.sum(axis=0)
         uniform = bool((fan_outs == fan_outs[0]).all())
-        events = self.ledger.of(operation.name, "spikes")
+        events = self.ledger.per_step(operation.name, "spikes")
         if operation.x.signal is Signal.SPIKES:
             if uniform:
                 self.ac[row] = fan_outs[0] * self._shifted(events, self._centre(operation))
-                self.causes["cut_off"][row, 0] = (self.ledger.of(operation.name, "ac") - self.ac[row]).sum(axis=0)
+                self.causes["cut_off"][row, 0] = (self.ledger.per_step(operation.name, "ac") - self.ac[row]).sum(axis=0)
             else:
-                self.ac[row] = self.ledger.of(operation.name, "ac")
+                self.ac[row] = self.ledger.per_step(operation.name, "ac")
         elif operation.x.signal is Signal.VALUES:
             synapses, start = int(fan_outs.sum()), self._start(operation)
             self.mac[row, start : start + self.program.steps] = synapses
-            executed = self.ledger.of(operation.name, "mac").sum(axis=0)
+            executed = self.ledger.per_step(operation.name, "mac").sum(axis=0)
             reached = fan_outs[0] * events.sum(axis=0) if uniform else executed
             self.causes["padding"][row, 1] = -synapses * (self.program.steps - self.valid)
             self.causes["zero_input"][row, 1] = reached - synapses * self.valid
@@ -117,16 +117,16 @@ class _Evaluation:
     def _convolution(self, row: int, operation: Convolution) -> None:
         """Over space, channel by channel: inputs at the edge reach fewer synapses."""
         if operation.x.signal is Signal.SPIKES:
-            self.ac[row] = self.ledger.of(operation.name, "ac")
+            self.ac[row] = self.ledger.per_step(operation.name, "ac")
         elif operation.x.signal is Signal.VALUES:
             synapses, start = int(operation.fan_out.sum()), self._start(operation)
             self.mac[row, start : start + self.program.steps] = synapses
-            executed = self.ledger.of(operation.name, "mac").sum(axis=0)
+            executed = self.ledger.per_step(operation.name, "mac").sum(axis=0)
             self.causes["padding"][row, 1] = -synapses * (self.program.steps - self.valid)
             self.causes["zero_input"][row, 1] = executed - synapses * self.valid
 
     def _rotary(self, row: int, operation: Rotary) -> None:
-        self.causes["rotary"][row, 0] = self.ledger.of(operation.name, "ac").sum(axis=0)
+        self.causes["rotary"][row, 0] = self.ledger.per_step(operation.name, "ac").sum(axis=0)
 
     def _start(self, operation: Operation) -> int:
         """The executed step that works on a sample's first, or the last from which a window still fits into the run."""
@@ -143,7 +143,9 @@ class _Evaluation:
         read = (operation.latency or window) + np.arange(window)
         self.ac[row] = window * q
         self.ac[row, read] += v
-        executed, quadratic = (self.ledger.of(operation.name, kind).sum(axis=0) for kind in ("ac", "ac_quadratic"))
+        executed, quadratic = (
+            self.ledger.per_step(operation.name, kind).sum(axis=0) for kind in ("ac", "ac_quadratic")
+        )
         spikes = q.sum(axis=0) + v
         self.causes["padding"][row, 0] = -(window - self.valid) * spikes
         self.causes["attention_correlation"][row, 0] = quadratic - self.valid * spikes
@@ -155,7 +157,7 @@ class _Evaluation:
         for name in port.sources:
             source = self.program[name]
             if isinstance(source, Neuron):
-                total += self.ledger.of(name, "fired")
+                total += self.ledger.per_step(name, "fired")
             elif isinstance(source, DelayLine):
                 total += self._shifted(self._events(source.x), source.delay)
             else:

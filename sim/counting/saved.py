@@ -83,7 +83,7 @@ class Audit(ShowsTable):
     )
 
     @staticmethod
-    def of(
+    def from_account(
         account: Account,
         recordings: Sequence[str],
         labels: Sequence[str] = (),

@@ -62,7 +62,7 @@ def describe_graph(path: Path) -> tuple[nir.NIRGraph, tuple[str, ...]]:
             raise GraphError(f"{path}: not {_WHAT}: it has no group 'node', but {held}")
         try:
             version = f"was written by nir {_text(file['version'][()])}" if "version" in file else _UNTOLD
-            content = _Contents(path).of(file["node"])
+            content = _Contents(path).read(file["node"])
         except GraphError:
             raise
         # h5py raises whatever comes on damaged files: OSError, RuntimeError, ValueError, TypeError, KeyError.
@@ -197,7 +197,7 @@ class _Contents:
         self.path = path
         self.size = 0
 
-    def of(self, group: h5py.Group, depth: int = 1) -> dict[str, Any]:
+    def read(self, group: h5py.Group, depth: int = 1) -> dict[str, Any]:
         """What a group holds.
 
         Raises:
@@ -208,7 +208,7 @@ class _Contents:
         content: dict[str, Any] = {}
         for key, item in group.items():
             if isinstance(item, h5py.Group):
-                content[key] = self.of(item, depth + 1)
+                content[key] = self.read(item, depth + 1)
             elif isinstance(item, h5py.Dataset):
                 self.size += 0 if item.shape is None else int(item.size) * item.dtype.itemsize
                 what = f"{self.path}: what it holds up to {item.name}"

@@ -194,7 +194,7 @@ def _sum_up(
         build_seconds = max(build_seconds, result.build_seconds)
         compared += result.compared
         differing += result.differing
-    audit = Audit.of(
+    audit = Audit.from_account(
         account,
         [item.name for item in items],
         [deployed.classes[item.label] for item in items],

@@ -130,7 +130,7 @@ def test_python_gives_what_the_command_gives(folder: Path) -> None:
         np.testing.assert_array_equal(run.outputs["output"], outputs["output"])
     assert run.spikes.keys() == {"lif"}
     assert run.spikes["lif"].shape == (12, 5, 4)
-    assert run.counts.of("lif", "fired").sum() == run.spikes["lif"].sum() > 0
+    assert run.counts.per_step("lif", "fired").sum() == run.spikes["lif"].sum() > 0
     assert "executed" in str(run)
     assert "<table>" in run._repr_html_()
     assert "head" in str(run.counts)
@@ -144,7 +144,7 @@ def test_valid_steps_of_each_sample() -> None:
     alone = spikescr.simulate(chain(dt=DT), x[:2, 1], record=("v",))
     assert run.audit.valid.tolist() == [6, 2]
     np.testing.assert_array_equal(run.membranes["lif"][:2, [1]], alone.membranes["lif"])
-    np.testing.assert_array_equal(run.counts.of("fc", "mac"), [22, 22, 11, 11, 11, 11])
+    np.testing.assert_array_equal(run.counts.per_step("fc", "mac"), [22, 22, 11, 11, 11, 11])
     why = run.why("paper", "executed")
     np.testing.assert_allclose(why["padding"], [0, -4 * 11 * 4.6e-12])
     np.testing.assert_allclose(sum(why.values()), run.energy("executed") - run.energy("paper"), atol=1e-24)
@@ -171,7 +171,7 @@ def test_latencies_are_taken_out() -> None:
     x = np.random.default_rng(3).random((9, 2, 3))
     run = spikescr.simulate(late, x)
     assert run.program.period == 9 + 2
-    assert run.counts.of("fc", "mac")[:2].tolist() == [0, 0]
+    assert run.counts.per_step("fc", "mac")[:2].tolist() == [0, 0]
     for node in nodes.values():
         node.metadata.pop("spikescr.latency", None)
     wanted = spikescr.simulate(soon, x)

@@ -32,7 +32,7 @@ def make_run(folder: Path, window: int, dt: float) -> Path:
     with FastBackend(program, 4) as backend:
         for batch in run_batches(program, backend, x.transpose(0, 1).numpy(), steps.numpy()):
             account.add(batch.recording.counts, batch.valid, batch.output)
-    audit = Audit.of(account, list("abcd"), list("xxyy"), list("xxyx"), {"backend": "fast"})
+    audit = Audit.from_account(account, list("abcd"), list("xxyy"), list("xxyx"), {"backend": "fast"})
     (folder / "simulation").mkdir(parents=True)
     audit.save(folder / "simulation" / "audit.npz")
     return folder

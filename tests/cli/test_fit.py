@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for batch in run_batches(program, backend, x.transpose(0, 1).numpy(), steps.numpy()):
             account.add(batch.recording.counts, batch.valid, batch.output)
     about = {"backend": "fast", "files": {"model.nir": sha256(folder / "model.nir")}}
-    audit = Audit.of(account, list("abcd"), list("xxyy"), list("xxyx"), about)
+    audit = Audit.from_account(account, list("abcd"), list("xxyy"), list("xxyx"), about)
     (folder / "simulation").mkdir()
     audit.save(folder / "simulation" / "audit.npz")
     return folder

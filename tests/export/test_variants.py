@@ -122,7 +122,10 @@ def test_real_valued_residual_makes_its_readers_multiply() -> None:
         found = case(name)
         counts = found.fast.recording.counts
         kinds[name] = {
-            operation.name: (bool(counts.of(operation.name, "ac").any()), bool(counts.of(operation.name, "mac").any()))
+            operation.name: (
+                bool(counts.per_step(operation.name, "ac").any()),
+                bool(counts.per_step(operation.name, "mac").any()),
+            )
             for operation in found.program.of_type(Synapse)
         }
     b, ac, mac = "blocks.0", (True, False), (False, True)
@@ -149,10 +152,10 @@ def test_each_synapse_with_a_delay_is_counted_once() -> None:
     second = found.program["layers.1.synapse"]
     assert isinstance(second, Synapse)
     assert len(second.taps) == config.taps  # all delays occur
-    fired = counts.of("layers.0.lif", "fired").sum()
-    assert counts.of(second.name, "ac").sum() == fired * config.width
+    fired = counts.per_step("layers.0.lif", "fired").sum()
+    assert counts.per_step(second.name, "ac").sum() == fired * config.width
     non_zero = np.count_nonzero(found.values)
-    assert counts.of("layers.0.synapse", "mac").sum() == non_zero * config.width
+    assert counts.per_step("layers.0.synapse", "mac").sum() == non_zero * config.width
     delays = {
         int(name.rpartition("tap")[2]): node
         for name, node in found.graph.nodes.items()

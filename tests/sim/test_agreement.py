@@ -122,8 +122,8 @@ def test_kernel_that_is_not_square() -> None:
     assert (seen.input_shape, seen.output_shape) == ((2, 4, 9), (3, 3, 5))
     assert (seen.operations.bias, seen.synapses) == (45, 45 * 2 * 2 * 5)
     counts = FastBackend(lower(graph, steps=1), 1).run({"input": np.ones((1, 1, 72))}).counts
-    assert counts.of("n0", "bias").sum() == 45
-    assert counts.of("n0", "mac").sum() == seen.synapses
+    assert counts.per_step("n0", "bias").sum() == 45
+    assert counts.per_step("n0", "mac").sum() == seen.synapses
 
 
 def test_bits_of_a_nested_graph(tmp_path: Path) -> None:

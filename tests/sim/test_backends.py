@@ -103,7 +103,7 @@ def execute(backend: Callable[..., Any], program: Program, **inputs: Any) -> Rec
 
 def counted(recording: Recording, operation: str) -> dict[str, list[int]]:
     """The counts of an operation that are not all zero, step by step, of the only sample."""
-    rows = {kind: recording.counts.of(operation, kind)[:, 0].tolist() for kind in KINDS}
+    rows = {kind: recording.counts.per_step(operation, kind)[:, 0].tolist() for kind in KINDS}
     return {kind: row for kind, row in rows.items() if any(row)}
 
 

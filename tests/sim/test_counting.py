@@ -201,7 +201,7 @@ def test_counts_of_lava_are_those_of_the_interpreter_at_every_step(executed: tup
                         (oracle.counts[n][kind] for n in own if kind in oracle.counts[n]),
                         start=np.zeros(program.period, np.int64),
                     )
-                    got = batch.recording.counts.of(operation.name, kind)[:, position]
+                    got = batch.recording.counts.per_step(operation.name, kind)[:, position]
                     np.testing.assert_array_equal(got, expected, err_msg=f"{operation.name} {kind}")
                     checked.add(kind) if expected.any() else None
     assert checked == {"ac", "mac", "bias", "ac_quadratic", "fired"}

@@ -70,7 +70,7 @@ def test_currents_wrap_and_membranes_are_cut(backend: Any) -> None:
     kept, spikes = membranes(case, backend)
     # -3,166,208 - 6,332,416 = -9,498,624 is cut to -(2^23 - 1), which halves toward zero.
     assert (kept, spikes) == ([-6_332_416, -TOP, -(TOP // 2)], [0, 0, 0])
-    assert executed(case, backend).counts.of("layer", "saturated")[:, 0].tolist() == [1, 2, 0]
+    assert executed(case, backend).counts.per_step("layer", "saturated")[:, 0].tolist() == [1, 2, 0]
 
 
 def test_a_membrane_at_the_top_of_its_range_cannot_exceed_the_largest_register(backend: Any) -> None:
@@ -240,7 +240,7 @@ def test_inputs_become_messages_and_outputs_real_numbers(name: str) -> None:
         recording = made.run({"x": np.array([0.74, -1.3, 70.0, -64.0]).reshape(4, 1, 1)})
     # 0.74 / 0.5 is 1, -1.3 / 0.5 is -3; 70 / 0.5 is cut to 127, and -128 is just there; times 2, times 0.25.
     assert recording.outputs["output"][:, 0, 0].tolist() == [0.5, -1.5, 63.5, -64.0]
-    assert recording.counts.of("x", "saturated")[:, 0].tolist() == [0, 0, 1, 0]
+    assert recording.counts.per_step("x", "saturated")[:, 0].tolist() == [0, 0, 1, 0]
 
 
 def test_a_plain_reader_finds_the_same_neuron_in_real_numbers() -> None:

@@ -91,7 +91,7 @@ def test_no_step_executes_more_than_the_bound(seed: int) -> None:
     counts = FastBackend(lower(case.graph), 2).run(inputs).counts
     bound = total(report.nodes).operations
     for kind in ("ac", "mac", "bias", "neuron"):
-        executed = sum(counts.of(name, kind) for name in counts.operations)
+        executed = sum(counts.per_step(name, kind) for name in counts.operations)
         assert executed.max() <= getattr(bound, kind), kind
 
 
@@ -111,10 +111,10 @@ def test_the_bound_is_reached_when_every_input_is_active() -> None:
     graph = nir.NIRGraph(nodes, [*edges, ("sum", "output")], metadata={"spikescr.dt": DT, "spikescr.steps": 3})
     counts = FastBackend(lower(graph), 1).run({"input": np.ones((3, 1, 4))}).counts
     report = inspect(graph)
-    assert counts.of("fire", "fired").min() == 4
+    assert counts.per_step("fire", "fired").min() == 4
     assert node(report, "sum").operations.ac == 2 * 3 * 4  # an event of the input and one of the neuron
     for name in ("a", "b", "sum"):
-        assert counts.of(name, "ac")[0, 0] == node(report, name).operations.ac
+        assert counts.per_step(name, "ac")[0, 0] == node(report, name).operations.ac
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")

@@ -167,7 +167,7 @@ def test_counts_are_those_that_the_type_states(kind: type[Operation]) -> None:
         silent = {name: 0 * x for name, x in inputs(program).items()}
         with FastBackend(program, 2) as backend:
             ledger = backend.run(inputs(program)).counts
-            seen |= {name for name in KINDS if ledger.of("it", name).any()}
+            seen |= {name for name in KINDS if ledger.per_step("it", name).any()}
             expected = InterpreterBackend(program, 2).run(silent).counts.table
             for _ in range(3):
                 np.testing.assert_array_equal(backend.run(silent).counts.table, expected)

@@ -89,9 +89,9 @@ def test_convolution_is_pytorchs_and_its_synapses_are_counted(fields: dict[str, 
         "synops_graded": (x != 0) & (x != 1),
     }.items():
         met = functional.conv2d(torch.tensor(arriving).flatten(0, 1).double(), (weight != 0).double(), **named)
-        assert got.counts.of("n0", kind).tolist() == met.flatten(1).sum(1).reshape(5, 2).tolist(), kind
+        assert got.counts.per_step("n0", kind).tolist() == met.flatten(1).sum(1).reshape(5, 2).tolist(), kind
     assert got.counts.total("mac" if signal == "spikes" else "ac") == 0
-    assert (got.counts.of("n0", "bias") == program["n0"].width).all()
+    assert (got.counts.per_step("n0", "bias") == program["n0"].width).all()
 
 
 def test_convolution_in_one_dimension_is_pytorchs() -> None:
@@ -120,7 +120,7 @@ def test_pools_are_pytorchs_and_only_sums_of_spikes_are_spikes(kernel: Any, stri
         np.testing.assert_allclose(got.outputs["output"].reshape(-1, *expected.shape[1:]), expected, atol=1e-15)
         assert program["n0"].signal is signal
         # Each event is one accumulation for every window that holds it, whatever is made of the sum.
-        assert got.counts.of("n0", "ac").sum() == total.sum()
+        assert got.counts.per_step("n0", "ac").sum() == total.sum()
         assert got.counts.total("mac") == 0
 
 
@@ -224,7 +224,7 @@ def test_recurrent_layer_in_a_nested_graph() -> None:
     graph = chain((2,), nested(neurons(2), np.array([[0.0, 0], [2, 0]])))
     program, got = run(graph, 4, {"input": np.array([[1.0, 0], [0, 0], [1, 0], [0, 0]])[:, None]})
     assert got.spikes["n0.lif"][:, 0].astype(int).tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
-    assert got.counts.of("n0.w_rec", "ac")[:, 0].tolist() == [0, 1, 0, 1]  # a weight of 0 is no synapse
+    assert got.counts.per_step("n0.w_rec", "ac")[:, 0].tolist() == [0, 1, 0, 1]  # a weight of 0 is no synapse
     assert program.notes == (
         "n0.lif -> n0.w_rec closes a cycle without a delay: it carries what n0.lif put out in the step before",
     )
@@ -281,7 +281,7 @@ def test_constant_of_an_affine_is_added_and_counted_at_every_step() -> None:
     graph = chain((2,), nir.Affine(np.eye(2), np.array([0.25, -1])))
     _, got = run(graph, 3, {"input": np.zeros((3, 1, 2))})
     assert got.outputs["output"][:, 0].tolist() == [[0.25, -1]] * 3
-    assert got.counts.of("n0", "bias")[:, 0].tolist() == [2, 2, 2]
+    assert got.counts.per_step("n0", "bias")[:, 0].tolist() == [2, 2, 2]
     zero = lower(chain((2,), nir.Affine(np.eye(2), np.zeros(2))), dt=DT, steps=3)["n0"]
     assert isinstance(zero, Synapse)
     assert zero.bias is None
@@ -291,8 +291,11 @@ def test_constant_of_an_affine_is_added_and_counted_at_every_step() -> None:
 def test_what_an_input_carries_decides_between_ac_and_mac_not_its_numbers(signal: Signal | None, kind: str) -> None:
     graph = chain((2,), nir.Linear(np.ones((3, 2))), neurons(3), nir.Linear(np.ones((4, 3))))
     _, got = run(graph, 2, {"input": np.ones((2, 1, 2))}, input_signal=signal)
-    assert got.counts.of("n0", kind)[:, 0].tolist() == [6, 6]
-    assert got.counts.of("n2", "ac")[:, 0].tolist() == [12, 12]  # three neurons fire into four, whatever drove them
+    assert got.counts.per_step("n0", kind)[:, 0].tolist() == [6, 6]
+    assert got.counts.per_step("n2", "ac")[:, 0].tolist() == [
+        12,
+        12,
+    ]  # three neurons fire into four, whatever drove them
     assert got.counts.total("ac" if kind == "mac" else "mac") == (24 if kind == "mac" else 0)
 
 
@@ -301,7 +304,7 @@ def test_an_average_of_spikes_is_multiplied_further_on_a_sum_is_not() -> None:
     for pool, kind in ((nir.AvgPool2d, "mac"), (nir.SumPool2d, "ac")):
         graph = chain((1, 2, 2), pool(two, two, 0 * two), nir.Flatten({"input": None}, 0), nir.Linear(np.ones((5, 1))))
         _, got = run(graph, 1, {"input": np.ones((1, 1, 1, 2, 2))}, input_signal=Signal.SPIKES)
-        assert got.counts.of("n2", kind).item() == (5 if kind == "mac" else 20)  # a sum of four is four events
+        assert got.counts.per_step("n2", kind).item() == (5 if kind == "mac" else 20)  # a sum of four is four events
 
 
 def _unequal() -> nir.NIRGraph:
@@ -493,7 +496,7 @@ def test_every_primitive_does_what_the_equations_say(recurrent: bool, options: d
     np.testing.assert_allclose(got.outputs["output"][:, 0], expected.outputs["output"], rtol=0, atol=1e-12)
     for operation in program.of_type(Convolution):
         for kind in ("ac", "mac", "bias"):
-            counted = got.counts.of(operation.name, kind)[:, 0]
+            counted = got.counts.per_step(operation.name, kind)[:, 0]
             np.testing.assert_array_equal(counted, expected.counts[operation.name][kind], err_msg=operation.name)
 
 
@@ -526,4 +529,4 @@ def test_formula_charges_convolutions_channel_by_channel() -> None:
     assert formula.mac[row, :, 0].tolist() == [synapses, synapses]
     assert formula.causes["padding"][row, 1] == -synapses
     assert formula.causes["zero_input"][row, 1] == -missed
-    assert got.counts.of(operation.name, "mac").sum() == synapses - missed
+    assert got.counts.per_step(operation.name, "mac").sum() == synapses - missed

@@ -42,13 +42,13 @@ def ran() -> tuple[Audit, list[Batch]]:
             batches.append(Batch(batch.samples, batch.valid, batch.recording, {"output": batch.output.copy()}))
             object.__setattr__(batch.recording, "counts", Ledger(counts.operations, counts.table.copy()))
     names = [f"one/{i}.wav" for i in range(SAMPLES)]
-    audit = Audit.of(account, names, ["a", "b", "a", "b", "a"], ["a"] * SAMPLES, {"seed": 7})
+    audit = Audit.from_account(account, names, ["a", "b", "a", "b", "a"], ["a"] * SAMPLES, {"seed": 7})
     return audit, batches
 
 
 def by_sample(batches: list[Batch], kind: str) -> np.ndarray:
     """Counts (operations, steps, samples)."""
-    return np.concatenate([np.stack([b.recording.counts.of(n, kind) for n in b.recording.counts.operations])
+    return np.concatenate([np.stack([b.recording.counts.per_step(n, kind) for n in b.recording.counts.operations])
                            for b in batches], axis=-1)  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def test_what_it_cannot_be_built_with_is_refused() -> None:
 def test_counts_that_somebody_holds_are_not_overwritten() -> None:
     loud, quiet = np.ones((3, 2, 2)), np.zeros((3, 2, 2))
     backend = FastBackend(chain(), 2)
-    part = backend.run({"x": loud}).counts.of("s", "ac")[1]  # keeps a slice alone
+    part = backend.run({"x": loud}).counts.per_step("s", "ac")[1]  # keeps a slice alone
     for _ in range(4):
         assert backend.run({"x": quiet}).counts.total("ac") == 0
     assert part.tolist() == [4, 4]  # 2 events x 2 synapses
@@ -159,7 +159,7 @@ def test_every_neuron_of_any_width_is_listed(width: int) -> None:
     got = FastBackend(Program((program["x"], own, summed, out), 3, 0.01, 3), 2).run({"x": x})
     np.testing.assert_array_equal(got.spikes["n"], x == 1)
     np.testing.assert_array_equal(got.outputs["out"], np.repeat(x.sum(axis=2, keepdims=True), width, axis=2))
-    np.testing.assert_array_equal(got.counts.of("n", "fired"), x.sum(axis=2))
+    np.testing.assert_array_equal(got.counts.per_step("n", "fired"), x.sum(axis=2))
 
 
 SCRIPT = """

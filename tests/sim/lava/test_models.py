@@ -226,7 +226,7 @@ def same(recording, program, inputs):
         np.testing.assert_allclose(recording.outputs[name], expected, rtol=0, atol=1e-12, err_msg=name)
     for operation in program.operations:
         for kind in KINDS:
-            actual = recording.counts.of(operation.name, kind)
+            actual = recording.counts.per_step(operation.name, kind)
             np.testing.assert_array_equal(actual, counts[operation.name, kind], f"{operation.name} {kind}")
 
 
@@ -256,9 +256,9 @@ def test_tapped_synapse_sums_delayed_inputs_and_counts_every_tap(build):
         expected[tap.delay] += tap.weight @ first
         expected[tap.delay + 1] += tap.weight @ second
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e-12)
-    assert recording.counts.of("s", "spikes")[:, 0].tolist() == [3, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert recording.counts.per_step("s", "spikes")[:, 0].tolist() == [3, 1, 0, 0, 0, 0, 0, 0, 0]
     # 3 events x fan-out 3 at steps 0, 2, 5; 1 event x fan-out 3 a step later each
-    assert recording.counts.of("s", "ac")[:, 0].tolist() == [9, 3, 9, 3, 0, 9, 3, 0, 0]
+    assert recording.counts.per_step("s", "ac")[:, 0].tolist() == [9, 3, 9, 3, 0, 9, 3, 0, 0]
     assert recording.counts.total("mac") == 0
 
 
@@ -274,7 +274,7 @@ def test_depthwise_synapse_costs_one_accumulation_for_each_tap_and_event(build):
     recording = build(p, 1).run({"x": np.array([[[1.0, 0.0]], [[0.0, 1.0]]])})
     assert recording.outputs["out"][:, 0].tolist() == [[1, 0], [2, 10], [3, 20], [0, 30]]
     # one event at step 0 and one at step 1, each over three taps of fan-out 1
-    assert recording.counts.of("s", "ac")[:, 0].tolist() == [1, 2, 2, 1]
+    assert recording.counts.per_step("s", "ac")[:, 0].tolist() == [1, 2, 2, 1]
 
 
 def test_bias_and_gating_are_counted_by_the_clock_of_each_sample(build):
@@ -297,9 +297,9 @@ def test_bias_and_gating_are_counted_by_the_clock_of_each_sample(build):
     )
     x = np.ones((4, 2, 2))
     counts = build(p, 2).run({"x": x, "clock": clock_of(4, [4, 1])}).counts
-    assert counts.of("s", "bias").T.tolist() == [[3, 3, 3, 3], [3, 0, 0, 0]]  # width 3 for every tick
-    assert counts.of("s", "ac").T.tolist() == [[6, 6, 6, 6], [6, 6, 6, 6]]  # 2 events x fan-out 3
-    assert counts.of("s", "discarded").T.tolist() == [[0, 0, 0, 0], [0, 6, 6, 6]]  # those without a tick
+    assert counts.per_step("s", "bias").T.tolist() == [[3, 3, 3, 3], [3, 0, 0, 0]]  # width 3 for every tick
+    assert counts.per_step("s", "ac").T.tolist() == [[6, 6, 6, 6], [6, 6, 6, 6]]  # 2 events x fan-out 3
+    assert counts.per_step("s", "discarded").T.tolist() == [[0, 0, 0, 0], [0, 6, 6, 6]]  # those without a tick
 
 
 def test_real_valued_and_clocked_inputs_are_not_accumulations(build):
@@ -319,9 +319,9 @@ def test_real_valued_and_clocked_inputs_are_not_accumulations(build):
     )
     recording = build(p, 1).run({"x": np.array([[[0.5, 0.0, -2.0]], [[0.0, 0.0, 0.25]]]), "clock": clock_of(2, [1])})
     counts = recording.counts
-    assert counts.of("mac", "mac")[:, 0].tolist() == [4, 2, 0]  # 2 and 1 non-zero inputs x fan-out 2
-    assert counts.of("mac", "spikes")[:, 0].tolist() == [2, 1, 0]
-    assert counts.of("bias", "bias")[:, 0].tolist() == [0, 2, 0]  # one tick x fan-out 2, one step later
+    assert counts.per_step("mac", "mac")[:, 0].tolist() == [4, 2, 0]  # 2 and 1 non-zero inputs x fan-out 2
+    assert counts.per_step("mac", "spikes")[:, 0].tolist() == [2, 1, 0]
+    assert counts.per_step("bias", "bias")[:, 0].tolist() == [0, 2, 0]  # one tick x fan-out 2, one step later
     assert counts.total("ac") == 0
     assert recording.outputs["out"][:, 0].tolist() == [[-1.5, -1.5], [0.25, 0.25], [0, 0]]
     assert recording.outputs["offset"][:, 0].tolist() == [[0, 0], [1, 1], [0, 0]]
@@ -350,8 +350,8 @@ def test_neuron_fires_above_threshold_not_at_it_and_resets(build):
     # 1 (equal: silent), 0.5 + 0.5 = 1 (silent), 0.5 + 0.75 = 1.25 fires; -0.125 + 1, then half of it
     assert recording.membranes["lif"][:, 0, 0].tolist() == [1.0, 1.0, 1.25, 0.875, 0.4375]
     assert recording.spikes["lif"][:, 0, 0].tolist() == [False, False, True, False, False]
-    assert recording.counts.of("lif", "fired")[:, 0].tolist() == [0, 0, 1, 0, 0]
-    assert recording.counts.of("lif", "neuron")[:, 0].tolist() == [1, 1, 1, 1, 1]  # no latency: every step
+    assert recording.counts.per_step("lif", "fired")[:, 0].tolist() == [0, 0, 1, 0, 0]
+    assert recording.counts.per_step("lif", "neuron")[:, 0].tolist() == [1, 1, 1, 1, 1]  # no latency: every step
 
 
 def test_neuron_updates_are_counted_in_each_samples_window_at_its_latency(build):
@@ -367,7 +367,7 @@ def test_neuron_updates_are_counted_in_each_samples_window_at_its_latency(build)
     )
     counts = build(p, 2).run({"clock": clock_of(4, [4, 1])}).counts
     # width 3 from step 2 on for 4 and for 1 steps
-    assert counts.of("lif", "neuron").T.tolist() == [[0, 0, 3, 3, 3, 3], [0, 0, 3, 0, 0, 0]]
+    assert counts.per_step("lif", "neuron").T.tolist() == [[0, 0, 3, 3, 3, 3], [0, 0, 3, 0, 0, 0]]
 
 
 def test_select_routes_and_leaves_unwired_channels_at_zero(build):
@@ -413,7 +413,7 @@ def test_several_sources_of_a_port_are_summed(build):
     inputs = {"a": np.array([[[1.0, 0]]]), "b": np.array([[[1.0, 1]]]), "c": np.array([[[1.0, 2]]])}
     recording = build(p, 1).run(inputs)
     assert recording.outputs["out"].item() == 33.0  # 3 x 1 + 3 x 10
-    assert recording.counts.of("s", "ac").item() == 6  # 6 events x fan-out 1
+    assert recording.counts.per_step("s", "ac").item() == 6  # 6 events x fan-out 1
 
 
 def test_rotary_counts_positions_by_ticks_and_refuses_more_than_its_tables_have(build):
@@ -439,8 +439,8 @@ def test_rotary_counts_positions_by_ticks_and_refuses_more_than_its_tables_have(
     recording = backend.run({"x": x, "clock": np.array([0.0, 1.0, 0.0, 1.0])[:, None, None]})
     # no tick: 0; position 0: as it is; no tick; position 1: a quarter turn
     assert recording.outputs["out"][:, 0].tolist() == [[0, 0], [1, 2], [0, 0], [-2, 1]]
-    assert recording.counts.of("turn", "spikes")[:, 0].tolist() == [3, 3, 3, 3]
-    assert recording.counts.of("turn", "ac")[:, 0].tolist() == [6, 6, 6, 6]  # 3 events x 2 table entries
+    assert recording.counts.per_step("turn", "spikes")[:, 0].tolist() == [3, 3, 3, 3]
+    assert recording.counts.per_step("turn", "ac")[:, 0].tolist() == [6, 6, 6, 6]  # 3 events x 2 table entries
     with pytest.raises(BackendError, match=r"^lava: turn at step 2: IndexError: more ticks than the 2 positions"):
         backend.run({"x": x, "clock": clock_of(4, [4])})
 
@@ -478,10 +478,10 @@ def test_attention_by_hand(build):
     # A = [1 1]^T [1 1] + [0 1]^T [1 0] = [[1, 1], [2, 1]]; q A = [1, 1] and [3, 2]
     assert recording.outputs["out"][:, 0].tolist() == [[0, 0], [0, 0], [0.5, 0.5], [1.5, 1.0]]
     # writing 2 x 2, 1 x 1; reading 1 and 2 spikes of q x D = 2
-    assert recording.counts.of("a", "ac")[:, 0].tolist() == [4, 1, 2, 4]
-    assert recording.counts.of("a", "spikes")[:, 0].tolist() == [5, 4, 0, 0]
+    assert recording.counts.per_step("a", "ac")[:, 0].tolist() == [4, 1, 2, 4]
+    assert recording.counts.per_step("a", "spikes")[:, 0].tolist() == [5, 4, 0, 0]
     # coincidences 1 + 0, then 2 + 1; and 3 spikes of v for each of the two positions
-    assert recording.counts.of("a", "ac_quadratic")[:, 0].tolist() == [0, 0, 4, 6]
+    assert recording.counts.per_step("a", "ac_quadratic")[:, 0].tolist() == [0, 0, 4, 6]
 
 
 def random_program(rng):
