@@ -39,11 +39,15 @@ Readout = Callable[[FloatArray, IntArray], FloatArray]
 class ChunkResult:
     """Sums and answers of one chunk.
 
-    account: what Account.arrays gave. answers: readout (n, K).
-    valid: valid steps (n,). compared: neuron-steps and counts compared between two backends, differing: those that
-    differ, (2,) each; zeros where one backend ran.
-    seconds: time in the backend. build_seconds: of the backend, 0 where one was there already. key: of the
-    simulation that it is a part of.
+    Attributes:
+        account: what Account.arrays gave.
+        answers: readout (n, K).
+        valid: valid steps (n,).
+        compared: neuron-steps and counts compared between two backends (2,); zeros where one backend ran.
+        differing: those of them that differ (2,).
+        seconds: time in the backend.
+        build_seconds: time that building the backend took, 0 where one was there already.
+        key: of the simulation that it is a part of.
     """
 
     account: Mapping[str, NDArray[Any]]

@@ -48,7 +48,13 @@ class LayerComparison:
 class Divergence:
     """Where reference and execution part: the first layer in the order of execution, its first step.
 
-    step: the sample's own step, negative or beyond its end where it should have been quiet.
+    Attributes:
+        layer: name of the neuron operation.
+        step: the sample's own step, negative or beyond its end where it should have been quiet.
+        neuron: index in the layer.
+        sample: its position among those compared.
+        expected: whether the reference spikes.
+        executed: whether the execution does.
     """
 
     layer: str

@@ -49,11 +49,20 @@ Shared = Callable[[int, int], int]  # neurons [start, stop) -> bits that their c
 class Demand:
     """What a layer needs.
 
-    name, operations: of the layer. sends: signal that it sends -> the neuron that sends each channel; by the name of
-    the operation, and `NAME.links` from one link of a chain of relays to the next.
-    neurons: how many. weight_bits: of a synapse. payload_bits: of a spike that it sends. synapse_bits, state_bits: of
-    each neuron, (neurons,), axons left out. shared: bits that a core keeps once. hears: for each emitter the channels
-    that neurons hear. longest: delay in steps. programs: what of it needs programmable neurons.
+    Attributes:
+        name: of the layer.
+        operations: of the layer, their names.
+        sends: signal that it sends -> the neuron that sends each channel; by the name of the operation, and
+            `NAME.links` from one link of a chain of relays to the next.
+        neurons: how many.
+        weight_bits: of a synapse.
+        payload_bits: of a spike that it sends.
+        synapse_bits: of each neuron (neurons,), axons left out.
+        state_bits: of each neuron (neurons,).
+        shared: bits that a core keeps once.
+        hears: for each emitter the channels that neurons hear.
+        longest: delay, steps.
+        programs: what of it needs programmable neurons; empty where nothing does.
     """
 
     name: str

@@ -40,10 +40,29 @@ class Limit(BaseModel):
 
 
 class Chip(BaseModel):
-    """A chip: what a core holds, what a chip holds, what an operation takes. Units: limits.toml.
+    """A chip: what a core holds, what a chip holds, what an operation takes. Flags are 0 or 1.
 
-    neurons, memory, input_axons, output_axons: of a core. flexible: one memory for everything, or synapses alone in
-    `memory`. state: bytes of one neuron. delay: longest delay of a synapse or axon, steps. payload_bits: of a spike.
+    Attributes:
+        title: its name.
+        neurons: of a core.
+        memory: of a core, bytes.
+        flexible: flag, neurons, axons and synapses share `memory`; else it holds synapses alone.
+        state: of one neuron, bytes.
+        programmable: flag, neurons run programs.
+        shared_convolution: flag, a convolution's weights are stored once.
+        payload_bits: of a spike.
+        cores: of a chip.
+        chip_neurons: of a chip.
+        weight_bits: of a weight.
+        membrane_bits: of a membrane or a sum.
+        delay: longest of a synapse or axon, steps.
+        step_ns: of the chip's shortest step.
+        synapse_ns: of a synaptic operation of a core.
+        neuron_ns: of a neuron update of a core.
+        input_axons: of a core, source neurons.
+        output_axons: of a core, pairs of a neuron and a core that it sends to.
+        axon_bytes: of an entry of an axon table.
+        parameter_bytes: of a set of neuron parameters in a core.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -22,8 +22,14 @@ _OF_CORE = (
 class Violation:
     """A limit that is exceeded.
 
-    layer: where; the network's where it is not one layer's. limit: as in limits.toml. value, allowed: in `unit`.
-    remedy: what helps. mended: the placement has already done that, and the network runs.
+    Attributes:
+        layer: where; the network's where it is not one layer's.
+        limit: its name, as in limits.toml.
+        value: what is needed, in `unit`.
+        allowed: the limit, in `unit`.
+        unit: of both.
+        remedy: what helps.
+        mended: the placement has already done that, and the network runs.
     """
 
     layer: str

@@ -71,9 +71,14 @@ def between_cores(layer: Placed, rates: Mapping[str, float]) -> float:
 class Estimate:
     """What one recording takes on a chip by published figures of single operations. Not measured.
 
-    joules: least and most, by the figures for neurons without and with activity. step_seconds: the busiest core's work
-    and the chip's shortest step. synaptic, updates, messages: operations per recording that it is made of. layer: the
-    busiest core's.
+    Attributes:
+        joules: least and most, by the figures for neurons without and with activity.
+        step_seconds: the busiest core's work and the chip's shortest step.
+        seconds: of all executed steps.
+        synaptic: synaptic operations per recording.
+        updates: membrane updates per recording.
+        messages: spikes between cores per recording.
+        layer: the busiest core's.
     """
 
     joules: tuple[float, float]

@@ -22,9 +22,19 @@ DEFAULT_COST = "horowitz2014-45nm-fp32"
 class EnergyCost(BaseModel):
     """Energy of one operation in picojoules, with where the figures come from; None where the source gives none.
 
-    bits: width of operands and weights. ac_pj: accumulation. mac_pj: multiply-accumulate. neuron_pj: membrane update.
-    neuron_idle_pj: membrane update of a neuron without activity. spike_pj: a spike that leaves a core. The last two are
-    for estimates of a chip (`sim.chip`) and in no figure of executed operations.
+    `neuron_idle_pj` and `spike_pj` are for estimates of a chip (`sim.chip`) and in no figure of executed operations.
+
+    Attributes:
+        name: in the file of constants.
+        title: technology and format of numbers.
+        bits: width of operands and weights.
+        ac_pj: accumulation.
+        mac_pj: multiply-accumulate.
+        neuron_pj: membrane update.
+        neuron_idle_pj: membrane update of a neuron without activity.
+        spike_pj: a spike that leaves a core.
+        year: of the source.
+        source: who published them, and where.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -55,11 +55,20 @@ class Operations:
 class NodeReport:
     """One node.
 
-    type: NIR's, or the dialect's name of it. standard: not one of the dialect's. shapes: None where the file does not
-    tell. carries: what arrives, "clock", "spikes" or "values". synapses: connections whose weight is not 0, a
-    convolution's unrolled. latency: steps by which the output is late, None where the file does not tell. state_bytes:
-    None where it depends on a step that the file does not tell. bits: of its weights in fixed point, None where the
-    file does not tell.
+    Attributes:
+        name: of the node.
+        type: NIR's, or the dialect's name of it.
+        standard: not one of the dialect's.
+        input_shape: of one step; None where the file does not tell.
+        output_shape: of one step; None where the file does not tell.
+        carries: what arrives, "clock", "spikes" or "values".
+        parameters: its arrays by name.
+        synapses: connections whose weight is not 0, a convolution's unrolled.
+        neurons: how many.
+        latency: steps by which the output is late; None where the file does not tell.
+        operations: of one step, at most.
+        state_bytes: of its state variables; None where it depends on a step that the file does not tell.
+        bits: of its weights in fixed point; None where the file does not tell.
     """
 
     name: str
@@ -109,7 +118,17 @@ class GraphReport:
 
 @dataclass(frozen=True)
 class Total:
-    """Sums over nodes; state of those whose state is known."""
+    """Sums over nodes.
+
+    Attributes:
+        nodes: how many.
+        parameters: values of all arrays.
+        parameter_bytes: of all arrays in memory.
+        synapses: connections whose weight is not 0.
+        neurons: how many.
+        operations: of one step, at most.
+        state_bytes: of the nodes whose state is known.
+    """
 
     nodes: int
     parameters: int

@@ -53,8 +53,14 @@ class FixedNeuron(Neuron):
         u = trunc(u * current_decay) + 64 x, wrapped into 24 bits: beyond 2^23 less 2^24, from -2^23 down more 2^24
         v = trunc(v * decay) + u + drive, cut to +-(2^23 - 1);  s = v > threshold;  v = 0 where s
 
-    current_decay, decay: multiples of 1 / 4096. gain: 64. drive: the bias, shifted. threshold: 64 times the register.
     Counts: as of a Neuron; saturated, currents that wrapped and membranes that were cut.
+
+    Attributes:
+        current_decay: of u, a multiple of 1 / 4096.
+        decay: of v, a multiple of 1 / 4096.
+        gain: 64.
+        drive: the bias, shifted.
+        threshold: 64 times the register.
     """
 
     counts = (*Neuron.counts, "saturated")

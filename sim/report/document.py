@@ -42,7 +42,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report. code: commands to type."""
+    """A part of the report.
+
+    Attributes:
+        name: its id on the page.
+        title: its heading.
+        text: paragraphs.
+        figures: drawings.
+        tables: numbers.
+        code: commands to type.
+    """
 
     name: str
     title: str

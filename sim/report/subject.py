@@ -25,8 +25,13 @@ class Run:
 class Example:
     """One recording as executed.
 
-    name, label, predicted: the recording, its class and the network's answer, None where there are no classes. final:
-    the step from which that stayed. picture: its input. spikes: layer -> (steps, neurons), the sample's own steps.
+    Attributes:
+        name: of the recording.
+        label: its class; None where there are no classes.
+        predicted: the network's answer; None where there are no classes.
+        final: the step from which that stayed; None where there are no classes.
+        picture: its input.
+        spikes: layer -> (steps, neurons), the sample's own steps.
     """
 
     name: str
