@@ -143,9 +143,6 @@ def _opened(path: Path, names: list[str], dt: float, stack: ExitStack) -> dict[s
             if opened.attrs.get("__type__") == "NIRGraphData":
                 nodes = _group(path, "nodes", opened["nodes"])
                 return {name: _recorded(path, name, group, dt) for name, group in nodes.items()}
-            groups = [name for name, item in opened.items() if not isinstance(item, h5py.Dataset)]
-            if groups:
-                raise DataError(f"{path}: {groups[0]!r} is a group, must be an array")
             return {name: _dataset(path, name, item) for name, item in opened.items()}
     raise DataError(f"{path}: an input must be one of .npy, .npz, .h5, .hdf5, .nir")
 
@@ -188,7 +185,9 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Sto
     return _Stored(header.shape, header.dtype, read)
 
 
-def _dataset(path: Path, name: str, item: h5py.Dataset) -> _Stored:
+def _dataset(path: Path, name: str, item: Any) -> _Stored:
+    if not isinstance(item, h5py.Dataset):
+        raise DataError(f"{path}: {name!r} is a group, must be an array")
     if item.shape is None:
         raise DataError(f"{path}: {name!r} is empty, it has no shape")
     return _Stored(item.shape, item.dtype, lambda: np.asarray(item[()]))

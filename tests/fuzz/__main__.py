@@ -39,6 +39,10 @@ def main() -> int:
         return run.report()
 
 
+class _OverError(BaseException):
+    """The time is over; hypothesis takes no such exception for a fault."""
+
+
 class _Run:
     def __init__(self, files: Path, kinds: list[str], keep: Path, minutes: float) -> None:
         self.files, self.kinds, self.keep = files, kinds, keep
@@ -59,16 +63,17 @@ class _Run:
         from hypothesis import strategies as st
 
         def one(data: st.DataObject) -> None:
+            if time.monotonic() > self.end:
+                raise _OverError
             draws = Drawn(data)
-            if time.monotonic() < self.end:
-                fault = self.one(draws.one(self.kinds), draws)
-                assert not fault, fault
+            fault = self.one(draws.one(self.kinds), draws)
+            assert not fault, fault
 
         tried = hypothesis.settings(
             max_examples=100, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
         )
         while time.monotonic() < self.end:
-            with contextlib.suppress(AssertionError, ExceptionGroup):
+            with contextlib.suppress(AssertionError, ExceptionGroup, _OverError):
                 hypothesis.seed(seed)(tried(hypothesis.given(st.data())(one)))()
             seed += 1
 

@@ -215,3 +215,12 @@ def test_headers_of_nonsense_are_told_before_they_take_memory(tmp_path: Path, he
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY" + header)
     with pytest.raises(DataError, match=rf"a\.npy: .*{words}"):
         read_inputs(tmp_path / "a.npy", graph(), DT)
+
+
+def test_a_group_in_the_place_of_an_array_is_told(tmp_path: Path) -> None:
+    record(tmp_path / "a.h5", nir.TimeGriddedData(np.ones((1, 4, 2)), DT))
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["nodes/input/observables/spikes/data"]
+        file.create_group("nodes/input/observables/spikes/data")
+    with pytest.raises(DataError, match=r"a\.h5: 'input' is a group, must be an array"):
+        read_inputs(tmp_path / "a.h5", graph(), DT)
