@@ -63,10 +63,10 @@ class _Run:
         from hypothesis import strategies as st
 
         def one(data: st.DataObject) -> None:
-            if time.monotonic() > self.end:
-                raise _OverError
             draws = Drawn(data)
             fault = self.one(draws.one(self.kinds), draws)
+            if time.monotonic() > self.end:  # not before: it would be another number of draws than at first
+                raise _OverError
             assert not fault, fault
 
         tried = hypothesis.settings(
