@@ -237,7 +237,12 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "model.safetensors")
 
 
-def test_weights_that_need_more_memory_than_allowed_are_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPIKESCR_MAX_MEMORY", "10K")
-    with pytest.raises(CheckpointError, match=r"model.safetensors takes .* of memory, allowed are 10"):
+def test_weights_that_need_more_memory_than_allowed_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = SMALL.model_copy(update={"width": 64})
+    path = tmp_path / "wide.safetensors"
+    save_checkpoint(path, SpikeSCR(wide), info().model_copy(update={"model": wide}))
+    monkeypatch.setenv("SPIKESCR_MAX_MEMORY", "100K")  # enough for its metadata
+    with pytest.raises(CheckpointError, match=r"wide.safetensors takes .* of memory, allowed are 10"):
         load_checkpoint(path)
