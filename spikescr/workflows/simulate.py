@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikescr.errors import GraphError, UsageError
+from spikescr.errors import BackendError, GraphError, UsageError
 from spikescr.files import replacing, replacing_together, sha256, write_csv, write_text
 from spikescr.progress import Notify, advancing, silent
 from spikescr.runs import RunFolder
@@ -283,12 +283,15 @@ def _run(
         stall_seconds=options.stall_seconds,
     )
     about = _about(program, inputs, options, path, data)
-    with (
-        threadpoolctl.threadpool_limits(1),
-        advancing("Simulating", len(steps)) as advance,
-        backends.build(options.backend, program, build) as backend,
-    ):
-        return run_graph(program, backend, inputs, steps, record=options.record, advance=advance, about=about)
+    try:
+        with (
+            threadpoolctl.threadpool_limits(1),
+            advancing("Simulating", len(steps)) as advance,
+            backends.build(options.backend, program, build) as backend,
+        ):
+            return run_graph(program, backend, inputs, steps, record=options.record, advance=advance, about=about)
+    except BackendError as error:
+        raise error if path is None else BackendError(f"{path} on {where}: {error}") from error
 
 
 def _prepare(

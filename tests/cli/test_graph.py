@@ -392,3 +392,17 @@ def test_options_that_mean_nothing_are_refused(
 ) -> None:
     monkeypatch.chdir(files)
     assert refused(*arguments, status=2).startswith(message)
+
+
+def test_a_membrane_without_end_names_the_graph_and_its_input(tmp_path: Path) -> None:
+    nodes = {
+        "input": nir.Input(np.array([1])),
+        "w": nir.Linear(np.ones((1, 1))),
+        "n": nir.LIF(*(np.array([value]) for value in (2 * DT, 20.0, 0.0, 0.75, 0.0))),  # a gain of 10
+        "output": nir.Output(np.array([1])),
+    }
+    nir.write(tmp_path / "net.nir", nir.NIRGraph(nodes, [("input", "w"), ("w", "n"), ("n", "output")]))
+    np.save(tmp_path / "x.npy", np.full((3, 1, 1), 1e308))
+    told = refused(str(tmp_path / "net.nir"), "--input", str(tmp_path / "x.npy"), "--dt", str(DT))
+    assert f"{tmp_path / 'net.nir'} on {tmp_path / 'x.npy'}: fast: n at step" in told
+    assert "is not finite" in told
