@@ -54,9 +54,11 @@ def command(
 ) -> None:
     """Place a graph on the cores of a neuromorphic chip: cores, memory, spikes between them, limits exceeded."""
     from spikescr.files import write_text
+    from spikescr.sim.chip.limits import chip_named
     from spikescr.workflows.fit import fit as place
     from spikescr.workflows.fit import fit_run
 
+    chip_named(chip_name)  # before a run is looked for
     if file is not None and folder is not None:
         raise UsageError("give a GRAPH or --run, not both")
     run = None if file is not None else RunFolder(folder or DEFAULT_RUN)
