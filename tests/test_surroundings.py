@@ -106,7 +106,12 @@ def test_a_locale_without_our_characters(tmp_path: Path) -> None:
         "with standard_streams():\n    output().print('3 \\xb1 1 \\xb5J, gr\\xfcn, a \\udcff b')"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (found.returncode, found.stdout, found.stderr) == (0, "3 +- 1 uJ, gr?n, a ? b\n", "")
 

@@ -198,7 +198,7 @@ def fit(
     training = _Training(network, setting, split, valid, objective, devices, keeper)
     latest = keeper.checkpoints.latest() if resume else None
     if latest is not None:
-        training.restore(load_state(latest, network))
+        training.restore(load_state(latest, network, training.require_same))
     return training.run(on_step, on_epoch, stop)
 
 
@@ -231,18 +231,21 @@ class _Training:
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=True
         )
 
-    def restore(self, state: TrainState) -> None:
-        """Continues from a state.
+    def require_same(self, setting: Setting) -> None:
+        """Refuses the setting of another training.
 
         Raises:
-            UsageError: it is of another training.
+            UsageError: naming what differs.
         """
-        changed = differences(state.setting, self.setting)
+        changed = differences(setting, self.setting)
         if changed:
             raise UsageError(
                 f"{self.keeper.folder.path}: a training with other settings cannot be resumed: {'; '.join(changed)}; "
                 "give what it was begun with, or begin anew without resume (--resume)"
             )
+
+    def restore(self, state: TrainState) -> None:
+        """Continues from a state."""
         changed = differences(state.environment, self._environment())
         if changed:
             logger.warning("continued elsewhere, so results may differ in rounding: %s", "; ".join(changed))

@@ -8,6 +8,7 @@ rate.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -186,12 +187,15 @@ class Checkpoints:
             path.unlink()
 
 
-def load_state(path: Path, network: Network | None = None) -> TrainState:
+def load_state(
+    path: Path, network: Network | None = None, accept: Callable[[Setting], None] = lambda setting: None
+) -> TrainState:
     """Reads a state.
 
     Args:
         path: of the file.
         network: whose state it must be; None: one of the state's own configuration.
+        accept: sees the setting before the tensors are looked at; raises where the state is of another training.
 
     Raises:
         CheckpointError: the file is damaged, was not written by `Checkpoints.save` or by another version of it, or its
@@ -200,6 +204,7 @@ def load_state(path: Path, network: Network | None = None) -> TrainState:
     """
     with open_tensors(path, "remove it to continue from the checkpoint before it, if there is one") as file:
         header = file.describe(_Header, "state of a training", FORMAT)
+        accept(header.setting)
         file.require(_expected(network or outline_of(file, header.setting.config.model), header.progressed))
         tensors = file.read()
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}

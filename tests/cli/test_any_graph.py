@@ -134,7 +134,7 @@ def test_python_gives_what_the_command_gives(folder: Path) -> None:
     assert "executed" in str(run)
     assert "<table>" in run._repr_html_()
     assert "head" in str(run.counts)
-    assert "<td>head</td>" in run.counts._repr_html_()
+    assert ">head</td>" in run.counts._repr_html_()
 
 
 def test_valid_steps_of_each_sample() -> None:

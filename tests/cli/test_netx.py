@@ -93,7 +93,7 @@ def test_step_comes_from_the_file_or_the_option(chain: Path, tmp_path: Path) -> 
     ("metadata", "bad", "message"),
     [
         ({"spikescr.format": 2}, 1.0, "metadata spikescr.format is 2, this version reads 1; export again"),
-        ({"spikescr.dt": -1.0}, 1.0, "the graph's metadata must have spikescr.dt, seconds per step, above 0; found -1"),
+        ({"spikescr.dt": -1.0}, 1.0, "the graph's metadata spikescr.dt must be a number above 0, is -1.0"),
         ({}, np.nan, "cannot hold these nodes: weights, biases or neurons' parameters that are no numbers: a.lif"),
     ],
 )

@@ -170,7 +170,7 @@ def test_data_seed_and_changes_reach_the_configuration(monkeypatch: pytest.Monke
         (["--lr", "0.9"], "No such option '?:?.*--lr"),
         (["epochs=many"], r"error: epochs=many: Input should be a valid integer \(got many\)"),
         (["epochs=0"], r"error: epochs=0: Input should be greater than or equal to 1 \(got 0\)"),
-        (["lr=NaN"], "error: lr=NaN: Input should be greater than 0"),
+        (["lr=NaN"], "error: lr=NaN: Input should be a finite number"),
         (["model.heads=3"], "error: model.heads=3: width 128 must be an even number of channels for each of 3 heads"),
         (["--seed", "-1"], "Invalid value for '--seed'"),
         (["--data", "nowhere"], "error: unknown data set 'nowhere'"),

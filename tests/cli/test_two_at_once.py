@@ -106,7 +106,7 @@ def test_finetuning_that_was_ended_continues_to_the_same_bytes(root: Path) -> No
             process = subprocess.Popen([SCRIPT, *words], cwd=root, stderr=subprocess.PIPE, text=True)
             deadline = time.monotonic() + 120
             while not list(made.glob("finetuning/checkpoints/00001-*")):
-                assert process.poll() is None, process.communicate()[1]
+                assert process.poll() is None, process.communicate(timeout=10)[1]
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             process.terminate()
