@@ -53,6 +53,7 @@ def test_other_types_are_counted_exactly(
     times: np.ndarray, near: np.ndarray, steps: int, units: str, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
+    near = near[near <= 60 * steps]  # a recording ends after a minute
     edges = np.nextafter(near / steps, rng.choice([-1.0, 1.0], len(near))).clip(0, 2)  # on edges, and just beside
     times = np.concatenate([times, near / steps, edges]).astype(times.dtype)
     fired = rng.integers(0, 700, len(times)).astype(units)
