@@ -19,6 +19,7 @@ from spikescr.model.layers import Spiking
 from spikescr.model.position import sinusoidal_table
 from spikescr.model.recurrent import RecurrentLayer, RecurrentNetwork
 from spikescr.model.rotary import Rotary
+from spikescr.readouts import SOFTMAX_SUM
 
 
 def to_nir(
@@ -63,7 +64,7 @@ class _Exporter:
                 **self.numbers.of_graph(),
                 dialect.DT: self.build.dt,
                 dialect.STEPS: self.steps,
-                dialect.READOUT: dialect.SOFTMAX_SUM,
+                dialect.READOUT: SOFTMAX_SUM,
                 **metadata,
             }
         )

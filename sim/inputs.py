@@ -89,6 +89,27 @@ def shape_inputs(x: ArrayLike | Mapping[str, ArrayLike], graph: nir.NIRGraph, wh
     return _inputs(stored, graph, where)
 
 
+def read_array(path: Path) -> NDArray[Any]:
+    """The one array of a .npy file.
+
+    Raises:
+        DataError: it is none, is damaged, or takes more memory than is allowed.
+    """
+    if path.suffix != ".npy":
+        raise DataError(f"{path}: must be one array, .npy")
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    try:
+        with open_regular(path) as file:
+            stored = _array(path, file, path.stat().st_size)
+            what = f"{path}: an array of the shape {stored.shape}"
+            require_memory(math.prod(stored.shape) * stored.dtype.itemsize, what, "give a smaller one", DataError)
+            return stored.read()
+    except DAMAGE as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: cannot be read as {path.suffix}: {told}") from error
+
+
 def _data_inputs(graph: nir.NIRGraph) -> list[str]:
     """Names of the Inputs, the clock aside."""
     inputs = {name: node for name, node in graph.nodes.items() if isinstance(node, nir.Input)}

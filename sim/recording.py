@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spikescr import readouts
+from spikescr.errors import UsageError
+
 KINDS = (
     "spikes", "fired", "ac", "ac_quadratic", "discarded", "mac", "bias", "neuron",
     "entries", "graded", "synops", "synops_graded", "synops_discarded", "saturated",
@@ -63,18 +66,55 @@ def probabilities(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def softmax_sum(outputs: NDArray[np.float64], valid: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sums softmax(output) over the valid steps.
+    """Sums softmax(output) over the valid steps; see `read_out`."""
+    return read_out(readouts.SOFTMAX_SUM, outputs, valid)
+
+
+def running(readout: str, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The answer after each step, as if it were the last.
 
     Args:
+        readout: of `spikescr.readouts`, where they are told.
+        outputs: (T, B, K), the sample's own steps.
+
+    Returns:
+        y (T, B, K).
+
+    Raises:
+        UsageError: there is no such readout.
+    """
+    match readout:
+        case readouts.SOFTMAX_SUM:
+            return np.cumsum(probabilities(outputs), axis=0)
+        case readouts.SUM:
+            return np.cumsum(outputs, axis=0)
+        case readouts.MEAN:
+            return np.cumsum(outputs, axis=0) / np.arange(1, len(outputs) + 1)[:, None, None]
+        case readouts.LAST:
+            return outputs
+        case readouts.VOTES:
+            chosen = outputs.argmax(axis=-1)[..., None] == np.arange(outputs.shape[-1])
+            undecided = (outputs == outputs[..., :1]).all(axis=-1, keepdims=True)
+            return np.cumsum(chosen & ~undecided, axis=0).astype(np.float64)
+    raise UsageError(f"readout {readout!r}: it must be one of {', '.join(readouts.READOUTS)}")
+
+
+def read_out(readout: str, outputs: NDArray[np.float64], valid: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The answer of each sample over its valid steps.
+
+    Args:
+        readout: of `spikescr.readouts`.
         outputs: (T, B, K), the sample's own steps.
         valid: valid steps (B,).
 
     Returns:
-        y (B, K); the prediction is its largest entry.
+        y (B, K), zeros where there are no valid steps; the prediction is its largest entry, the first of equal ones.
+
+    Raises:
+        UsageError: there is no such readout.
     """
-    mask = np.arange(len(outputs))[:, None] < valid[None, :]
-    y: NDArray[np.float64] = (probabilities(outputs) * mask[..., None]).sum(axis=0)
-    return y
+    answers = running(readout, outputs)[np.maximum(valid, 1) - 1, np.arange(len(valid))]
+    return np.where((valid > 0)[:, None], answers, 0.0)
 
 
 def predictions(outputs: NDArray[np.float64], valid: NDArray[np.int64]) -> NDArray[np.int64]:

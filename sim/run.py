@@ -14,7 +14,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr import dialect
 from spikescr.errors import GraphError, UsageError
 from spikescr.files import in_memory, replacing
 from spikescr.sim.backends import Backend, compared
@@ -22,6 +21,7 @@ from spikescr.sim.counting.account import Account
 from spikescr.sim.counting.counts import Counts
 from spikescr.sim.counting.energy import DEFAULT_COST, EnergyCost
 from spikescr.sim.counting.saved import Audit
+from spikescr.sim.labels import Readout
 from spikescr.sim.program import FloatArray, IntArray, Program, Signal, Sink, Source
 from spikescr.sim.recording import Recording
 from spikescr.tables import ShortTable, ShowsTable
@@ -109,6 +109,7 @@ class Run(ShowsTable):
     Attributes:
         program: what was executed.
         outputs: Output's name -> float64 (T, B, N).
+        answers: what the readout made of the only output, (B, N); None where nothing tells a readout.
         audit: all counts; `energy`, `why`, `counts` and `save` are its own.
         executed: "spikes" and "v", where they were to be recorded -> neuron -> (P, B, N) at executed steps.
         compared: spikes and counts (2,) that two backends were compared in; zeros where one ran.
@@ -119,6 +120,7 @@ class Run(ShowsTable):
 
     program: Program
     outputs: Mapping[str, FloatArray]
+    answers: FloatArray | None
     audit: Audit
     executed: Mapping[str, Mapping[str, NDArray[Any]]]
     compared: IntArray
@@ -130,6 +132,11 @@ class Run(ShowsTable):
     def samples(self) -> int:
         """Number of samples, B."""
         return self.audit.samples
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of samples whose class was predicted; None without labels."""
+        return self.audit.accuracy
 
     @property
     def spikes(self) -> dict[str, NDArray[np.bool_]]:
@@ -190,6 +197,8 @@ def run_graph(
     record: Collection[str] = (),
     advance: Callable[[int], None] = lambda done: None,
     about: Mapping[str, Any] | None = None,
+    readout: Readout | None = None,
+    labels: IntArray | None = None,
 ) -> Run:
     """Runs all samples and accounts for them.
 
@@ -201,14 +210,20 @@ def run_graph(
         record: of `spikes` and `v`, what to keep.
         advance: told how many more samples are done.
         about: what the audit is to say of the run, JSON.
+        readout: what makes one answer of the only output.
+        labels: classes of the samples (B,); a readout is there then.
     """
     begin, account = time.perf_counter() - backend.build_seconds, Account(program)
-    read_out = program.metadata.get(dialect.READOUT) == dialect.SOFTMAX_SUM and len(program.of_type(Sink)) == 1
+    answers: list[FloatArray] = []
     outputs: dict[str, list[FloatArray]] = {sink.name: [] for sink in program.of_type(Sink)}
     kept: dict[str, dict[str, list[NDArray[Any]]]] = {observable: {} for observable in record}
     for batch in run_batches(program, backend, inputs, valid):
         recording = batch.recording
-        account.add(recording.counts, batch.valid, batch.output if read_out else None)
+        if readout is None:
+            account.add(recording.counts, batch.valid)
+        else:
+            account.add(recording.counts, batch.valid, batch.output, readout.name)
+            answers.append(readout.answers(batch.output, batch.valid))
         for name, array in batch.outputs.items():
             outputs[name].append(array)
         for observable, parts in kept.items():
@@ -217,10 +232,15 @@ def run_graph(
                 parts.setdefault(name, []).append(kept_array)
         advance(len(batch.valid))
     compare, differ = compared(backend)
+    answer = np.concatenate(answers) if answers else None
+    classes: dict[str, tuple[str, ...]] = {}
+    if labels is not None and readout is not None and answer is not None:
+        classes = {"labels": readout.named(labels), "predicted": readout.named(answer.argmax(axis=1))}
     return Run(
         program=program,
         outputs={name: np.concatenate(parts, axis=1) for name, parts in outputs.items()},
-        audit=Audit.from_account(account, tuple(map(str, range(len(valid)))), about=about),
+        answers=answer,
+        audit=Audit.from_account(account, tuple(map(str, range(len(valid)))), **classes, about=about),
         executed={o: {n: np.concatenate(parts, axis=1) for n, parts in k.items()} for o, k in kept.items()},
         compared=compare,
         differing=differ,

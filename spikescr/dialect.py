@@ -52,7 +52,7 @@ REGISTER = 2**17 - 1  # largest threshold register, and largest current that 6 m
 GRAPH_FORMAT = "spikescr.format"  # graph: FORMAT
 DT = "spikescr.dt"  # graph: seconds per step
 STEPS = "spikescr.steps"  # graph: T, the window in steps
-READOUT = "spikescr.readout"  # graph: how the outputs over the steps become one answer
+READOUT = "spikescr.readout"  # graph: how the outputs over the steps become one answer, of `spikescr.readouts`
 CLASSES = "spikescr.classes"  # graph: JSON list of class names
 DATA = "spikescr.data"  # graph: JSON, data set, seed and preprocessing
 MODEL = "spikescr.model"  # graph: JSON, the model's configuration
@@ -61,7 +61,6 @@ VERSIONS = "spikescr.versions"  # graph: JSON, package versions
 
 CLOCK = "clock"
 WIRE = "wire"
-SOFTMAX_SUM = "softmax_sum"  # sum over the valid steps of softmax(output)
 
 
 @dataclass(frozen=True)

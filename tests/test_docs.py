@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from spikescr import dialect
+from spikescr.readouts import READOUTS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "nir.md").read_text()
@@ -42,6 +43,12 @@ def test_printed_commands_print_this_today(tmp_path: Path) -> None:
 def test_every_key_and_value_of_the_dialect_is_documented(name: str) -> None:
     value = vars(dialect)[name]
     assert f"`{value}`" in PAGE or f'"{value}"' in PAGE
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_every_readout_is_documented(readout: str) -> None:
+    (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| `{dialect.READOUT}` |"))
+    assert f'"{readout}"' in row
 
 
 @pytest.mark.parametrize("op", dialect.PACKED_OPERATIONS)

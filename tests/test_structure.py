@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    {"errors", "quantities", "provenance", "progress", "tables", "dialect", "schemas", "signals"},
+    {"errors", "quantities", "provenance", "progress", "tables", "dialect", "readouts", "schemas", "signals"},
     {"files", "locks", "strangers", "sizes"},
     {"tensors", "archive"},
     {"runs", "data", "model"},
@@ -33,6 +33,7 @@ SIM = (
     {"lowering", "counting", "backends", "compare"},
     {"steps"},
     {"fast", "lava", "inputs", "feed", "inspection"},
+    {"labels"},
     {"run"},
     {"chunks", "chip"},
     {"report"},

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikescr.readouts import SOFTMAX_SUM
 from spikescr.sim.counting.decisions import final_steps
 from spikescr.sim.counting.facts import FORMULA_KINDS, SampleFacts, gather
 from spikescr.sim.counting.formula import evaluate
@@ -56,13 +57,16 @@ class Account:
         self.table = np.zeros((count, len(COLUMNS), period), np.int64)
         self.moments = np.zeros((len(self.layers), len(MOMENTS), period), np.int64)
 
-    def add(self, ledger: Ledger, valid: IntArray, outputs: FloatArray | None = None) -> None:
+    def add(
+        self, ledger: Ledger, valid: IntArray, outputs: FloatArray | None = None, readout: str = SOFTMAX_SUM
+    ) -> None:
         """Adds one batch.
 
         Args:
             ledger: its counts.
             valid: valid steps of its samples (B,).
-            outputs: (T, B, K) of the samples' own steps, where a class is chosen from them by `softmax_sum`.
+            outputs: (T, B, K) of the samples' own steps, where a class is chosen from them.
+            readout: how, of `spikescr.readouts`.
         """
         formula = evaluate(self.program, ledger, valid)
         self.refused = formula.refused
@@ -73,7 +77,7 @@ class Account:
         self.valid += np.asarray(valid).tolist()
         executed = self._moments(ledger)
         if outputs is not None:
-            self._decide(executed, outputs, valid)
+            self._decide(executed, outputs, valid, readout)
 
     def _moments(self, ledger: Ledger) -> IntArray:
         """Adds the moments of one batch; returns AC and MAC of all layers, (2, steps, samples)."""
@@ -85,9 +89,9 @@ class Account:
         total: IntArray = layers.sum(axis=0)
         return total
 
-    def _decide(self, executed: IntArray, outputs: FloatArray, valid: IntArray) -> None:
+    def _decide(self, executed: IntArray, outputs: FloatArray, valid: IntArray, readout: str) -> None:
         late = self.program.of_type(Sink)[0].latency or 0
-        steps = final_steps(outputs, valid)
+        steps = final_steps(outputs, valid, readout)
         until = np.cumsum(executed, axis=1)[:, steps + late, np.arange(len(steps))]
         self.decisions += [tuple(map(int, row)) for row in zip(steps, *until, strict=True)]  # type: ignore[misc]
 

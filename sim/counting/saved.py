@@ -163,8 +163,9 @@ class Audit(ShowsTable):
 
     @property
     def noun(self) -> str:
-        """What its samples are called: recordings where they have classes."""
-        return "recordings" if self.labels else "samples"
+        """What its samples are called: recordings where they have classes and names, not numbers alone."""
+        numbered = self.recordings == tuple(map(str, range(self.samples)))
+        return "recordings" if self.labels and not numbered else "samples"
 
     @property
     def accuracy(self) -> float | None:

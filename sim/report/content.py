@@ -71,7 +71,7 @@ def real_share(conventions: dict[str, Any], way: dict[str, Any]) -> float | None
 def _sentence(audit: Audit, conventions: dict[str, Any], way: dict[str, Any]) -> str:
     executed = conventions[END]["joules"]
     named = f"the network named {percent(audit.accuracy, 2)} correctly; each took "
-    begin = f"Of {audit.samples:,} recordings {named}" if audit.labels else f"Each of {audit.samples:,} samples took "
+    begin = f"Of {audit.samples:,} {audit.noun} {named}" if audit.labels else f"Each of {audit.samples:,} samples took "
     if audit.samples == 1:
         begin = "The one sample took "
     begin += f"{si(executed, 'J', zeros=True)} of executed operations"
@@ -96,7 +96,7 @@ def _facts(audit: Audit, conventions: dict[str, Any], way: dict[str, Any]) -> tu
     between = "" if spread is None else f", ± {si(spread, 'J', zeros=True)} between them"
     facts = [("Executed", si(executed["joules"], "J", zeros=True), f"per {audit.noun[:-1]}{between}")]
     if audit.labels:
-        facts.insert(0, ("Accuracy", percent(audit.accuracy, 2), f"{audit.samples:,} recordings"))
+        facts.insert(0, ("Accuracy", percent(audit.accuracy, 2), f"{audit.samples:,} {audit.noun}"))
     else:
         facts.insert(0, ("Samples", f"{audit.samples:,}", f"{audit.steps:,} steps of {si(audit.dt, 's')}"))
     if START in conventions:

@@ -48,6 +48,9 @@ def show(console: Console, run: Run, backend: str, out: Path) -> None:
         f"{si(joules / samples, 'J')} per sample executed; apart: {si(totals['bias'] / samples)} bias additions, "
         f"{si(totals['neuron'] / samples)} membrane updates"
     )
+    if run.accuracy is not None:
+        right = round(run.accuracy * samples)
+        console.print(f"accuracy: {percent(run.accuracy, 2)}, {right:,} of {samples:,}")
     if run.program.fixed:
         console.print(f"saturated, in fixed point: {totals['saturated']:,} inputs, currents and membranes")
     if backend == "both":
@@ -55,4 +58,6 @@ def show(console: Console, run: Run, backend: str, out: Path) -> None:
         told = (f"{differing[k]:,} of {compared[k]:,} {k}" for k in ("spikes", "counts"))
         console.print(f"fast and Lava: {' and '.join(told)} differ")
     files = ["outputs.npz", *(f"{name}.h5" for name in run.executed), "counts.csv", "summary.json", "audit.npz"]
+    if run.audit.labels:
+        files.append("predictions.csv")
     console.print(f"wrote {out}/{', '.join(files)}")

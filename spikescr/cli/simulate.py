@@ -14,6 +14,7 @@ from spikescr.cli.options import max_memory
 from spikescr.cli.recordings import show as show_recordings
 from spikescr.cli.text import wide_console
 from spikescr.errors import SpikescrError, UsageError
+from spikescr.readouts import READOUTS
 from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
 from spikescr.sim.backends import NAMES
 from spikescr.workflows.execution import Request, simulate_recordings
@@ -29,11 +30,12 @@ Example: run the test recordings, in Lava, then one of them step by step; then a
   spikescr simulate --precision loihi2
   spikescr simulate --recording de_acht/belinda-0_nohash_0.wav --per-step
   spikescr simulate network.nir --input spikes.npy --dt 1e-3 --record spikes,v --backend lava
+  spikescr simulate network.nir --input images.npy --labels classes.npy
 Writes, in the run folder: simulation/counts.csv (operation, step: counts), simulation/predictions.csv (recording),
 simulation/summary.json (totals, energy in joules, causes of the difference, seed, versions, hashes),
 simulation/audit.npz (all counts, for spikescr energy and spikescr report).
 With GRAPH, in --out: outputs.npz (Output: steps, samples, channels), counts.csv, summary.json, audit.npz, and what is
-recorded as spikes.h5 and v.h5 (nir.read_data; v is the membrane before its reset).
+recorded as spikes.h5 and v.h5 (nir.read_data; v is the membrane before its reset); with --labels predictions.csv.
 
 \b
 FILE of --input: .npy (T, ...) or (T, samples, ...); .npz and .h5 with such an array for each Input by its name; .h5 of
@@ -45,7 +47,7 @@ nir.write_data, on a grid or events. `...` is the shape of the Input, or flat.
 ON_RECORDINGS = {
     "folder", "data", "split", "limit", "recording", "chunk_size", "workers", "scheduler", "resume", "per_step",
 }  # fmt: skip
-ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_delays", "reset"}
+ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_delays", "reset", "labels", "readout"}
 
 
 @click.command(epilog=EPILOG)
@@ -105,6 +107,12 @@ ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_del
     type=click.Choice(["subtract", "zero"]),
     help="With GRAPH: after a spike v - v_threshold, or 0, where the file does not say it. Default: v_reset.",
 )
+@click.option("--labels", type=click.Path(path_type=Path), help="With GRAPH: .npy, class of each sample of --input.")
+@click.option(
+    "--readout",
+    type=click.Choice(READOUTS),
+    help="With GRAPH: how its outputs over the steps become an answer. Default: metadata.",
+)
 @click.pass_context
 @max_memory
 def command(
@@ -133,6 +141,8 @@ def command(
     input_signal: str | None,
     round_delays: bool,
     reset: Reset | None,
+    labels: Path | None,
+    readout: str | None,
 ) -> None:
     """Execute a network event by event and count what it does: the exported one on recordings, or GRAPH on --input."""
     _check_options(ctx, graph)
@@ -169,8 +179,9 @@ def command(
         precision,
         stall_seconds,
         reset,
+        readout,
     )
-    run = simulate_file(graph, data_file, out, options, notify)
+    run = simulate_file(graph, data_file, out, options, notify, labels)
     show_graph(wide_console(), run, backend, out)
     _fail_where_different(graph, run.differing.tolist())
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from spikescr.errors import ExportError, GraphError, SpikescrError, UsageError
 from spikescr.files import sha256
+from spikescr.readouts import SOFTMAX_SUM
 from spikescr.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def open_deployed(path: Path) -> Deployed:
     if missing:
         raise GraphError(f"{path}: metadata lacks {', '.join(missing)}; it was not made by: spikescr export --to nir")
     readout = graph.metadata.get(dialect.READOUT)
-    if readout != dialect.SOFTMAX_SUM:
-        raise GraphError(f"{path}: metadata {dialect.READOUT} is {readout!r}, only {dialect.SOFTMAX_SUM} can be run")
+    if readout != SOFTMAX_SUM:
+        raise GraphError(f"{path}: metadata {dialect.READOUT} is {readout!r}, only {SOFTMAX_SUM} can be run")
     try:
         program = lower(graph)
     except GraphError as error:

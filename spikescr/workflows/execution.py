@@ -236,7 +236,7 @@ def _write(run: RunFolder, execution: Execution) -> None:
         folder = RunFolder(stage).simulation
         folder.mkdir()
         write_csv(folder / "counts.csv", *count_table(audit))
-        write_csv(folder / "predictions.csv", *_predictions(audit))
+        write_csv(folder / "predictions.csv", *prediction_table(audit))
         write_text(folder / "summary.json", json.dumps(_summary(execution), indent=1) + "\n")
         with replacing(folder / "audit.npz") as temporary:
             audit.save(temporary)
@@ -251,7 +251,7 @@ def count_table(audit: Audit) -> tuple[tuple[str, ...], list[tuple[str | int, ..
     return (*COUNT_FIELDS, *audit.columns), list(audit.counts.rows())
 
 
-def _predictions(audit: Audit) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+def prediction_table(audit: Audit) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     """Fields and rows of predictions.csv."""
     columns = ("ac", "mac", "formula_ac", "formula_mac")
     counts = (audit.sample_counts(column).tolist() for column in columns)

@@ -68,7 +68,7 @@ def write_report(
             stack.enter_context(folder.reading())
         audited_runs = [Run(str(path), open_audit(path)) for path in runs]
         audit = audited_runs[0].audit
-        if audit.labels:
+        if audit.labels and "graph" not in audit.about:
             example = _example(folders[0], audit, recording) if draw else None
             chip, provenance = _chip(folders[0], audit), _provenance(folders[0], audit)
         else:
@@ -193,7 +193,13 @@ def _sample(audit: Audit, name: str | None) -> Example | None:
     signal = audit.about["inputs"][next(iter(inputs))]
     title = "Input" if len(inputs) == 1 else f"Input {next(iter(inputs))}"
     picture = Picture(title, f"{signal} per step and channel", levels, marks)
-    return Example(f"Sample {chosen}", None, None, None, picture, spikes) if spikes else None
+    if not spikes:
+        return None
+    if not audit.labels:
+        return Example(f"Sample {chosen}", None, None, None, picture, spikes)
+    at = audit.recordings.index(chosen)
+    answer = (audit.labels[at], audit.predicted[at], int(audit.decisions[at, 0]))
+    return Example(f"Sample {chosen}", *answer, picture, spikes)
 
 
 def _provenance_of_graph(folder: Path, audit: Audit) -> Provenance:

@@ -12,7 +12,7 @@ from spikescr.errors import BackendError, GraphError, UsageError
 from spikescr.files import replacing, replacing_together, sha256, write_csv, write_text
 from spikescr.progress import Notify, advancing, silent
 from spikescr.runs import RunFolder
-from spikescr.workflows.execution import count_table
+from spikescr.workflows.execution import count_table, prediction_table
 
 if TYPE_CHECKING:
     import nir
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RECORDED = ("spikes", "v")
 """What can be recorded: spikes of every neuron, and membranes before their reset."""
 
-OPTIONS = ("dt", "steps", "integration", "input_signal", "reset", "backend", "precision")
+OPTIONS = ("dt", "steps", "integration", "input_signal", "reset", "backend", "precision", "labels", "readout")
 """What an audit says of how a graph was run, by the names of the options of the command line."""
 
 _MEMORY = 2**28  # bytes of all signals of a batch, about
@@ -50,6 +50,7 @@ class Options:
         precision: float64, or float32 of the fast backend.
         stall_seconds: watchdog of Lava.
         reset: of neurons of which the graph does not say it, "subtract" or "zero"; None for their v_reset.
+        readout: of `spikescr.readouts`; None for that of the metadata.
     """
 
     dt: float | None = None
@@ -63,6 +64,7 @@ class Options:
     precision: str = "float64"
     stall_seconds: float = 60.0
     reset: Reset | None = None
+    readout: str | None = None
 
 
 def simulate(
@@ -70,6 +72,8 @@ def simulate(
     x: ArrayLike | Mapping[str, ArrayLike],
     *,
     steps: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    readout: str | None = None,
     backend: str = "fast",
     record: Collection[str] = ("spikes",),
     dt: float | None = None,
@@ -93,6 +97,9 @@ def simulate(
         x: of the only input (T, B, ...), or input -> (T, B, ...); `...` is the shape of the Input, or flat. One
             sample may come without its axis, (T, ...).
         steps: valid steps of each sample (B,), at most T; None for all. What x holds beyond them is not fed.
+        labels: class of each sample (B,), a channel of the output each; then `accuracy` is there.
+        readout: how the output over the steps becomes an answer, of "softmax_sum", "sum", "mean", "last" and "votes";
+            None for that of the metadata.
         backend: "fast", "lava", or "both", compared.
         record: of "spikes" and "v" (membranes before their reset), what to keep.
         dt: seconds per step.
@@ -142,6 +149,7 @@ def simulate(
         precision=precision,
         stall_seconds=stall_seconds,
         reset=reset,
+        readout=readout,
     )
 
     def given(graph: nir.NIRGraph, dt: float) -> dict[str, FloatArray]:
@@ -150,7 +158,8 @@ def simulate(
         return shape_inputs(x, graph, "x")
 
     path = Path(graph) if isinstance(graph, str | Path) else None
-    return _run(graph if path is None else _read(path), path, given, "x", options, steps, notify=notify)
+    node = graph if path is None else _read(path)
+    return _run(node, path, given, "x", options, steps, notify=notify, labels=labels)
 
 
 def audit(path: Path | str) -> Audit:
@@ -183,11 +192,13 @@ def audit(path: Path | str) -> Audit:
     return open_audit(Path(path))
 
 
-def simulate_file(graph: Path, data: Path, out: Path, options: Options, notify: Notify) -> Run:
+def simulate_file(
+    graph: Path, data: Path, out: Path, options: Options, notify: Notify, labels: Path | None = None
+) -> Run:
     """Runs a NIR file on a file of inputs and writes all that it gave to a folder.
 
     outputs.npz (Output: steps, samples, channels), counts.csv, summary.json, audit.npz, and what is recorded as
-    spikes.h5 and v.h5 (`nir.read_data`), at executed steps.
+    spikes.h5 and v.h5 (`nir.read_data`), at executed steps; with labels predictions.csv.
 
     Args:
         graph: the NIR file.
@@ -195,6 +206,7 @@ def simulate_file(graph: Path, data: Path, out: Path, options: Options, notify: 
         out: folder for the results, made where it is not there.
         options: how to run it.
         notify: told what lowering decided and the graph does not say.
+        labels: .npy, class of each sample.
 
     Raises:
         SpikescrError: the graph or its input cannot be run, or the folder cannot be written.
@@ -206,7 +218,7 @@ def simulate_file(graph: Path, data: Path, out: Path, options: Options, notify: 
         return read_inputs(data, node, dt)
 
     with RunFolder(out).locked():
-        run = _run(_read(graph), graph, given, str(data), options, None, data, notify)
+        run = _run(_read(graph), graph, given, str(data), options, None, data, notify, labels)
         _write(out, run, options)
     return run
 
@@ -263,10 +275,12 @@ def _run(
     valid: ArrayLike | None,
     data: Path | None = None,
     notify: Notify = silent,
+    labels: ArrayLike | Path | None = None,
 ) -> Run:
     import threadpoolctl
 
     from spikescr.sim import backends
+    from spikescr.sim.labels import find_readout, require_readout, take_labels
     from spikescr.sim.run import run_graph
 
     for name in options.record:
@@ -275,6 +289,10 @@ def _run(
     program, inputs, steps = _prepare(graph, path, given, where, options, valid)
     for note in program.notes:
         notify(note)
+    readout, classes = find_readout(program, options.readout), None
+    if labels is not None:
+        readout = require_readout(program, options.readout)
+        classes = take_labels(labels, len(steps), len(readout.classes))
     build = backends.Options(
         batch=min(len(steps), options.batch_size or _batch_size(program)),
         spikes="spikes" in options.record,
@@ -282,14 +300,24 @@ def _run(
         dtype=options.precision,
         stall_seconds=options.stall_seconds,
     )
-    about = _about(program, inputs, options, path, data)
+    about = _about(program, inputs, options, path, data, labels if isinstance(labels, Path) else None)
     try:
         with (
             threadpoolctl.threadpool_limits(1),
             advancing("Simulating", len(steps)) as advance,
             backends.build(options.backend, program, build) as backend,
         ):
-            return run_graph(program, backend, inputs, steps, record=options.record, advance=advance, about=about)
+            return run_graph(
+                program,
+                backend,
+                inputs,
+                steps,
+                record=options.record,
+                advance=advance,
+                about=about,
+                readout=readout,
+                labels=classes,
+            )
     except BackendError as error:
         raise error if path is None else BackendError(f"{path} on {where}: {error}") from error
 
@@ -338,7 +366,12 @@ def _batch_size(program: Program) -> int:
 
 
 def _about(
-    program: Program, inputs: dict[str, FloatArray], options: Options, path: Path | None, data: Path | None
+    program: Program,
+    inputs: dict[str, FloatArray],
+    options: Options,
+    path: Path | None,
+    data: Path | None,
+    labels: Path | None,
 ) -> dict[str, Any]:
     """What the audit says of a run; `input`: a hash of all that was fed."""
     import hashlib
@@ -352,18 +385,20 @@ def _about(
     return {
         "graph": None if path is None else str(path),
         "data": None if data is None else str(data),
+        "labels": None if labels is None else str(labels),
         "dt": options.dt,
         "steps": options.window,
         "integration": options.integration,
         "input_signal": options.input_signal,
         "round_delays": options.round_delays,
         "reset": options.reset,
+        "readout": options.readout,
         "backend": options.backend,
         "precision": options.precision,
         "inputs": {o.name: o.signal.value for o in program.operations if not o.ports},
         "input": digest.hexdigest(),
         "versions": versions("spikescr", "lava-nc", "nir", "numpy"),
-        "files": {file.name: sha256(file) for file in (path, data) if file is not None},
+        "files": {file.name: sha256(file) for file in (path, data, labels) if file is not None},
     }
 
 
@@ -372,7 +407,8 @@ def _write(out: Path, run: Run, options: Options) -> None:
     from spikescr.sim.run import write_arrays, write_data
 
     recorded = {name: f"{name}.h5" for name in RECORDED}
-    names = ("outputs.npz", *recorded.values(), "counts.csv", "summary.json", "audit.npz", "report.html", "report.md")
+    names = ("outputs.npz", *recorded.values(), "counts.csv", "predictions.csv", "summary.json", "audit.npz",
+             "report.html", "report.md")  # fmt: skip
     with replacing_together(out, names) as stage:
         with replacing(stage / "outputs.npz") as temporary:
             write_arrays(temporary, run.outputs)
@@ -380,6 +416,8 @@ def _write(out: Path, run: Run, options: Options) -> None:
             with replacing(stage / recorded[name]) as temporary:
                 write_data(temporary, name, kept, run.program)
         write_csv(stage / "counts.csv", *count_table(run.audit))
+        if run.audit.labels:
+            write_csv(stage / "predictions.csv", *prediction_table(run.audit))
         write_text(stage / "summary.json", json.dumps(_summary(run, options), indent=1) + "\n")
         run.save(stage / "audit.npz")
 
@@ -394,6 +432,7 @@ def _summary(run: Run, options: Options) -> dict[str, Any]:
         "steps": program.steps,
         "valid_steps": int(audit.valid.sum()),
         "executed_steps": program.period,
+        "accuracy": run.accuracy,
         "dt": program.dt,
         "integration": options.integration,
         "inputs": audit.about["inputs"],
