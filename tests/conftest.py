@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
 import pytest
 import torch
+
+# A busy machine is no fault: tests have a limit of their own (pytest-timeout).
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -292,7 +292,7 @@ def spike_trains(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, i
     return q, k, v, heads, L + draw(st.integers(0, 3)), draw(st.integers(0, 2))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(spike_trains())
 def test_the_order_of_products_in_attention_does_not_matter(
     trains: tuple[np.ndarray, np.ndarray, np.ndarray, int, int, int],

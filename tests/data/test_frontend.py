@@ -94,7 +94,7 @@ def test_click_is_loudest_in_the_step_that_contains_it() -> None:
 
 
 @given(st.integers(1, 500), st.integers(1, 9000), st.sampled_from([8000, 11025, 16000]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_valid_steps_are_the_begun_steps(steps: int, samples: int, rate: int) -> None:
     front_end = FrontEnd.design(8000, steps=steps)
     assert front_end.resampled_rate == steps * front_end.hop

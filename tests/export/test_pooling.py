@@ -12,7 +12,7 @@ from spikescr.export.layers import convolved
 from spikescr.export.pooling import Convolution, Pool, before_convolution, before_dense, pooled
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 1)),
     st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(0, 2), st.integers(1, 2), st.integers(1, 2)),

@@ -226,7 +226,7 @@ def test_reset_with_offset_one_makes_biases_begin_with_the_input(tmp_path: Path)
 
 # lava-dl divides 127 by the largest weight, which is 0 where those above it were rounded away; it then takes infinity.
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     weight=arrays(np.float64, (3, 4), elements=st.floats(-3, 3, width=32).filter(lambda w: w == 0 or abs(w) > 1e-3)),
     signs=st.sampled_from(["mixed", "positive"]),

@@ -28,7 +28,7 @@ def spikes(rows: int, inputs: int, density: float, generator: np.random.Generato
     st.integers(1, 3),
     st.integers(0, 2**32 - 1),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_products_of_integers_are_those_of_all_values_to_the_bit(
     rows: int, inputs: int, outputs: int, density: float, dtype: torch.dtype, threads: int, seed: int
 ) -> None:

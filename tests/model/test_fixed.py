@@ -39,7 +39,7 @@ def lif_loop(currents: list[int], theta: int, dv: int) -> tuple[list[int], int]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_neurons_are_the_loop_in_integers(dtype: torch.dtype, data: st.DataObject) -> None:
     # Currents are exact in float32 below 2^24 / 64.

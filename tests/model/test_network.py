@@ -23,7 +23,7 @@ def calibrated() -> tuple[SpikeSCR, Tensor, Tensor, dict[str, Tensor], Tensor]:
     return model, x, steps, *spikes_by_layer(model, x, steps)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     order=st.lists(st.integers(0, 6), min_size=1, max_size=9),  # any batch, repetitions included
     padding=st.integers(0, 40),

@@ -55,7 +55,7 @@ def lif(*shape: int) -> nir.LIF:
     return nir.LIF(2 * DT * one, 2 * one, 0 * one, one, 0 * one)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31))
 def test_random_graphs(seed: int) -> None:
     graph = RandomGraph(seed, steps=4, samples=1, layers=6, cycles=True).case.graph

@@ -9,7 +9,7 @@ import nir
 import numpy as np
 import pytest
 from helpers import SMALL, assert_every_layer_fires, calibrated_model, firing_rates
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from oracles.nir_interpreter import interpret
 from oracles.program_interpreter import InterpreterBackend
 from random_graphs import Case, cases
@@ -372,7 +372,7 @@ def identical(a: Recording, b: Recording) -> None:
         np.testing.assert_array_equal(a.outputs[name], b.outputs[name], err_msg=name)
 
 
-RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None)
+REPEATABLE = settings(derandomize=True, database=None)
 
 
 def _agree(case: Case, other: Callable[..., Any]) -> None:
@@ -382,27 +382,27 @@ def _agree(case: Case, other: Callable[..., Any]) -> None:
         identical(FastBackend(program, samples).run(case.inputs), running.run(case.inputs))
 
 
-@settings(RELAXED, max_examples=150)
+@settings(REPEATABLE, max_examples=150)
 @given(cases())
 def test_fast_is_the_interpreter_on_random_graphs(case: Case) -> None:
     _agree(case, InterpreterBackend)
 
 
-@settings(RELAXED, max_examples=100)
+@settings(REPEATABLE, max_examples=100)
 @given(cases(cycles=True))
 def test_fast_is_the_interpreter_on_random_cyclic_graphs(case: Case) -> None:
     _agree(case, InterpreterBackend)
 
 
 @pytest.mark.lava
-@settings(RELAXED, max_examples=12)
+@settings(REPEATABLE, max_examples=12)
 @given(cases())
 def test_fast_is_lava_on_random_graphs(case: Case) -> None:
     _agree(case, _lava)
 
 
 @pytest.mark.lava
-@settings(RELAXED, max_examples=12)
+@settings(REPEATABLE, max_examples=12)
 @given(cases(cycles=True))
 def test_fast_is_lava_on_random_cyclic_graphs(case: Case) -> None:
     _agree(case, _lava)
@@ -412,7 +412,7 @@ def test_fast_is_lava_on_random_cyclic_graphs(case: Case) -> None:
 def test_fast_is_the_interpreter_of_nir_on_random_graphs(cycles: bool) -> None:
     """Lowering included: fused taps and biases, wires, delays, the edges that break a cycle."""
 
-    @settings(RELAXED, max_examples=100)
+    @settings(REPEATABLE, max_examples=100)
     @given(cases(cycles=cycles, loose=False))
     def check(case: Case) -> None:
         program = lower(case.graph)

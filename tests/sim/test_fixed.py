@@ -89,7 +89,7 @@ def identical(case: Case, one: Any, other: Any) -> None:
 CASES = st.builds(draw, st.sampled_from(KINDS), st.integers(0, 2**32), steps=st.integers(1, 12))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CASES)
 def test_fast_is_the_interpreter_in_integers(case: Case) -> None:
     identical(case, FastBackend, InterpreterBackend)

@@ -82,7 +82,7 @@ def test_what_is_ours_is_told_by_metadata(network: tuple[SpikeSCR, nir.NIRGraph]
     assert node(report, "sem.synapse.delay2").state_bytes == 8 * 2 * 12
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31))
 def test_no_step_executes_more_than_the_bound(seed: int) -> None:
     case = RandomGraph(seed, steps=5, samples=2, layers=4, cycles=True, spatial=False).case
@@ -118,7 +118,7 @@ def test_the_bound_is_reached_when_every_input_is_active() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     length=st.integers(5, 9), kernel=st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 2),
     padding=st.sampled_from([0, 1, 2, "same", "valid"]), groups=st.sampled_from([1, 2]), two=st.booleans(),
@@ -262,7 +262,7 @@ def test_drawing_has_a_box_per_layer_and_the_residual_stream(network: tuple[Spik
         assert 0 <= y <= y + float(rect.get("height")) <= height
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(edges=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), min_size=1, max_size=25, unique=True))
 def test_boxes_of_any_graph_do_not_overlap(edges: list[tuple[int, int]]) -> None:
     sizes = {str(n): (30.0 + 17 * n, 20.0 + n) for n in range(12)}

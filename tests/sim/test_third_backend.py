@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import SMALL, calibrated_model
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from oracles.program_interpreter import InterpreterBackend
 from random_graphs import Case, cases
 
@@ -23,7 +23,7 @@ from spikescr.sim.steps import make
 from spikescr.sim.steps.backend import StepBackend
 from spikescr.sim.steps.base import Step
 
-RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None)
+REPEATABLE = settings(derandomize=True, database=None)
 calls: dict[str, int] = {}
 
 
@@ -104,7 +104,7 @@ def same(a: Recording, b: Recording) -> None:
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
-@settings(RELAXED, max_examples=50)
+@settings(REPEATABLE, max_examples=50)
 @given(cases(cycles=True))
 def test_shared_steps_are_the_interpreters(case: Case) -> None:
     """Spikes, membranes, outputs and counts of every type of operation, cycles included."""

@@ -259,7 +259,7 @@ def test_more_cores_than_a_chip_has() -> None:
     assert "take 2 chips" in found.line
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     neurons=st.integers(1, 12),

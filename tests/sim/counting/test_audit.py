@@ -159,7 +159,7 @@ TABLES = arrays.arrays(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tables=st.lists(TABLES, min_size=1, max_size=3), scale=st.sampled_from([1, 7, 2**40]))
 def test_facts_come_back_as_they_were(tables: list[np.ndarray], scale: int) -> None:
     """However they were cut into batches and chunks; rows that are multiples of others are kept once."""

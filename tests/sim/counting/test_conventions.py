@@ -75,7 +75,7 @@ def test_every_convention_has_a_rule_for_every_part() -> None:
     assert CONVENTIONS["executed"].rules["attention"] == "linear"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(case=cases(spatial=False))
 def test_causes_add_up_to_every_difference_on_random_graphs(case: Case) -> None:
     program = lower(case.graph)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import SMALL, calibrated_model
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from oracles.program_interpreter import InterpreterBackend
 from random_graphs import Case, cases
 
@@ -21,7 +21,7 @@ from spikescr.sim.program import Integrator, Neuron, Port, Program, Signal, Sink
 from spikescr.sim.recording import Recording
 from spikescr.sim.run import run_batches
 
-RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None)
+REPEATABLE = settings(derandomize=True, database=None)
 
 
 def chain(threshold: float = 1.0, width: int = 2) -> Program:
@@ -50,7 +50,7 @@ def same(a: Recording, b: Recording) -> None:
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
-@settings(RELAXED, max_examples=60)
+@settings(REPEATABLE, max_examples=60)
 @given(cases())
 def test_products_and_events_give_the_same_sums(case: Case) -> None:
     program = lower(case.graph)
@@ -65,7 +65,7 @@ def test_products_and_events_give_the_same_sums(case: Case) -> None:
     same(*results)
 
 
-@settings(RELAXED, max_examples=60)
+@settings(REPEATABLE, max_examples=60)
 @given(cases())
 def test_step_by_step_is_the_whole_window(case: Case) -> None:
     program = lower(case.graph)
@@ -74,7 +74,7 @@ def test_step_by_step_is_the_whole_window(case: Case) -> None:
     same(stepwise.run(case.inputs), FastBackend(program, 4).run(case.inputs))
 
 
-@settings(RELAXED, max_examples=60)
+@settings(REPEATABLE, max_examples=60)
 @given(cases())
 def test_membranes_are_the_interpreters_and_change_nothing_else(case: Case) -> None:
     program = lower(case.graph)
@@ -84,7 +84,7 @@ def test_membranes_are_the_interpreters_and_change_nothing_else(case: Case) -> N
     same(got, InterpreterBackend(program, 4).run(case.inputs))
 
 
-@settings(RELAXED, max_examples=60)
+@settings(REPEATABLE, max_examples=60)
 @given(cases())
 def test_without_spikes_all_else_is_there(case: Case) -> None:
     program = lower(case.graph)
@@ -93,7 +93,7 @@ def test_without_spikes_all_else_is_there(case: Case) -> None:
     same(got, FastBackend(program, 4).run(case.inputs))
 
 
-@settings(RELAXED, max_examples=40)
+@settings(REPEATABLE, max_examples=40)
 @given(cases())
 def test_single_precision_is_exact_where_its_numbers_are(case: Case) -> None:
     """Weights, tables and membranes of the random graphs are short sums of eighths."""
