@@ -49,7 +49,8 @@ def read_inputs(path: Path, graph: nir.NIRGraph, dt: float) -> dict[str, FloatAr
     `.npy` holds the one Input of the graph, (T, *shape) or (T, B, *shape); `.npz` and HDF5 an array of that form for
     each Input by its name; HDF5 that `nir.write_data` wrote one observable for each Input, on a grid or as events.
     Events of one channel in one step add up, each 1 or its value. Flat arrays, (T, width) and (T, B, width), will do. A
-    clock may be left out.
+    clock may be left out. An Input with metadata `spikescr.held` may be given once for all steps: (B, *shape), not
+    (T, *shape).
 
     Args:
         path: the file; its name tells the format.
@@ -119,7 +120,10 @@ def _data_inputs(graph: nir.NIRGraph) -> list[str]:
 def _inputs(stored: Mapping[str, _Stored], graph: nir.NIRGraph, where: Path | str) -> dict[str, FloatArray]:
     wanted = {name: node for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
     _check_names(where, stored, wanted, wanted.keys() - set(_data_inputs(graph)))
-    arrays = {name: _shaped(where, name, array, _shape(wanted[name])) for name, array in stored.items()}
+    arrays = {
+        name: _shaped(where, name, array, _shape(wanted[name]), _repeats(graph, wanted[name]))
+        for name, array in stored.items()
+    }
     for axis, what in ((0, "steps"), (1, "samples")):
         sizes = {name: array.shape[axis] for name, array in arrays.items()}
         if len(set(sizes.values())) > 1:
@@ -290,26 +294,36 @@ def _shape(node: nir.Input) -> tuple[int, ...]:
     return tuple(int(n) for n in next(iter(node.input_type.values())))
 
 
-def _shaped(path: Path | str, name: str, stored: _Stored, shape: tuple[int, ...]) -> FloatArray:
-    """(T, B, width) of an array with or without samples, flat or not."""
+def _repeats(graph: nir.NIRGraph, node: nir.Input) -> int | None:
+    """Steps for which an Input may be given once, None where it must be given for each."""
+    steps = graph.metadata.get(dialect.STEPS)
+    return None if steps is None or not node.metadata.get(dialect.HELD) else int(steps)
+
+
+def _shaped(path: Path | str, name: str, stored: _Stored, shape: tuple[int, ...], repeats: int | None) -> FloatArray:
+    """(T, B, width) of an array with or without samples, flat or not; or without steps, where it `repeats` for some."""
     _real(path, name, stored)
     width, given = int(np.prod(shape)), stored.shape
+    once = False
     for form in dict.fromkeys([shape, (width,), *([()] if width == 1 else [])]):
         if given and given[1:] == form:
-            steps, samples = given[0], 1
+            once = repeats is not None
+            steps, samples = (given[0], 1) if repeats is None else (repeats, given[0])
             break
         if len(given) > 1 and given[2:] == form:
             steps, samples = given[:2]
             break
     else:
         axes = ", ".join(map(str, shape))
-        raise DataError(f"{path}: {name!r} has shape {given}, must have (T, {axes}) or (T, samples, {axes})")
+        first = "T" if repeats is None else "samples"
+        raise DataError(f"{path}: {name!r} has shape {given}, must have ({first}, {axes}) or (T, samples, {axes})")
     if not math.prod(given):
         raise DataError(f"{path}: {name!r} is empty, its shape is {given}")
-    needed = math.prod(given) * (stored.dtype.itemsize + np.dtype(np.float64).itemsize)
+    needed = math.prod(given) * stored.dtype.itemsize + steps * samples * width * np.dtype(np.float64).itemsize
     what = f"{path}: {name!r} of the shape {steps, samples, width}"
     require_memory(needed, what, "give fewer samples or steps, or longer ones (--dt)", DataError)
-    flat: FloatArray = np.ascontiguousarray(stored.read().reshape(steps, samples, width), np.float64)
+    read = stored.read().reshape(1 if once else steps, samples, width)
+    flat: FloatArray = np.ascontiguousarray(np.broadcast_to(read, (steps, samples, width)), np.float64)
     if not np.isfinite(flat).all():
         step, sample, channel = np.argwhere(~np.isfinite(flat))[0]
         raise DataError(

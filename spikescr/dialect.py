@@ -1,14 +1,16 @@
 """The NIR dialect: metadata keys, the packed operations and their node table, for the exporter and the lowering alike.
 
-Everything that standard NIR can say is said in standard NIR. Four operations are beyond it: `rotary`, `position`,
-`attention` and `gate`. Each is a nested graph with one Input, one Output and a body that is a Linear of NaN, so that a
-tool that ignores the metadata gets NaN and never a plausible wrong answer. The operands are packed one after the other
-into the one input by 0/1 selection matrices, *wires*.
+Everything that standard NIR can say is said in standard NIR. What is beyond it, PACKED_OPERATIONS: each is a nested
+graph with one Input, one Output and a body of NaN, so that a tool that ignores the metadata gets NaN and never a
+plausible wrong answer. The operands are packed one after the other into the one input: by 0/1 selection matrices,
+*wires*, or by `select`s, whose index vectors say the same in less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,7 @@ FIXED_FORMAT = 2  # of graphs in fixed point, which a reader of format 1 would r
 OP = "spikescr.op"  # node: "clock" (Input), "wire" (Linear), or a packed operation (NIRGraph)
 LATENCY = "spikescr.latency"  # node: steps by which its output is late against the inputs
 SIGNAL = "spikescr.signal"  # Input: "values" (real numbers) or "spikes" (integer counts)
+HELD = "spikescr.held"  # Input: 1 where the same is to be put in at every step; the host may give it once
 # Linear from the clock: what the bias was in the trained network, of "bias" (a layer's own) and "batch_norm", joined
 # by "+". It changes nothing in what is executed; conventions that charge a network for its normalisation ask for it.
 ORIGIN = "spikescr.origin"
@@ -61,6 +64,8 @@ VERSIONS = "spikescr.versions"  # graph: JSON, package versions
 
 CLOCK = "clock"
 WIRE = "wire"
+SELECT = "select"
+GATES = {"gate": False, "inverted_gate": True}  # name -> whether it opens where its spike is 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,15 @@ class PackedOperation:
         return tuple(operands)
 
 
+def _gate(metadata: Mapping[str, Any], width: int) -> Mapping[str, int]:
+    return {"value": width, "spike": int(metadata["spike_width"])}
+
+
+def _tokens(metadata: Mapping[str, Any], width: int) -> Mapping[str, int]:
+    heads, tokens, depth = (int(metadata[key]) for key in ("heads", "tokens", "depth"))
+    return {"q": heads * tokens * depth, "k": heads * tokens * depth, "v": width}
+
+
 PACKED_OPERATIONS: Mapping[str, PackedOperation] = {
     "rotary": PackedOperation(
         parameters={"heads": int, "cos": np.ndarray, "sin": np.ndarray},
@@ -110,14 +124,32 @@ PACKED_OPERATIONS: Mapping[str, PackedOperation] = {
         parameters={"heads": int, "scale": float, "steps": int},
         widths=lambda metadata, n: {"q": n, "k": n, "v": n, "clock": 1},
     ),
-    "gate": PackedOperation(
-        parameters={"width": int, "spike_width": int},
-        widths=lambda metadata, n: {"value": n, "spike": int(metadata["spike_width"])},
+    "token_attention": PackedOperation(  # within a step, over the tokens of each head
+        parameters={"heads": int, "tokens": int, "depth": int, "scale": float},
+        widths=_tokens,
+    ),
+    "gate": PackedOperation(parameters={"width": int, "spike_width": int}, widths=_gate),
+    "inverted_gate": PackedOperation(parameters={"width": int, "spike_width": int}, widths=_gate),
+    "maximum": PackedOperation(  # of `fan` operands, one after the other
+        parameters={"fan": int},
+        widths=lambda metadata, n: {"x": int(metadata["fan"]) * n},
+    ),
+    SELECT: PackedOperation(  # routing; the one whose operand may come from any node
+        parameters={"index": np.ndarray, "source_width": int},
+        widths=lambda metadata, n: {"x": int(metadata["source_width"])},
     ),
 }
 
 
-def packed_node(op: str, width: int, latency: int, parameters: Mapping[str, Any]) -> nir.NIRGraph:
+def packed_node(
+    op: str,
+    width: int,
+    latency: int,
+    parameters: Mapping[str, Any],
+    *,
+    reads: Sequence[int] | None = None,
+    shape: Sequence[int] | None = None,
+) -> nir.NIRGraph:
     """A nested graph that stands for a packed operation.
 
     Args:
@@ -125,17 +157,42 @@ def packed_node(op: str, width: int, latency: int, parameters: Mapping[str, Any]
         width: output width.
         latency: of the output, steps.
         parameters: values for the metadata keys that the table asks for.
+        reads: shape of what arrives, whose elements in C order are the slots; one axis where None.
+        shape: of the output, likewise.
     """
     slots = PACKED_OPERATIONS[op].operands(parameters, width)[-1].stop
+    into, out = tuple(reads or (slots,)), tuple(shape or (width,))
+    if math.prod(into) != slots or math.prod(out) != width:
+        raise ValueError(f"{op}: shapes {into} and {out} do not hold {slots} slots and {width} outputs")
+    body = _body(into, out)
+    names = ["input", *body, "output"]
     return nir.NIRGraph(
-        nodes={
-            "body": nir.Linear(weight=np.full((width, slots), np.nan)),
-            "input": nir.Input(input_type=np.array([slots])),
-            "output": nir.Output(output_type=np.array([width])),
-        },
-        edges=[("input", "body"), ("body", "output")],
+        nodes={**body, "input": nir.Input(input_type=np.array(into)), "output": nir.Output(output_type=np.array(out))},
+        edges=list(itertools.pairwise(names)),
         metadata=dict(sorted({**parameters, OP: op, LATENCY: latency}.items())),
     )
+
+
+def select_node(
+    index: NDArray[np.int64], reads: Sequence[int], shape: Sequence[int] | None = None, latency: int = 0
+) -> nir.NIRGraph:
+    """A `select`: y[i] = x[index[i]], 0 where index[i] is -1; x and y in C order.
+
+    Args:
+        index: (N,), from -1 to the size of `reads` less 1.
+        reads: shape of what arrives.
+        shape: of the output, of N elements; (N,) where None.
+        latency: of the output, steps.
+    """
+    parameters = {"index": np.asarray(index, np.int64), "source_width": math.prod(reads)}
+    return packed_node(SELECT, len(index), latency, parameters, reads=reads, shape=shape)
+
+
+def into_slots(operand: Operand, slots: int, reads: Sequence[int], latency: int = 0) -> nir.NIRGraph:
+    """The `select` that puts a signal of the shape `reads` into an operand's slots of a packed input."""
+    index = np.full(slots, -1)
+    index[operand.start : operand.stop] = np.arange(operand.width)
+    return select_node(index, reads, latency=latency)
 
 
 def wire(operand: Operand, slots: int, latency: int) -> nir.Linear:
@@ -143,3 +200,42 @@ def wire(operand: Operand, slots: int, latency: int) -> nir.Linear:
     weight: NDArray[np.float64] = np.zeros((slots, operand.width))
     weight[operand.start : operand.stop] = np.eye(operand.width)
     return nir.Linear(weight=weight, metadata={LATENCY: latency, OP: WIRE})
+
+
+LARGEST_MATRIX = 2**18
+"""Entries that a body of one Linear may have."""
+MOST_AXES = 3
+"""Of the output of a packed operation."""
+
+
+def _body(into: tuple[int, ...], out: tuple[int, ...]) -> dict[str, nir.NIRNode]:
+    """Nodes that lead from one shape to another by way of NaN.
+
+    One Linear; where that would be large, or a shape has several axes, a convolution, whose few numbers serve any
+    shape. The Flattens before it make one channel of one row of what arrives: one that ends before it begins adds an
+    axis of 1.
+    """
+    slots, width = math.prod(into), math.prod(out)
+    if len(into) == len(out) == 1 and slots * width <= LARGEST_MATRIX:
+        return {"body": nir.Linear(weight=np.full((width, slots), np.nan))}
+    if len(out) > MOST_AXES:
+        raise ValueError(f"the output of a packed operation has at most {MOST_AXES} axes, not the shape {out}")
+    channels, rows, columns = (out[0], 1, out[1]) if len(out) == 2 else (1,) * (MOST_AXES - len(out)) + out
+    (pad0, spread0), (pad1, spread1) = _reaching(1, rows), _reaching(slots, columns)
+    kernel = np.full((channels, 1, 2, 2), np.nan)
+    body: dict[str, nir.NIRNode] = {
+        "flat": nir.Flatten({"input": np.array(into)}, 0, -1),
+        "row": nir.Flatten({"input": np.array([slots])}, 0, -2),
+        "channel": nir.Flatten({"input": np.array([1, slots])}, 0, -3),
+        "body": nir.Conv2d((1, slots), kernel, (1, 1), (pad0, pad1), (spread0, spread1), 1, np.zeros(channels)),
+    }
+    if len(out) < MOST_AXES:
+        shape = {"input": np.array([channels, rows, columns])}
+        body["shape"] = nir.Flatten(shape, len(out) - 1, -1)
+    return body
+
+
+def _reaching(length: int, wanted: int) -> tuple[int, int]:
+    """Padding and dilation with which a kernel of two entries turns one length into another."""
+    padding = max(0, (wanted - length + 2) // 2)
+    return padding, length + 2 * padding - wanted

@@ -1,4 +1,4 @@
-"""Random valid NIR graphs: every primitive, sums, taps, gates, attention, nesting, cycles that something breaks."""
+"""Random valid NIR graphs: every primitive and packed operation, sums, taps, nesting, cycles that something breaks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import nir
 import numpy as np
 from hypothesis import strategies as st
 
+from spikescr.dialect import PACKED_OPERATIONS, into_slots, packed_node, select_node
 from spikescr.export.builder import GraphBuilder, Stream
 
 DT = 1 / 128  # so that what an integrate-and-fire neuron takes in, r dt, is exact
@@ -169,6 +170,68 @@ class RandomGraph:
             self.name("attention"), "attention", width, operands, parameters, duration=self.steps
         )
 
+    def packed(self, op: str, width: int, operands: dict[str, Stream], parameters: dict[str, object]) -> Stream:
+        """A packed operation whose operands come through selects, or through wires."""
+        if self.rng.random() < 0.3:
+            return self.build.operation(self.name(op), op, width, operands, parameters)
+        latency = max(stream.latency for stream in operands.values())
+        slots = PACKED_OPERATIONS[op].operands(parameters, width)
+        selects = [
+            self.after("into", into_slots(o, slots[-1].stop, (o.width,)), self.build.delayed(operands[o.name], latency))
+            for o in slots
+        ]
+        whole = Stream(tuple(s.sources[0] for s in selects), slots[-1].stop, latency)
+        return self.after(op, packed_node(op, width, latency, parameters), whole, width)
+
+    def select(self, x: Stream) -> Stream:
+        """Channels of a stream in any order, some twice or never, and zeros between them."""
+        width = self.choose(WIDTHS)
+        index = self.rng.integers(-1, x.width, width)
+        if self.rng.random() < 0.3:
+            index = self.rng.permutation(x.width)
+        return self.after("select", select_node(index, (x.width,)), x, len(index))
+
+    def concatenated(self) -> tuple[Stream, str]:
+        """Two streams side by side, or one beside itself."""
+        first, signal = self.pick()
+        second, _ = self.pick(signal)
+        latency = max(first.latency, second.latency)
+        width = first.width + second.width
+        places = (np.arange(first.width), np.arange(first.width, width))
+        sources: tuple[str, ...] = ()
+        for stream, place in zip((first, second), places, strict=True):
+            index = np.full(width, -1)
+            index[place] = np.arange(stream.width)
+            placed = self.after(
+                "beside", select_node(index, (stream.width,)), self.build.delayed(stream, latency), width
+            )
+            sources += placed.sources
+        return Stream(sources, width, latency), signal
+
+    def token_attention(self, x: Stream) -> Stream:
+        heads, tokens, depth, each = (self.choose(sizes) for sizes in ((1, 2), (1, 2, 3), (1, 2, 4), (1, 2, 5)))
+        q, k = (self.spiking(x, heads * tokens * depth) for _ in range(2))
+        v = (self.linear if self.rng.random() < 0.3 else self.spiking)(x, heads * tokens * each)
+        parameters = {"heads": heads, "tokens": tokens, "depth": depth, "scale": 0.25}
+        return self.packed("token_attention", v.width, {"q": q, "k": k, "v": v}, parameters)
+
+    def maximum(self) -> tuple[Stream, str]:
+        """Of windows of one stream."""
+        x, signal = self.pick()
+        fan, width = self.choose((1, 2, 3)), self.choose(WIDTHS)
+        windows = self.after(
+            "window", select_node(self.rng.integers(0, x.width, fan * width), (x.width,)), x, fan * width
+        )
+        return self.after("maximum", packed_node("maximum", width, x.latency, {"fan": fan}), windows, width), signal
+
+    def inverted_gate(self) -> Stream:
+        value, _ = self.pick()
+        gating = self.spiking(self.pick()[0], self.choose((1, value.width)))
+        latency = max(value.latency, gating.latency)
+        operands = {"value": self.build.delayed(value, latency), "spike": self.build.delayed(gating, latency)}
+        parameters = {"width": value.width, "spike_width": gating.width}
+        return self.packed("inverted_gate", value.width, operands, parameters)
+
     def gate(self) -> Stream:
         value, _ = self.pick()
         if self.rng.random() < 0.5:
@@ -181,7 +244,7 @@ class RandomGraph:
 
     def layer(self) -> None:  # noqa: PLR0912
         x, signal = self.pick()
-        match int(self.rng.integers(15)):
+        match int(self.rng.integers(20)):
             case 0:
                 self.streams.append((self.spiking(x, self.choose(WIDTHS)), "spikes"))
             case 1:
@@ -208,6 +271,16 @@ class RandomGraph:
                 self.streams.append(self.image(x))
             case 13:
                 self.streams.append(self.positioned(x))
+            case 14:
+                self.streams.append((self.select(x), signal))
+            case 15:
+                self.streams.append(self.concatenated())
+            case 16:
+                self.streams.append((self.neuron(self.token_attention(x)), "spikes"))
+            case 17:
+                self.streams.append(self.maximum())
+            case 18:
+                self.streams.append((self.neuron(self.inverted_gate()), "spikes"))
             case _:
                 self.streams.append((self.linear(x, self.choose(WIDTHS)), "values"))
 

@@ -5,9 +5,11 @@ Everything is stored as follows; what of this is an assumption, docs/chip.md say
     synapse        its weight; its delay where the layer has delays; its neuron's number where weights are stored as a
                    list of those that are not 0 (whichever is smaller, list or matrix). One list or row serves all
                    source neurons with the same weights, as the sources of a residual sum are.
-    unweighted     a connection (neuron to gate, rotary, attention, relay; clocked bias) is stored like a synapse
+    unweighted     a connection (to gate, rotary, attention, maximum, relay; clocked bias) is stored like a synapse
     neuron         membrane and input sum; with delays of up to d steps d + 1 input sums
     attention      D sums of up to T of the matrix K^T V for each neuron; on each core T steps of its heads' queries
+    over tokens    the scores of all tokens, or a column of K^T V, for each neuron; on each core k and v of its heads
+    maximum        the largest entry so far
     rotary         tables of cos and sin in 8 bits on each core, and a count of ticks; position: a column per neuron
     delay          the steps that a relay holds, each as many bits as an entry may have
 """
@@ -30,12 +32,14 @@ from spikescr.sim.program import (
     Gate,
     IntArray,
     Integrator,
+    Maximum,
     Neuron,
     Port,
     Position,
     Rotary,
     Signal,
     Synapse,
+    TokenAttention,
 )
 
 TABLE_BITS = 8  # of an entry of a rotary or position table
@@ -166,7 +170,7 @@ class _Building:
         self.before: list[Demand] = []
         self.sums = 1  # input sums of a neuron
 
-    def run(self) -> list[Demand]:
+    def run(self) -> list[Demand]:  # noqa: PLR0912
         for operation in self.group.operations:
             match operation:
                 case Synapse():
@@ -182,6 +186,10 @@ class _Building:
                     self._hear(operation.clock, _first, 1)
                     self.demand.state_bits += TABLE_BITS * len(operation.table)
                     self._share(lambda start, stop: TICK_BITS)
+                case TokenAttention():
+                    self._token_attention(operation)
+                case Maximum():
+                    self._maximum(operation)
                 case Gate():
                     self.demand.state_bits += 1
                     self._hear(operation.value, _same, 1)
@@ -293,6 +301,30 @@ class _Building:
         self._hear(operation.v, _same, 1)
         self._hear(operation.clock, _first, 1)
 
+    def _maximum(self, operation: Maximum) -> None:
+        self._needs_programs("a maximum of several inputs")
+        self.demand.state_bits += self.sum_bits
+        self._hear(operation.x, lambda a, b: _strided(a, b, operation.width, operation.fan), operation.fan)
+
+    def _token_attention(self, operation: TokenAttention) -> None:
+        """A neuron keeps what its token needs of its head: scores of all tokens, or a column of K^T V."""
+        self._needs_programs("attention (products of what arrives in one step)")
+        tokens, depth = operation.tokens, operation.depth
+
+        def of_heads(each: int) -> Channels:
+            """Channels of q, k or v in the heads of neurons, `each` of a head."""
+            head = tokens * operation.value_depth
+            return lambda start, stop: np.arange(start // head * each, -(-stop // head) * each)
+
+        kept = tokens * depth.bit_length() if operation.by_scores else depth * tokens.bit_length()
+        self.demand.state_bits += kept
+        entries = {port: self.signals.port_bits(port) or self.sum_bits for port in (operation.k, operation.v)}
+        count_k, count_v = of_heads(tokens * depth), of_heads(tokens * operation.value_depth)
+        self._share(lambda a, b: len(count_k(a, b)) * entries[operation.k] + len(count_v(a, b)) * entries[operation.v])
+        self._hear(operation.q, of_heads(tokens * depth), depth)
+        self._hear(operation.k, of_heads(tokens * depth), depth)
+        self._hear(operation.v, of_heads(tokens * operation.value_depth), 1)
+
     def _rotary(self, operation: Rotary) -> None:
         self._needs_programs("a rotation by position")
         size = (operation.cos.size + operation.sin.size) * TABLE_BITS + TICK_BITS
@@ -315,6 +347,12 @@ def _first(start: int, stop: int) -> IntArray:
 
 def _same(start: int, stop: int) -> IntArray:
     return np.arange(start, stop)
+
+
+def _strided(start: int, stop: int, width: int, fan: int) -> IntArray:
+    """Channels [start, stop) of each of `fan` operands, one after the other."""
+    channels: IntArray = (np.arange(start, stop) + width * np.arange(fan)[:, None]).ravel()
+    return channels
 
 
 def _seen_by(operation: Convolution) -> Channels:

@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
+import numpy as np
+
 from spikescr.sim.counting.account import layer_of
 from spikescr.sim.program import (
     IntArray,
     Integrator,
+    Maximum,
     Operation,
     Port,
     Program,
@@ -149,8 +152,8 @@ class Signals:
             operation = self._operations[name]
             if name in self._held:
                 emitters += self.emitters(operation.ports["x"])
-            elif isinstance(operation, Select):  # which reads what sends, never another Select: lowering joins wires so
-                emitters += [Emitter(source, operation.index) for source in operation.x.sources]
+            elif isinstance(operation, Select):
+                emitters += [_selected(emitter, operation.index) for emitter in self.emitters(operation.x)]
             else:
                 emitters.append(Emitter(name))
         return tuple(emitters)
@@ -180,6 +183,13 @@ class Signals:
             return 1 if operation.signal is Signal.CLOCK else 2**INPUT_BITS - 1
         if operation.role is Role.NEURON:
             return 1
-        if operation.role in (Role.DELAY, Role.ROUTING):
+        if operation.role in (Role.DELAY, Role.ROUTING) or isinstance(operation, Maximum):
             return self._sum(operation.ports["x"])
         return None
+
+
+def _selected(emitter: Emitter, index: IntArray) -> Emitter:
+    """A signal of which a Select takes its channels."""
+    if emitter.index is not None:
+        index = np.where(index >= 0, emitter.index[index], -1)
+    return Emitter(emitter.name, index)

@@ -19,6 +19,7 @@ from spikescr.sim.program import (
     Operation,
     Program,
     Rotary,
+    Select,
     Signal,
     Synapse,
 )
@@ -216,8 +217,8 @@ class _Sums:
     """Additions that join the sources of ports, as a framework makes them: one after the other, each once.
 
     Some of a port's sources may be a sum that exists already (a residual stream that grows); then only the rest is
-    added. Where both operands are 0 or 1 throughout, only spikes are added, else every entry. A partial sum of which
-    nothing tells whether it is 0 or 1 is taken for not.
+    added. What Selects place where nothing else is, is not. Where both operands are 0 or 1 throughout, only spikes are
+    added, else every entry. A partial sum of which nothing tells whether it is 0 or 1 is taken for not.
     """
 
     def __init__(self, program: Program, counts: IntArray, valid: IntArray) -> None:
@@ -238,11 +239,19 @@ class _Sums:
                 done, rest = (rest[0],), rest[1:]
             for source in rest:
                 left, right = self._known(done), self._known((source,))
-                additions[self.rows[source]] += np.where(
-                    left[0] & right[0], left[1] + right[1], port.width * self.valid
-                )
+                shared = self._shared(done, source, port.width)
+                added = np.where(left[0] & right[0], left[1] + right[1], shared * self.valid)
+                additions[self.rows[source]] += added if shared else 0
                 done = (*done, source)
         return additions
+
+    def _shared(self, sources: tuple[str, ...], other: str, width: int) -> int:
+        """Channels into which both one of some sources and another one put something."""
+        placed: IntArray = np.zeros(width, np.int64)
+        for name in (*sources, other):
+            source, times = self.program[name], len(sources) if name == other else 1
+            placed += times * (source.index >= 0 if isinstance(source, Select) else np.ones(width, np.int64))
+        return int((placed > len(sources)).sum())
 
     def _known(self, sources: tuple[str, ...]) -> tuple[NDArray[np.bool_], IntArray]:
         """Whether all that these sources bring is 0 or 1, and if so how many are 1, for each sample."""
@@ -250,7 +259,7 @@ class _Sums:
             source = self.program[sources[0]]
             if isinstance(source, Neuron):
                 return np.ones(len(self.valid), np.bool_), self._count(source.name, "fired")
-            if isinstance(source, DelayLine):
+            if isinstance(source, DelayLine) or (isinstance(source, Select) and source.rearranges):
                 return self._known(source.x.sources)
         reader = self.readers.get(frozenset(sources))
         if reader is not None:

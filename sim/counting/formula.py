@@ -10,7 +10,7 @@ What differs from what was executed, operation by operation (executed minus form
 - `padding`: the formula charges the window's T steps, the run only a sample's valid ones (real-valued input: C x
   fan-out for every padded step; attention: every spike of q, and of v, meets T positions instead of the valid ones).
 - `zero_input`: real-valued inputs that happen to be 0 are no event.
-- `attention_correlation`: rate x FLOPs charges a spike of q for all positions and channels; executed are the
+- `attention_correlation`: rate x FLOPs charges a spike of q for all positions (tokens) and channels; executed are the
   coincidences of q and k.
 - `attention_order`: Q (K^T V) was executed, not (Q K^T) V.
 - `rotary`: two additions for each spike that is turned; the formula leaves them out.
@@ -37,8 +37,10 @@ from spikescr.sim.program import (
     Port,
     Program,
     Rotary,
+    Select,
     Signal,
     Synapse,
+    TokenAttention,
 )
 from spikescr.sim.recording import Ledger
 
@@ -89,6 +91,8 @@ class _Evaluation:
                     self._rotary(row, operation)
                 case Attention():
                     self._attention(row, operation)
+                case TokenAttention():
+                    self._token_attention(row, operation)
                 case Convolution():
                     self._convolution(row, operation)
                 case _ if {"ac", "mac"} & set(operation.counts):
@@ -151,6 +155,21 @@ class _Evaluation:
         self.causes["attention_correlation"][row, 0] = quadratic - self.valid * spikes
         self.causes["attention_order"][row, 0] = executed - quadratic
 
+    def _token_attention(self, row: int, operation: TokenAttention) -> None:
+        """Every spike of q meets the keys of all tokens, every spike of v all rows of Q K^T; none waits for another."""
+        self.ac[row] = self.ledger.per_step(operation.name, "synops")
+        executed, quadratic = (
+            self.ledger.per_step(operation.name, kind).sum(axis=0) for kind in ("ac", "ac_quadratic")
+        )
+        self.causes["attention_correlation"][row, 0] = quadratic - self.ac[row].sum(axis=0)
+        self.causes["attention_order"][row, 0] = executed - quadratic
+        if operation.v.signal is Signal.VALUES:
+            products, start = operation.tokens * operation.v.width, self._start(operation)
+            self.mac[row, start : start + self.program.steps] = products
+            executed = self.ledger.per_step(operation.name, "mac").sum(axis=0)
+            self.causes["padding"][row, 1] = -products * (self.program.steps - self.valid)
+            self.causes["zero_input"][row, 1] = executed - products * self.valid
+
     def _events(self, port: Port) -> IntArray:
         """Spikes that a port brings (steps, samples), from what the neurons behind it fired."""
         total: IntArray = np.zeros(self.ac.shape[1:], np.int64)
@@ -160,6 +179,8 @@ class _Evaluation:
                 total += self.ledger.per_step(name, "fired")
             elif isinstance(source, DelayLine):
                 total += self._shifted(self._events(source.x), source.delay)
+            elif isinstance(source, Select) and source.rearranges:
+                total += self._events(source.x)
             else:
                 raise GraphError(f"{name}: the formula needs attention's spikes to come from neurons or delays")
         return total

@@ -1,4 +1,4 @@
-"""All other operations over a whole window: convolutions, delays, routing, gates, positions, attention."""
+"""All other operations over a whole window: convolutions, delays, routing, gates, maxima, positions, attention."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from spikescr.sim.program import (
     Convolution,
     DelayLine,
     Gate,
+    Maximum,
     Position,
     Rotary,
     Select,
     Signal,
+    TokenAttention,
 )
+from spikescr.sim.steps.tokens import attend_tokens
 
 
 def convolution(batch: Batch, operation: Convolution) -> Output:
@@ -67,22 +70,47 @@ def channel_delay(batch: Batch, operation: ChannelDelay) -> Output:
 
 
 def select(batch: Batch, operation: Select) -> Output:
-    """Columns of packed rows."""
+    """Events to where they are selected, columns of packed rows."""
+    ports = batch.ports
+    if operation.signal is not Signal.VALUES:
+        events = ports.events(operation.x, unique=True)
+        if not len(events.mult):
+            starts, targets = batch.plan.selects[operation.name]
+            entries = int(np.diff(starts)[events.idx[: events.ptr[-1]]].sum())
+            ptr = ports.buffers(f"{operation.name} ptr", (events.rows.count + 1,), np.int64)
+            idx = ports.buffers(f"{operation.name} idx", (entries + 1,), np.int32)
+            kernels.select_events(events.ptr, events.idx, starts, targets, ptr, idx)
+            return Events(events.rows, ptr, idx, ptr, events.mult, unique=True)
+    x = ports.values(operation.x)
+    packed = batch.packed(operation, x.rows, x.packed.dtype)
+    kernels.select_values(packed, x.packed, operation.index)
+    return batch.as_carried(operation, Values(x.rows, packed))
+
+
+def maximum(batch: Batch, operation: Maximum) -> Output:
+    """Of the operands, which stand one after the other in packed rows."""
     x = batch.ports.values(operation.x)
-    packed = np.where(operation.index >= 0, x.packed[:, operation.index], x.packed.dtype.type(0))
-    return batch.as_carried(operation, Values(x.rows, np.ascontiguousarray(packed)))
+    packed = batch.packed(operation, x.rows, x.packed.dtype)
+    x.packed.reshape(-1, operation.fan, operation.width).max(axis=1, out=packed)
+    return batch.as_carried(operation, Values(x.rows, packed))
 
 
 def gate(batch: Batch, operation: Gate) -> Output:
-    """At the steps in which a spike opens it."""
+    """At the steps in which a spike opens it, or a value comes that no spike stops."""
     ports = batch.ports
     spikes, value = ports.events(operation.spike, unique=True), ports.values(operation.value)
     if operation.spike.signal is not Signal.CLOCK:
         counting.count_arrivals(batch.count(operation, "spikes"), spikes.rows.arrays, spikes.cum, 1)
-    rows = ports.geometry.spanning([(spikes.rows, 0, 0)])
+    opening = [(spikes.rows, 0, 0), (value.rows, 0, 0)] if operation.inverted else [(spikes.rows, 0, 0)]
+    rows = ports.geometry.spanning(opening)
     packed = batch.packed(operation, rows, value.packed.dtype)
     whole = operation.spike.width == 1
-    strange = kernels.gate(packed, rows.arrays, value.packed, value.rows.arrays, spikes.arrays, whole)
+    if operation.inverted:
+        packed[:] = 0
+        kernels.add_packed(packed, rows.arrays, value.packed, value.rows.arrays)
+        strange = kernels.inverted_gate(packed, rows.arrays, spikes.arrays, whole)
+    else:
+        strange = kernels.gate(packed, rows.arrays, value.packed, value.rows.arrays, spikes.arrays, whole)
     if strange != 1:
         raise failure(operation, f"a gate opens on 1 and closes on 0, got {strange}")
     return Values(rows, packed)
@@ -137,3 +165,21 @@ def attention(batch: Batch, operation: Attention) -> Output:
         batch.count(operation, "ac_quadratic"),
     )  # fmt: skip
     return Values(late, packed)
+
+
+def token_attention(batch: Batch, operation: TokenAttention) -> Output:
+    """Row by row: a step of a sample knows no other."""
+    ports, heads, tokens = batch.ports, operation.heads, operation.tokens
+    operands = [ports.values(port) for port in (operation.q, operation.k, operation.v)]
+    rows = ports.geometry.spanning([(x.rows, 0, 0) for x in operands])
+    aligned = []
+    for x, port in zip(operands, ("q", "k", "v"), strict=True):
+        packed = ports.buffers(f"{operation.name} {port}", (rows.count, x.packed.shape[1]), batch.dtype)
+        packed[:] = 0
+        kernels.add_packed(packed, rows.arrays, x.packed, x.rows.arrays)
+        aligned.append(packed.reshape(rows.count, heads, tokens, packed.shape[1] // (heads * tokens)))
+    packed, counts = attend_tokens(operation, *aligned)
+    for kind, each in counts.items():
+        cum = np.concatenate([[0], np.cumsum(each)])
+        counting.count_arrivals(batch.count(operation, kind), rows.arrays, cum, 1)
+    return Values(rows, packed)

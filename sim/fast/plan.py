@@ -17,6 +17,7 @@ from spikescr.sim.program import (
     Neuron,
     Operation,
     Program,
+    Select,
     Signal,
     Synapse,
 )
@@ -88,6 +89,7 @@ class Plan:
         lif: neuron -> (5, N) or (5, 1), 4 rows where the reset is soft, 6 in fixed point.
         kernels: convolution -> Kernel.
         sums: integrator -> decay, gain, drive (3, N).
+        selects: select -> where each channel's begin (in + 1,), and which outputs take it, channel by channel.
         counted: (operation, kind) of all counts that a run may set.
         quiet: neurons that cannot fire but in the steps in which something arrives.
     """
@@ -112,6 +114,7 @@ class Plan:
         self.lif = {n.name: self._lif(n) for n in program.of_type(Neuron)}
         self.kernels = {c.name: kernel_of(c, dtype) for c in program.of_type(Convolution)}
         self.sums = {i.name: self._array(np.stack([i.decay, i.gain, i.drive])) for i in program.of_type(Integrator)}
+        self.selects = {s.name: _targets(s) for s in program.of_type(Select)}
         self.counted = [(row, KIND[kind]) for row, o in enumerate(program.operations) for kind in o.counts]
         self.quiet = {n.name for n in program.of_type(Neuron) if _is_quiet(n)}
 
@@ -159,6 +162,13 @@ class Plan:
 
     def _array(self, values: NDArray[Any]) -> NDArray[Any]:
         return _own_copy(values, self.dtype)
+
+
+def _targets(select: Select) -> tuple[IntArray, NDArray[np.int32]]:
+    wired = np.flatnonzero(select.index >= 0)
+    starts = np.zeros(select.x.width + 1, np.int64)
+    np.cumsum(np.bincount(select.index[wired], minlength=select.x.width), out=starts[1:])
+    return starts, wired[np.argsort(select.index[wired], kind="stable")].astype(np.int32)
 
 
 def kernel_of(convolution: Convolution, dtype: DTypeLike) -> Kernel:

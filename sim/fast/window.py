@@ -21,6 +21,7 @@ from spikescr.sim.program import (
     FloatArray,
     Gate,
     Integrator,
+    Maximum,
     Neuron,
     Operation,
     Position,
@@ -30,6 +31,7 @@ from spikescr.sim.program import (
     Sink,
     Source,
     Synapse,
+    TokenAttention,
 )
 from spikescr.sim.recording import Recording
 from spikescr.sim.steps.evaluation import RAISED
@@ -49,6 +51,8 @@ KERNELS: Mapping[type[Operation], Callable[[Batch, Any], Output]] = {
     Rotary: operations.rotary,
     Position: operations.position,
     Attention: operations.attention,
+    TokenAttention: operations.token_attention,
+    Maximum: operations.maximum,
 }
 
 

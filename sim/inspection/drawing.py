@@ -8,7 +8,7 @@ from collections import Counter
 from html import escape
 
 from spikescr import dialect
-from spikescr.sim.inspection.inspection import GraphReport, NodeReport
+from spikescr.sim.inspection.inspection import ROUTING, GraphReport, NodeReport
 from spikescr.sim.inspection.layering import place
 
 CHARACTER = 6.7  # width of one in the drawing's fixed-width font of 11 px, with room to spare
@@ -156,7 +156,7 @@ def _edges(report: GraphReport, layers: dict[str, list[NodeReport]]) -> tuple[li
 
 
 def _text(name: str, nodes: list[NodeReport]) -> list[str]:
-    shown = [n for n in nodes if n.type not in (dialect.WIRE, "Input", "Output") and n.carries != "clock"]
+    shown = [n for n in nodes if n.type not in (*ROUTING, "Input", "Output") and n.carries != "clock"]
     kinds = Counter((n.type, n.output_shape) for n in shown)
     words = []
     for (kind, shape), count in kinds.items():

@@ -23,6 +23,7 @@ from spikescr.sim.lowering.shapes import spread
 from spikescr.sim.lowering.timing import MOST_STEPS, delay_steps
 from spikescr.sim.program import Signal
 
+ROUTING = (dialect.WIRE, dialect.SELECT)
 STATE_BYTES = 8  # of one state variable: the simulator computes in float64
 
 
@@ -107,11 +108,11 @@ class GraphReport:
 
     @property
     def groups(self) -> dict[str, tuple[NodeReport, ...]]:
-        """Standard nodes, the dialect's packed operations (and its clock), its wires, all."""
+        """Standard nodes, the dialect's packed operations (and its clock), its wires and selects, all."""
         return {
             "standard": tuple(n for n in self.nodes if n.standard),
-            "packed": tuple(n for n in self.nodes if not n.standard and n.type != dialect.WIRE),
-            "wires": tuple(n for n in self.nodes if n.type == dialect.WIRE),
+            "packed": tuple(n for n in self.nodes if not n.standard and n.type not in ROUTING),
+            "wires": tuple(n for n in self.nodes if n.type in ROUTING),
             "all": self.nodes,
         }
 
@@ -236,7 +237,7 @@ def _operations(flat: FlatGraph, name: str, flow: Flow) -> Operations:
     node, entry, op = flat.nodes[name], primitive(flat.nodes[name]), op_of(flat.nodes[name])
     outputs = flat.width(name)
     if op is not None:
-        return _packed_operations(node, op, flow, outputs)
+        return _packed_operations(flat, name, flow)
     if entry.states is not None:
         return Operations(neuron=outputs)
     if not entry.weighted and entry.kind is not Kind.POOL:
@@ -250,13 +251,28 @@ def _operations(flat: FlatGraph, name: str, flow: Flow) -> Operations:
     return Operations(mac=count, bias=bias)
 
 
-def _packed_operations(node: nir.NIRNode, op: str, flow: Flow, outputs: int) -> Operations:
+def _packed_operations(flat: FlatGraph, name: str, flow: Flow) -> Operations:
+    node, op, outputs = flat.nodes[name], op_of(flat.nodes[name]), flat.width(name)
     if op == "rotary":
         return Operations(ac=2 * outputs * _rotated_events(flow))
     if op == "attention":
         # Writing k v^T and reading q A: every head adds D x D numbers twice.
         return Operations(ac=2 * outputs * outputs // int(node.metadata["heads"]))
+    if op == "token_attention":
+        return _token_operations(flat, name)
     return Operations()
+
+
+def _token_operations(flat: FlatGraph, name: str) -> Operations:
+    """Of the order that is executed, which the operation knows."""
+    heads, tokens, depth = (int(flat.nodes[name].metadata[key]) for key in ("heads", "tokens", "depth"))
+    v = flat.operands(name)[2]
+    real = Signal.VALUES in flat.flow_into(name, v).kinds
+    each = v.width // (heads * tokens)
+    scores, weighed = heads * tokens**2 * depth, heads * tokens**2 * each
+    if real:
+        return Operations(ac=scores, mac=weighed)
+    return Operations(ac=min(scores + weighed, 2 * heads * tokens * depth * each))
 
 
 def _rotated_events(flow: Flow) -> int:

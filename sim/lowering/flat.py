@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import nir
@@ -30,7 +30,7 @@ from spikescr.sim.lowering.primitives import (
     primitive,
 )
 from spikescr.sim.lowering.shapes import Geometry, Shape, arriving_or_declared, geometry, input_shape
-from spikescr.sim.program import Signal
+from spikescr.sim.program import IntArray, Signal
 
 Edge = tuple[str, str]
 MOST_EVENTS = 2**62
@@ -68,6 +68,7 @@ class FlatGraph:
         before, after: sources and destinations of every node, sorted as the edges.
         relays: Inputs and Outputs of nested graphs.
         wires: Linear nodes that only route.
+        selects: packed operations that only route.
         shape, reads: of every node's output and input, where it can be told.
         geometry: of convolutions, pools, and Linear and Affine nodes of several matrices.
         leaving: what every node puts out.
@@ -93,6 +94,8 @@ class FlatGraph:
         self.edges = self._checked(edges)
         self.before, self.after = neighbours(self.nodes, self.edges)
         self.wires = {name for name, node in self.nodes.items() if op_of(node) == dialect.WIRE}
+        self.selects = {name for name, node in self.nodes.items() if op_of(node) == dialect.SELECT}
+        self._indices: dict[str, IntArray] = {}
         self.geometry: dict[str, Geometry] = {}
         self.shape: dict[str, Shape] = {}
         self._tell_shapes()
@@ -100,12 +103,39 @@ class FlatGraph:
         for name in self.of_kind(Kind.PACKED):
             if self.reads[name] is None:
                 self.problems.append(f"{name}: a packed operation must have an Input with its shape")
+            elif name in self.shape and name not in self.faulty and op_of(self.nodes[name]) is not None:
+                self._check_slots(name)
         self.order = self._flowing()
         self.leaving = self._flows()
 
     def arriving(self, name: str) -> Flow:
         """What arrives at a node."""
-        return joined([self.leaving[source] for source in self.before[name]])
+        return self._joined(self.before[name], self.leaving)
+
+    def index(self, name: str) -> IntArray:
+        """Of what a wire or a select puts out: the channel of what arrives there that it is, -1 for 0; (width,)."""
+        if name not in self._indices:
+            node = self.nodes[name]
+            if name in self.selects:
+                index = np.asarray(node.metadata["index"], np.int64)
+            else:
+                weight = np.asarray(node.weight)
+                index = np.where(weight.any(axis=1), weight.argmax(axis=1), -1)
+            self._indices[name] = index
+        return self._indices[name]
+
+    def feeds(self, name: str, operand: dialect.Operand) -> bool:
+        """Whether a wire or a select brings something to an operand's slots."""
+        return bool((self.index(name)[operand.start : operand.stop] >= 0).any())
+
+    def flow_into(self, name: str, operand: dialect.Operand) -> Flow:
+        """What arrives at one operand of a packed operation."""
+        return self._into(name, operand, self.leaving)
+
+    def operands(self, name: str) -> tuple[dialect.Operand, ...]:
+        """Of a packed operation whose metadata are as they must be."""
+        node = self.nodes[name]
+        return dialect.PACKED_OPERATIONS[node.metadata[dialect.OP]].operands(node.metadata, self.width(name))
 
     def width(self, name: str) -> int:
         """Channels that a node puts out; 0 where it is not known."""
@@ -253,20 +283,43 @@ class FlatGraph:
         return leaving
 
     def _leaving(self, name: str, leaving: dict[str, Flow]) -> Flow:
-        node, sources = self.nodes[name], self.before[name]
+        node, sources, op = self.nodes[name], self.before[name], op_of(self.nodes[name])
         if isinstance(node, nir.Input) and name not in self.relays:
             return Flow(frozenset([self._input_signal(node)]), 1)
         carries = primitive(node).carries
-        if op_of(node) == "gate" and name in self.shape and name not in self.faulty:
-            slots = dialect.PACKED_OPERATIONS["gate"].operands(node.metadata, self.width(name))[0]
-            sources = tuple(s for s in sources if s in self.wires and np.any(self.nodes[s].weight[: slots.stop]))
-        elif name not in self.wires and carries is not Carries.ARRIVING:
+        if op in dialect.GATES and name in self.shape and name not in self.faulty:
+            return self._into(name, self.operands(name)[0], leaving)
+        if name not in self.wires and carries is not Carries.ARRIVING:
             return Flow(frozenset([Signal.SPIKES if carries is Carries.SPIKES else Signal.VALUES]), 1)
-        arriving = joined([leaving[source] for source in sources])
+        arriving = self._joined(sources, leaving)
         if kind_of(node) is Kind.POOL and name in self.geometry:
             window = int(np.prod(self.geometry[name].weight.shape[2:]))
             return Flow(arriving.kinds, min(arriving.events * window, MOST_EVENTS))
         return arriving
+
+    def _into(self, name: str, operand: dialect.Operand, leaving: Mapping[str, Flow]) -> Flow:
+        routing = (self.wires | self.selects) - self.faulty
+        return self._joined([s for s in self.before[name] if s in routing and self.feeds(s, operand)], leaving)
+
+    def _joined(self, sources: Iterable[str], leaving: Mapping[str, Flow]) -> Flow:
+        """The sum of what sources put out; where selects put theirs side by side, no channel gets the events of all."""
+        flows = {source: leaving[source] for source in sources}
+        placed = [s for s in flows if s in self.selects and s not in self.faulty]
+        if len({len(self.index(s)) for s in placed}) != 1:
+            return joined(flows.values())
+        each = np.sum([np.where(self.index(s) >= 0, float(flows[s].events), 0.0) for s in placed], axis=0)
+        beside = Flow(frozenset().union(*(flows[s].kinds for s in placed)), int(min(each.max(), MOST_EVENTS)))
+        return joined([beside, *(flow for source, flow in flows.items() if source not in placed)])
+
+    def _check_slots(self, name: str) -> None:
+        """Input and Output of a packed operation hold what its metadata say."""
+        op, wanted = self.nodes[name].metadata[dialect.OP], self.operands(name)[-1].stop
+        slots = int(np.prod(self.reads[name] or (), dtype=object))
+        if slots != wanted:
+            self.problems.append(f"{name}: metadata of {op} ask for {wanted} slots, its Input has {slots}")
+        if name in self.selects and len(self.nodes[name].metadata["index"]) != self.width(name):
+            count = len(self.nodes[name].metadata["index"])
+            self.problems.append(f"{name}: metadata index of {op} has {count} entries for {self.width(name)} outputs")
 
     def _input_signal(self, node: nir.Input) -> Signal:
         if op_of(node) == dialect.CLOCK:

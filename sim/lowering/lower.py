@@ -27,22 +27,18 @@ from spikescr.sim.lowering.fusing import Fused
 from spikescr.sim.lowering.graph_time import check_step, has_clock, step_length, window
 from spikescr.sim.lowering.metadata import check_graph
 from spikescr.sim.lowering.neurons import Integration, Neurons, Reset
+from spikescr.sim.lowering.packed import packed_operation
 from spikescr.sim.lowering.primitives import Kind, kind_of
 from spikescr.sim.lowering.shapes import spread
 from spikescr.sim.lowering.synapses import check_numbers, operation
 from spikescr.sim.lowering.timing import Timing, longest_delay
 from spikescr.sim.lowering.topology import Topology
 from spikescr.sim.program import (
-    Attention,
     DelayLine,
-    Gate,
-    IntArray,
     Operation,
     Port,
-    Position,
     Program,
     Role,
-    Rotary,
     Select,
     Signal,
     Sink,
@@ -102,7 +98,7 @@ class _Lowering:
             raise GraphError(f"metadata {dialect.GRAPH_FORMAT} is {version}, this version reads {known}; export again")
         self.dt = step_length(graph) if dt is None else check_step(dt, "dt")
         self.top = Topology(graph, input_signal)
-        clocked = has_clock(graph)
+        self.clocked = clocked = has_clock(graph)
         if clocked and dt is not None and dialect.DT in graph.metadata and dt != step_length(graph):
             raise GraphError(
                 f"the graph's metadata has {dialect.DT} {step_length(graph)}; with a clock, whose window and "
@@ -123,7 +119,7 @@ class _Lowering:
         self._name_owners()
         for name in self._order():
             self._lower_node(name)
-        period = self.steps + (0 if self.open_end else longest_delay(self.operations.values()))
+        period = self.steps + (0 if self.open_end else self._lateness())
         self._check_room(period)
         return Program(
             operations=tuple(self.operations.values()),
@@ -134,6 +130,17 @@ class _Lowering:
             notes=(*self.timing.notes, *self.neurons.notes),
             nested={name: path for name, path in self.top.paths.items() if len(path) > 1 and name in self.operations},
         )
+
+    def _lateness(self) -> int:
+        """Steps after the window until the last of it is out.
+
+        What Outputs state is enough for a graph without a clock: where it fires on its own, as with a bias at every
+        step, it would never be quiet.
+        """
+        ends = [self.top.latency(name) for name, node in self.top.nodes.items() if kind_of(node) is Kind.OUTPUT]
+        if not self.clocked and ends and None not in ends:
+            return max(late for late in ends if late is not None)
+        return longest_delay(self.operations.values())
 
     def _check_room(self, period: int) -> None:
         """Refuses more steps, or longer delays, than there is memory for, of one sample alone."""
@@ -162,9 +169,9 @@ class _Lowering:
         # Ordered, not a set: the order of a Program must not depend on how Python hashes strings.
         needs = {owner: dict.fromkeys(s for n in nodes for s in self._feeding(n)) for owner, nodes in members.items()}
         for name, group in self.fused.groups.items():  # the clock that may gate a synapse, see _gate_clock
-            for gate in {
+            for gate in dict.fromkeys(
                 g for wire in self.top.after[group[0]] if wire in self.top.wires for g in self.top.after[wire]
-            }:
+            ):
                 clocks = (w for w in self.top.before[gate] if self.top.signal[w] is Signal.CLOCK)
                 needs[name] |= dict.fromkeys(source for wire in clocks for source in self._feeding(wire))
         try:
@@ -272,37 +279,41 @@ class _Lowering:
         for after in self.top.after[members[0]]:
             if after not in self.top.wires:
                 return None
-            gate = self.top.after[after][0]
-            operands = self._operands(gate)
-            if self.top.nodes[gate].metadata[dialect.OP] != "gate" or not self._feeds(after, operands["value"]):
-                return None
-            clocks.add(self._operand_port(gate, operands["spike"]))
+            for gate in self.top.after[after]:
+                if self.top.nodes[gate].metadata[dialect.OP] != "gate":
+                    return None
+                value, spike = self.top.operands(gate)
+                if not self.top.feeds(after, value):
+                    return None
+                clocks.add(self._operand_port(gate, spike))
         clock = clocks.pop() if len(clocks) == 1 else None
         return clock if clock is not None and clock.signal is Signal.CLOCK and clock.width == 1 else None
 
-    def _operands(self, name: str) -> dict[str, dialect.Operand]:
-        node = self.top.nodes[name]
-        operation = dialect.PACKED_OPERATIONS[node.metadata[dialect.OP]]
-        return {o.name: o for o in operation.operands(node.metadata, self.top.width[name])}
-
-    def _feeds(self, wire: str, operand: dialect.Operand) -> bool:
-        return bool(np.any(self.top.nodes[wire].weight[operand.start : operand.stop]))
-
     def _operand_port(self, name: str, operand: dialect.Operand) -> Port:
-        """The port of one operand: the whole of what its wires bring, or Selects where they reorder."""
+        """The port of one operand: the whole of what its wires bring, or Selects where they reorder.
+
+        What leads there without a wire, into the one operand that there is, is the operand as it stands.
+        """
         sources: list[str] = []
         signals: list[Signal] = []
+        routing = self.top.wires | self.top.selects
+        plain = tuple(node for node in self.top.before[name] if node not in routing)
+        if plain:
+            port = self._sum(plain, name)
+            sources, signals = [*port.sources], [port.signal]
         for wire in self.top.before[name]:
-            if not self._feeds(wire, operand):
+            if wire in plain:
+                continue
+            if not self.top.feeds(wire, operand):
                 continue
             source = self._port(wire)
-            rows = self.top.nodes[wire].weight[operand.start : operand.stop]
-            index: IntArray = np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
+            index = self.top.index(wire)[operand.start : operand.stop]
             signals.append(source.signal)
-            if np.array_equal(index, np.arange(source.width)):
+            if np.array_equal(index, np.arange(source.width)) and not set(source.sources) & set(sources):
                 sources += source.sources
                 continue
-            select = f"{wire}.{operand.name}"
+            alone = len(self.top.after[wire]) == 1
+            select = f"{wire}.{operand.name}" if alone else f"{wire}.{name}.{operand.name}"
             if select not in self.operations:
                 self._add(Select(name=select, width=operand.width, signal=source.signal, x=source, index=index))
             sources.append(select)
@@ -311,44 +322,13 @@ class _Lowering:
         return Port(tuple(sources), operand.width, self.top.joined(name, signals))
 
     def _packed(self, name: str, node: nir.NIRGraph, common: dict[str, Any]) -> None:
-        metadata = node.metadata
-        ports: dict[str, Any] = {}
-        for key, operand in self._operands(name).items():
-            ports[key] = self._operand_port(name, operand)
-        for key, port in ports.items():
-            wanted = {"clock": Signal.CLOCK, "q": Signal.SPIKES, "k": Signal.SPIKES, "v": Signal.SPIKES}.get(key)
-            if wanted is not None and port.signal is not wanted:
-                raise GraphError(f"{name}: operand {key} must carry {wanted.value}, not {port.signal.value}")
+        if node.metadata[dialect.OP] == dialect.SELECT:
+            self._add(Select(**common, x=self._port(name), index=self.top.index(name)))
+            return
+        ports = {operand.name: self._operand_port(name, operand) for operand in self.top.operands(name)}
         if self.fixed:
-            check_packed(name, metadata)
-        match metadata[dialect.OP]:
-            case "rotary":
-                self._check_heads(name, int(metadata["heads"]), 2 * int(metadata["cos"].shape[1]))
-                tables: dict[str, Any] = {key: np.asarray(metadata[key], np.float64) for key in ("cos", "sin")}
-                self._add(Rotary(**common, **ports, heads=int(metadata["heads"]), **tables))
-            case "position":
-                table = np.asarray(metadata["table"], np.float64)
-                if table.ndim != 2 or table.shape[1] != common["width"]:
-                    raise GraphError(
-                        f"{name}: metadata table must have shape (steps, {common['width']}), has {table.shape}"
-                    )
-                self._add(Position(**common, **ports, table=table))
-            case "attention":
-                heads = int(metadata["heads"])
-                self._check_heads(name, heads, common["width"] // heads)
-                scale, steps = float(metadata["scale"]), int(metadata["steps"])
-                self._add(Attention(**common, **ports, heads=heads, scale=scale, steps=steps))
-            case "gate":
-                if ports["spike"].width not in (1, common["width"]):
-                    raise GraphError(
-                        f"{name}: spike_width is {ports['spike'].width}, must be 1 or the width {common['width']}"
-                    )
-                self._add(Gate(**common, **ports))
-
-    def _check_heads(self, name: str, heads: int, head_width: int) -> None:
-        width = self.top.width[name]
-        if heads * head_width != width:
-            raise GraphError(f"{name}: {heads} heads of {head_width} channels do not make the width {width}")
+            check_packed(name, node.metadata)
+        self._add(packed_operation(node, ports, common))
 
     def _port(self, name: str) -> Port:
         return self._sum(self.top.before[name], name)

@@ -56,6 +56,10 @@ def _table(value: Any) -> bool:
     )
 
 
+def _index(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.ndim == 1 and value.size > 0
+
+
 def _json(kind: type[list[Any]] | type[dict[str, Any]], item: type | None = None) -> Callable[[Any], bool]:
     def fits(value: Any) -> bool:
         if not isinstance(value, str):
@@ -94,6 +98,7 @@ NODE: Mapping[str, Entry] = {
     dialect.LATENCY: _whole(0, _MOST_STEPS),
     dialect.SIGNAL: Entry("values or spikes", lambda value: isinstance(value, str) and value in ("values", "spikes")),
     dialect.ORIGIN: _TEXT,
+    dialect.HELD: _whole(0, 1),
     dialect.EXPONENT: _whole(0, 7),
     dialect.BITS: _whole(1, 64),
     dialect.SIGN_MODE: _TEXT,
@@ -114,6 +119,11 @@ PACKED: Mapping[str, Entry] = {
     "steps": _whole(1, _MOST_STEPS),
     "width": _whole(1),
     "spike_width": _whole(1),
+    "tokens": _whole(1),
+    "depth": _whole(1),
+    "fan": _whole(1),
+    "source_width": _whole(1),
+    "index": Entry("an array (n,) of whole numbers", _index),
 }
 """Parameters of packed operations; which of them one has, the dialect's table says."""
 
@@ -154,6 +164,11 @@ def node_faults(node: nir.NIRNode) -> list[str]:
     if not faults and op == "rotary" and node.metadata["cos"].shape != node.metadata["sin"].shape:
         shapes = f"{node.metadata['cos'].shape} and {node.metadata['sin'].shape}"
         faults.append(f"metadata cos and sin of {op} must have one shape, they have {shapes}")
+    if not faults and op == dialect.SELECT:
+        index, width = node.metadata["index"], node.metadata["source_width"]
+        beyond = index[(index < -1) | (index >= width)]
+        if beyond.size:
+            faults.append(f"metadata index of {op} must be from -1 to {width - 1}, it holds {beyond[0]}")
     return faults
 
 

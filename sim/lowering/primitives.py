@@ -119,12 +119,16 @@ class Unreadable(nir.NIRNode):
 
 
 PACKED = Primitive(Kind.PACKED, Carries.VALUES, shapes.declared)
+_PASSING = Primitive(Kind.PACKED, Carries.ARRIVING, shapes.declared)
+_PACKED = {dialect.SELECT: _PASSING, "maximum": _PASSING}
 UNKNOWN = Primitive(Kind.UNKNOWN, Carries.VALUES, shapes.unknown)
 
 
 def primitive(node: nir.NIRNode) -> Primitive:
-    """The entry of a node; a nested graph's is PACKED, whatever its metadata call it."""
-    return PACKED if isinstance(node, nir.NIRGraph) else PRIMITIVES.get(type(node), UNKNOWN)
+    """The entry of a node; a nested graph is packed, whatever its metadata call it."""
+    if isinstance(node, nir.NIRGraph):
+        return _PACKED.get(str(node.metadata.get(dialect.OP)), PACKED)
+    return PRIMITIVES.get(type(node), UNKNOWN)
 
 
 def kind_of(node: nir.NIRNode) -> Kind:

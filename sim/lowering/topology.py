@@ -29,7 +29,9 @@ class Topology:
         shape, width: of every node's output.
         geometry: of convolutions and pools, and of Linear and Affine nodes of several matrices.
         signal: what an output carries.
-        wires: Linear nodes that only route.
+        wires: nodes that only route, into packed operations: Linear ones, and selects that lead nowhere else.
+        selects: packed operations that only route.
+        index, feeds, operands: of wires, selects and packed operations, as those of `FlatGraph`.
         synapses: Linear and Scale nodes that are one matrix and not wires.
         cyclic: nodes that a path leads back to.
     """
@@ -43,8 +45,8 @@ class Topology:
 
         Raises:
             GraphError: a node of an unsupported type, a wire that is not a selection or leads elsewhere than into a
-                packed operation, shapes that cannot be told, widths that differ along an edge, metadata of another kind
-                than the dialect has, no Output.
+                packed operation, one fed by something else than wires and selects, shapes that cannot be told, widths
+                that differ along an edge, metadata of another kind than the dialect has, no Output.
         """
         flat = FlatGraph(graph, input_signal)
         if flat.problems:
@@ -52,6 +54,7 @@ class Topology:
         self.nodes = {name: _passed_on(node) if name in flat.relays else node for name, node in flat.nodes.items()}
         self.metadata, self.paths = graph.metadata, flat.paths
         self.wires, self.geometry, self.shape, self._reads = flat.wires, flat.geometry, flat.shape, flat.reads
+        self.index, self.feeds, self.operands, self.selects = flat.index, flat.feeds, flat.operands, flat.selects
         self.width = {name: flat.width(name) for name in self.nodes}
         self._check_sizes()
         self._index(flat.edges)
@@ -68,6 +71,7 @@ class Topology:
         for name in gone:
             del self.nodes[name]
         self._index(edges)
+        self.wires = self.wires | {name for name in self.selects if self._only_wires(name)}
         self.cyclic = self._find_cyclic()
         kinds = {name: sorted(flat.leaving[name].kinds, key=str) for name in self.nodes}
         self.signal = {name: self.joined(name, carried) for name, carried in kinds.items()}
@@ -126,10 +130,12 @@ class Topology:
         for source in self.before[name]:
             if self.width[source] != wanted:
                 raise GraphError(f"{source} -> {name}: {self.width[source]} channels lead into {wanted}")
-        if isinstance(node, nir.NIRGraph):
-            stray = [source for source in self.before[name] if source not in self.wires]
+        if self._takes_wires(name) and len(self.operands(name)) > 1:
+            stray = [source for source in self.before[name] if source not in self.wires | self.selects]
             if stray:
-                raise GraphError(f"{stray[0]} -> {name}: operands of a packed operation must come through wires")
+                raise GraphError(
+                    f"{stray[0]} -> {name}: operands of a packed operation must come through wires or selects"
+                )
         if name in self.wires:
             self._check_wire(name, node)
 
@@ -146,8 +152,15 @@ class Topology:
         weight = np.asarray(node.weight)
         if not np.isin(weight, (0, 1)).all() or (weight.sum(axis=1) > 1).any():
             raise GraphError(f"{name}: a wire selects: entries 0 or 1, at most one 1 in a row")
-        if len(self.after[name]) != 1 or not isinstance(self.nodes[self.after[name][0]], nir.NIRGraph):
+        if len(self.after[name]) != 1 or not self._takes_wires(self.after[name][0]):
             raise GraphError(f"{name}: a wire must lead into one packed operation")
+
+    def _takes_wires(self, name: str) -> bool:
+        """Whether a node is a packed operation of operands; a select takes what any node puts out."""
+        return isinstance(self.nodes[name], nir.NIRGraph) and name not in self.selects
+
+    def _only_wires(self, name: str) -> bool:
+        return bool(self.after[name]) and all(self._takes_wires(after) for after in self.after[name])
 
     def _find_cyclic(self) -> frozenset[str]:
         sorter = graphlib.TopologicalSorter(self.before)

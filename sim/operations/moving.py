@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -84,7 +85,10 @@ class ChannelDelay(Operation):
 
 @dataclass(frozen=True, kw_only=True)
 class Select(Operation):
-    """Routing: y[i] = x[index[i]], 0 where index[i] is -1. Costs nothing."""
+    """Routing: y[i] = x[index[i]], 0 where index[i] is -1. Costs nothing.
+
+    Where Selects join, each with zeros where the others have their channels, nothing is added: it is a concatenation.
+    """
 
     counts = ()
     role = Role.ROUTING
@@ -93,3 +97,9 @@ class Select(Operation):
 
     x: Port
     index: IntArray
+
+    @cached_property
+    def rearranges(self) -> bool:
+        """Whether every channel of x is there once, so that as many events leave as arrive."""
+        counts = np.bincount(self.index[self.index >= 0], minlength=self.x.width)
+        return bool((counts == 1).all())

@@ -1,10 +1,10 @@
-"""The operations that NIR has no primitive for: positions, attention, gates."""
+"""The operations that NIR has no primitive for: positions, attention, gates, maxima."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikescr.sim.operations.base import FloatArray, Operation, Port, Role
+from spikescr.sim.operations.base import FloatArray, Operation, Port, Role, Signal
 from spikescr.sim.operations.synapses import ENTRIES
 
 
@@ -91,10 +91,78 @@ class Attention(Operation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenAttention(Operation):
+    """Spiking attention without softmax over the tokens of one step, for each head: y = scale * (Q K^T) V.
+
+    q and k are (heads, tokens, depth) in C order and carry events, v is (heads, tokens, depth of v). Events are whole
+    numbers and their products exact, so that Q (K^T V) is the same: `by_scores` tells which of the two is executed.
+
+    Counts, n tokens, D the depth of v: spikes, sum of q, k, v (non-zero entries of a v of VALUES). In the order
+    Q (K^T V) ac: nnz(k) nnz(v) for each token, nnz(q) D. In the order (Q K^T) V ac: the coincidences of q and k, and
+    n nnz(v), which is mac where v carries VALUES. ac_quadratic: the ac of the order (Q K^T) V, whichever was executed.
+    entries: nnz(q), and nnz(v) where v carries SPIKES; synops, n for each of them.
+
+    Attributes:
+        q: queries, spikes.
+        k: keys, spikes.
+        v: values, spikes or real numbers.
+        heads: which do not mix.
+        tokens: of each head.
+        scale: of the output.
+    """
+
+    counts = ("spikes", "ac", "mac", "ac_quadratic", "entries", "synops")
+    role = Role.CURRENT
+    parts = ("attention",)
+    by_channel = ()
+    in_state = True
+
+    q: Port
+    k: Port
+    v: Port
+    heads: int
+    tokens: int
+    scale: float
+
+    @property
+    def depth(self) -> int:
+        """Channels of a token of q and k in a head."""
+        return self.q.width // (self.heads * self.tokens)
+
+    @property
+    def value_depth(self) -> int:
+        """Channels of a token of v and of the output in a head."""
+        return self.width // (self.heads * self.tokens)
+
+    @property
+    def by_scores(self) -> bool:
+        """Whether Q K^T, tokens x tokens, is executed first: where that is less work if every entry were 1.
+
+        Where v carries real numbers it always is, so that no matrix of real numbers is kept.
+        """
+        n, depth, values = self.tokens, self.depth, self.value_depth
+        return self.v.signal is Signal.VALUES or n * (depth + values) <= 2 * depth * values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maximum(Operation):
+    """y[i] = the largest of x[i], x[N + i], .. x[(fan - 1) N + i], N the width. Comparisons are not counted."""
+
+    counts = ()
+    role = Role.CURRENT
+    parts = ()
+    by_channel = ()
+
+    x: Port
+    fan: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gate(Operation):
     """y = value where spike is 1, 0 where it is 0; a one-wide spike gates all channels.
 
-    A `spike` other than 0 or 1 is an error. Counts: spikes, the sum of `spike` unless it is a clock.
+    `inverted`: 0 and 1 change places. A `spike` other than 0 or 1 is an error. Counts: spikes, the sum of `spike`
+    unless it is a clock.
     """
 
     counts = ("spikes",)
@@ -104,3 +172,4 @@ class Gate(Operation):
 
     value: Port
     spike: Port
+    inverted: bool = False

@@ -18,18 +18,21 @@ from spikescr.sim.program import (
     Gate,
     IntArray,
     Integrator,
+    Maximum,
     Neuron,
     Operation,
     Position,
     Rotary,
     Select,
     Synapse,
+    TokenAttention,
 )
 from spikescr.sim.steps.base import Step
 from spikescr.sim.steps.clocked import AttentionStep, PositionStep, RotaryStep
-from spikescr.sim.steps.moving import ChannelDelayStep, DelayLineStep, GateStep, SelectStep
+from spikescr.sim.steps.moving import ChannelDelayStep, DelayLineStep, GateStep, MaximumStep, SelectStep
 from spikescr.sim.steps.neurons import FixedNeuronStep, IntegratorStep, NeuronStep
 from spikescr.sim.steps.synapses import ConvolutionStep, SynapseStep
+from spikescr.sim.steps.tokens import TokenAttentionStep
 
 StepTypes: TypeAlias = Mapping[type[Operation], type[Step]]
 
@@ -46,6 +49,8 @@ STEPS: StepTypes = {
     Rotary: RotaryStep,
     Position: PositionStep,
     Attention: AttentionStep,
+    TokenAttention: TokenAttentionStep,
+    Maximum: MaximumStep,
     Gate: GateStep,
 }
 

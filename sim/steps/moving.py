@@ -1,10 +1,10 @@
-"""Steps that move signals: delays, routing, gates."""
+"""Steps that move signals: delays, routing, gates, maxima."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from spikescr.sim.program import ChannelDelay, DelayLine, Gate, Select, Signal
+from spikescr.sim.program import ChannelDelay, DelayLine, Gate, Maximum, Select, Signal
 from spikescr.sim.steps.base import Array, Step
 
 
@@ -68,18 +68,29 @@ class SelectStep(Step):
         return self.out
 
 
+class MaximumStep(Step):
+    """y[i] = the largest of x[i], x[N + i], .. x[(fan - 1) N + i]."""
+
+    operation: Maximum
+
+    def __call__(self, n: int, *arriving: Array) -> Array:
+        """Compares."""
+        y: Array = arriving[0].reshape(self.samples, self.operation.fan, self.operation.width).max(axis=1)
+        return y
+
+
 class GateStep(Step):
-    """y = value where spike is 1, 0 where it is 0."""
+    """y = value where spike is 1, 0 where it is 0, or the other way about."""
 
     operation: Gate
 
     def __call__(self, n: int, *arriving: Array) -> Array:
         """Refuses a spike that is neither."""
         value, spike = arriving
-        is_open = spike == 1
-        strange = spike[~(is_open | (spike == 0))]
+        on = spike == 1
+        strange = spike[~(on | (spike == 0))]
         if strange.size:
             raise ValueError(f"a gate opens on 1 and closes on 0, got {strange[0]:g}")
         if self.operation.spike.signal is not Signal.CLOCK:
-            self.counts = {"spikes": is_open.sum(axis=1)}
-        return np.where(is_open, value, self.dtype.type(0))
+            self.counts = {"spikes": on.sum(axis=1)}
+        return np.where(on != self.operation.inverted, value, self.dtype.type(0))

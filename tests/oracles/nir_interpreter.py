@@ -22,13 +22,15 @@ How a step of each node reads (n: executed step, x: input at n, y: output at n):
     CubaLIF    I = I (1 - dt/tau_syn) + (w_in dt/tau_syn) x, then as LIF with that I for x
     CubaLI     the same; y = v
     NIRGraph   its nodes, called outer.inner; its Input and Output pass on what they get
-    rotary, position, attention, gate: see the classes below
+    rotary, position, attention, token_attention, gate, inverted_gate, maximum, select: see the classes below
 
 Axes: T steps of the sample's window, P steps of the run (`period`), N channels, H heads of D = N / H channels each.
 """
 
 import copy
 import enum
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -41,6 +43,9 @@ SIGNAL = "spikescr.signal"
 RESET = "reset_mechanism"
 DT = "spikescr.dt"
 
+PACKED = (
+    "rotary", "position", "attention", "token_attention", "gate", "inverted_gate", "maximum", "select",
+)  # fmt: skip
 NEURONS = (nir.I, nir.IF, nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF, nir.Threshold)
 WINDOWS = (nir.Conv1d, nir.Conv2d, nir.SumPool2d, nir.AvgPool2d)
 
@@ -53,8 +58,9 @@ class Trace:
         outputs: Top-level node -> (P, width) float64.
         membranes: Neuron -> (P, N) float64, after the update and before the reset.
         counts: Node -> kind -> (P,) int64. Linear, Scale, Affine, convolutions and pools that are not wires have `ac`,
-            `mac` and `bias`; rotary has `ac` and `mac`; attention has `ac` and `ac_quadratic`; neurons that fire have
-            `fired`. Nodes that cost nothing (Input, Output, Delay, Flatten, wire, gate, position) have no kinds.
+            `mac` and `bias`; rotary has `ac` and `mac`; attention has `ac` and `ac_quadratic`, token_attention `mac`
+            too; neurons that fire have `fired`. Nodes that cost nothing (Input, Output, Delay, Flatten, wire, select,
+            gate, maximum, position) have no kinds.
     """
 
     outputs: dict[str, np.ndarray]
@@ -442,11 +448,74 @@ class _Position:
         return self.table[self.ticks - 1]
 
 
+class _TokenAttention:
+    """Attention over tokens: packed input [q (H n D), k (H n D), v (H n E)], output scale * (q k^T) v of each head.
+
+    `ac`: of the cheaper order were all entries spikes. (Q K^T) V: a spike of q that meets one of k in a channel, for
+    every pair of tokens, and a spike of v in every row of scores. Q (K^T V): a spike of k that meets one of v in a
+    token, and a spike of q in each of the E columns. `ac_quadratic`: the former. Values in v: that order, its second
+    part being `mac`, one for a value that is not 0.
+    """
+
+    def __init__(self, name: str, node: nir.NIRGraph, kinds: Sequence[Kind]) -> None:
+        self.name = name
+        self.H, self.n, self.D = (int(_parameter(name, node, key)) for key in ("heads", "tokens", "depth"))
+        self.E = _head_width(name, _width_out(node), self.H * self.n)
+        self.scale = float(_parameter(name, node, "scale"))
+        self.asking = self.H * self.n * self.D
+        _expect(name, "input width", _width_in(node), 2 * self.asking + _width_out(node))
+        _, values, clock = _masks(name, kinds)
+        _expect(name, "values in q and k", bool((values | clock)[: 2 * self.asking].any()), False)
+        self.real = bool(values.any())
+        self.counts: dict[str, list[int]] = {"ac": [], "mac": [], "ac_quadratic": []}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        H, n, D, E = self.H, self.n, self.D, self.E
+        q = x[: self.asking].reshape(H, n, D)
+        k = x[self.asking : 2 * self.asking].reshape(H, n, D)
+        v = x[2 * self.asking :].reshape(H, n, E)
+        y = self.scale * np.einsum("htd,hud,hue->hte", q, k, v, optimize=False)
+        a, b, c = (m != 0 for m in (q, k, v))
+        scores = int(np.einsum("htd,hud->", a.astype(int), b.astype(int)))
+        rows = n * int(c.sum())
+        columns = int(np.einsum("hud,hue->", b.astype(int), c.astype(int))) + E * int(a.sum())
+        quadratic = scores if self.real else scores + rows
+        dense = H * n * n * D + H * n * n * E, 2 * H * n * D * E
+        self.counts["ac"].append(quadratic if self.real or dense[0] <= dense[1] else columns)
+        self.counts["mac"].append(rows if self.real else 0)
+        self.counts["ac_quadratic"].append(quadratic)
+        return y.ravel()
+
+
+class _Maximum:
+    """Maximum: packed input of `fan` operands of N, output the largest of each place."""
+
+    def __init__(self, name: str, node: nir.NIRGraph) -> None:
+        self.shape = (int(_parameter(name, node, "fan")), _width_out(node))
+        _expect(name, "input width", _width_in(node), self.shape[0] * self.shape[1])
+        self.counts: dict[str, list[int]] = {}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        return np.array([max(column) for column in x.reshape(self.shape).T])
+
+
+class _Select:
+    """Select: y[i] = x[index[i]], 0 where the index is -1. Routing, so nothing is counted."""
+
+    def __init__(self, name: str, node: nir.NIRGraph) -> None:
+        self.columns = _select_columns(name, node)
+        self.counts: dict[str, list[int]] = {}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        return np.array([0.0 if column is None else x[column] for column in self.columns])
+
+
 class _Gate:
-    """Gate: packed input [value (N), spike (1 or N)], output the value where the spike is 1, else 0."""
+    """Gate: packed input [value (N), spike (1 or N)], output value where spike is 1, else 0; inverted: where 0."""
 
     def __init__(self, name: str, node: nir.NIRGraph) -> None:
         self.name = name
+        self.inverted = node.metadata[OP] == "inverted_gate"
         self.N = int(_parameter(name, node, "width"))
         self.spike_width = int(_parameter(name, node, "spike_width"))
         _expect(name, "output width", _width_out(node), self.N)
@@ -458,7 +527,7 @@ class _Gate:
     def step(self, x: np.ndarray) -> np.ndarray:
         y = np.zeros(self.N)
         for c in range(self.N):
-            if _tick(self.name, x[self.N] if self.spike_width == 1 else x[self.N + c]):
+            if _tick(self.name, x[self.N] if self.spike_width == 1 else x[self.N + c]) != self.inverted:
                 y[c] = x[c]
         return y
 
@@ -469,11 +538,10 @@ def _operation(name: str, node: nir.NIRNode, kinds: Sequence[Kind], dt: float, e
     if isinstance(node, WINDOWS):
         return _Window(name, node, kinds)
     if isinstance(node, nir.NIRGraph):
-        if node.metadata[OP] == "rotary":
-            return _Rotary(name, node, kinds)
-        if node.metadata[OP] == "position":
-            return _Position(name, node)
-        return _Attention(name, node) if node.metadata[OP] == "attention" else _Gate(name, node)
+        packed = {"position": _Position, "attention": _Attention, "maximum": _Maximum, "select": _Select}
+        counted = {"rotary": _Rotary, "token_attention": _TokenAttention}
+        op = node.metadata[OP]
+        return counted[op](name, node, kinds) if op in counted else packed.get(op, _Gate)(name, node)
     return _Wire(name, node) if _is_wire(node) else _Synapse(name, node, kinds)
 
 
@@ -570,8 +638,13 @@ def _leaving_kinds(name: str, node: nir.NIRNode, arriving: list[Kind]) -> list[K
         return [Kind.SPIKES] * _width_out(node)
     if _is_wire(node):
         return [Kind.NOTHING if column is None else arriving[column] for column in _wire_columns(name, node)]
-    if isinstance(node, nir.NIRGraph) and node.metadata[OP] == "gate":
+    if isinstance(node, nir.NIRGraph) and node.metadata[OP] in ("gate", "inverted_gate"):
         return arriving[: _width_out(node)]
+    if isinstance(node, nir.NIRGraph) and node.metadata[OP] == "select":
+        return [Kind.NOTHING if column is None else arriving[column] for column in _select_columns(name, node)]
+    if isinstance(node, nir.NIRGraph) and node.metadata[OP] == "maximum":
+        width = _width_out(node)
+        return [functools.reduce(operator.or_, arriving[i::width]) for i in range(width)]
     return [Kind.VALUES] * _width_out(node)
 
 
@@ -611,7 +684,7 @@ def _check_supported(name: str, node: nir.NIRNode) -> None:
         nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Scale, nir.Delay, nir.Flatten, *NEURONS, *WINDOWS,
     )  # fmt: skip
     if isinstance(node, nir.NIRGraph):
-        if node.metadata.get(OP) not in ("rotary", "position", "attention", "gate"):
+        if node.metadata.get(OP) not in PACKED:
             raise ValueError(f"node {name!r} of type NIRGraph: {OP} {node.metadata.get(OP)!r} is not supported")
     elif type(node) not in plain:
         raise ValueError(f"node {name!r} of type {type(node).__name__} is not supported")
@@ -665,6 +738,16 @@ def _wire_columns(name: str, node: nir.Linear) -> list[int | None]:
             raise ValueError(f"wire {name!r}: a row must be zeros and at most a one. Got {row.tolist()}")
         columns.append(int(ones[0]) if len(ones) else None)
     return columns
+
+
+def _select_columns(name: str, node: nir.NIRGraph) -> list[int | None]:
+    """The input channel that each output channel of a select takes, None where it takes none."""
+    index = [int(i) for i in _parameter(name, node, "index")]
+    _expect(name, "input width", _width_in(node), int(_parameter(name, node, "source_width")))
+    _expect(name, "output width", _width_out(node), len(index))
+    if min(index) < -1 or max(index) >= _width_in(node):
+        raise ValueError(f"select {name!r}: index must be from -1 to {_width_in(node) - 1}. Got {index}")
+    return [None if i == -1 else i for i in index]
 
 
 def _events(name: str, x: np.ndarray) -> int:

@@ -21,6 +21,7 @@ from spikescr.sim.program import (
     FixedNeuron,
     Gate,
     Integrator,
+    Maximum,
     Neuron,
     Operation,
     Port,
@@ -32,6 +33,7 @@ from spikescr.sim.program import (
     Sink,
     Source,
     Synapse,
+    TokenAttention,
 )
 from spikescr.sim.recording import KINDS, Ledger, Recording
 
@@ -277,11 +279,40 @@ def attention(s: _Sample, o: Attention, n: int) -> tuple[np.ndarray, dict]:
     return y, {"spikes": arrived, "ac": ac, "ac_quadratic": quadratic}
 
 
+def token_attention(s: _Sample, o: TokenAttention, n: int) -> tuple[np.ndarray, dict]:
+    """Token by token, head by head, as (Q K^T) V says; both orders are counted by what they would add."""
+    q, k, v = (s.x(port, n).reshape(o.heads, o.tokens, -1) for port in (o.q, o.k, o.v))
+    depth, each = q.shape[2], v.shape[2]
+    y = np.zeros(v.shape)
+    scores = weighed = matrix = 0
+    for h in range(o.heads):
+        for t in range(o.tokens):
+            for u in range(o.tokens):
+                score = sum(q[h, t, d] * k[h, u, d] for d in range(depth))
+                scores += sum(1 for d in range(depth) if q[h, t, d] and k[h, u, d])
+                weighed += np.count_nonzero(v[h, u])
+                y[h, t] += score * v[h, u]
+            matrix += np.count_nonzero(k[h, t]) * np.count_nonzero(v[h, t]) + np.count_nonzero(q[h, t]) * each
+    real = o.v.signal is Signal.VALUES
+    quadratic = scores if real else scores + weighed
+    # the order that multiplies less if nothing were 0; never one that keeps a matrix of real numbers
+    tokens_first = real or o.tokens * o.tokens * (depth + each) <= 2 * o.tokens * depth * each
+    entries = np.count_nonzero(q) + (0 if real else np.count_nonzero(v))
+    counted = {"spikes": int(q.sum()) + int(k.sum()) + events(v.ravel(), o.v.signal), "ac_quadratic": quadratic}
+    counted |= {"ac": quadratic if tokens_first else matrix, "mac": weighed if real else 0}
+    return o.scale * y.ravel(), counted | {"entries": entries, "synops": o.tokens * entries}
+
+
+def maximum(s: _Sample, o: Maximum, n: int) -> tuple[np.ndarray, dict]:
+    x = s.x(o.x, n)
+    return np.array([max(x[i + f * o.width] for f in range(o.fan)) for i in range(o.width)]), {}
+
+
 def gate(s: _Sample, o: Gate, n: int) -> tuple[np.ndarray, dict]:
     value, spike = s.x(o.value, n), s.x(o.spike, n)
     assert np.isin(spike, (0, 1)).all()
     counted = {} if o.spike.signal is Signal.CLOCK else {"spikes": int(spike.sum())}
-    return np.where(spike == 1, value, 0.0), counted
+    return np.where(spike == (0 if o.inverted else 1), value, 0.0), counted
 
 
 RULES: dict[type[Operation], object] = {
@@ -299,4 +330,6 @@ RULES: dict[type[Operation], object] = {
     Position: position,
     Attention: attention,
     Gate: gate,
+    TokenAttention: token_attention,
+    Maximum: maximum,
 }

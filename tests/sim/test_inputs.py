@@ -50,6 +50,21 @@ def test_recorded_grid_of_one_sample_without_its_axis(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_inputs(tmp_path / "a.h5", graph(), DT)["input"], grid[:, None])
 
 
+def test_an_input_that_is_held_may_be_given_once(tmp_path: Path) -> None:
+    held = nir.Input(np.array([2, 3]), metadata={"spikescr.held": 1})
+    end = {"output": nir.Output(np.array([2, 3]))}
+    once = nir.NIRGraph({"input": held, **end}, [("input", "output")], metadata={"spikescr.steps": 4})
+    frames = np.arange(30.0).reshape(5, 2, 3)
+    np.save(tmp_path / "a.npy", frames)
+    expected = np.repeat(frames.reshape(1, 5, 6), 4, axis=0)
+    np.testing.assert_array_equal(read_inputs(tmp_path / "a.npy", once, DT)["input"], expected)
+    np.save(tmp_path / "a.npy", np.repeat(frames[None], 4, axis=0))
+    np.testing.assert_array_equal(read_inputs(tmp_path / "a.npy", once, DT)["input"], expected)
+    np.save(tmp_path / "a.npy", frames[:, :1])
+    with pytest.raises(DataError, match=r"must have \(samples, 2, 3\) or \(T, samples, 2, 3\)"):
+        read_inputs(tmp_path / "a.npy", once, DT)
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_arrays_of_both_orders_and_all_number_types(tmp_path: Path, order: str) -> None:
     x = np.asarray(np.arange(12).reshape(3, 2, 2), order=order)

@@ -27,6 +27,7 @@ from spikescr.sim.program import (
     FixedNeuron,
     Gate,
     Integrator,
+    Maximum,
     Neuron,
     Operation,
     Port,
@@ -40,6 +41,7 @@ from spikescr.sim.program import (
     Source,
     Synapse,
     Tap,
+    TokenAttention,
     operation_types,
 )
 from spikescr.sim.recording import KINDS
@@ -89,7 +91,13 @@ EXAMPLES: dict[type[Operation], list[Operation]] = {
     Rotary: [made(Rotary, x=S, clock=C, **TURN), made(Rotary, x=V, clock=C, **TURN)],
     Position: [made(Position, clock=C, table=np.repeat(TABLE, WIDTH, axis=1))],
     Attention: [made(Attention, q=S, k=S, v=S, clock=C, heads=2, scale=0.5, steps=WINDOW)],
-    Gate: [made(Gate, value=V, spike=Port(("binary",), WIDTH, SPIKES))],
+    Gate: [made(Gate, value=V, spike=Port(("binary",), WIDTH, SPIKES), inverted=off) for off in (False, True)],
+    TokenAttention: [
+        made(TokenAttention, q=S, k=S, v=S, heads=1, tokens=4, scale=0.5),
+        made(TokenAttention, q=S, k=S, v=S, heads=2, tokens=1, scale=0.5),
+        made(TokenAttention, q=S, k=S, v=V, heads=1, tokens=2, scale=0.5),
+    ],
+    Maximum: [made(Maximum, SPIKES, x=Port(("wide",), 2 * WIDTH, SPIKES), fan=2)],
 }
 TYPES = sorted(operation_types().values(), key=lambda kind: kind.__name__)
 
@@ -102,10 +110,11 @@ def missing(table: Collection[type[Operation]]) -> set[str]:
 def alone(operation: Operation) -> Program:
     """A Program of one operation, what it reads, and an end."""
     binary = Source(name="binary", width=WIDTH, signal=SPIKES, latency=0)
+    wide = Source(name="wide", width=2 * WIDTH, signal=SPIKES, latency=0)
     end = () if isinstance(operation, Sink) else (
         Sink(name="out", width=WIDTH, signal=operation.signal, x=Port(("it",), WIDTH, operation.signal)),
     )  # fmt: skip
-    operations = (*SOURCES, binary, operation, *end)
+    operations = (*SOURCES, binary, wide, operation, *end)
     return Program(operations, WINDOW, 0.01, WINDOW + longest_delay(operations))
 
 
@@ -115,6 +124,7 @@ def inputs(program: Program) -> dict[str, np.ndarray]:
     given = {
         "clock": np.array([[1, 1], [1, 1], [1, 0], [0, 0]], float)[..., None], "spikes": counts,
         "values": np.where(counts, rng.normal(size=counts.shape), 0), "binary": counts.clip(0, 1), "it": counts,
+        "wide": np.concatenate([counts, counts[..., ::-1]], axis=-1),
     }  # fmt: skip
     return {o.name: given[o.name] for o in program.of_type(Source)}
 
@@ -221,6 +231,8 @@ def test_an_impulse_is_out_after_the_longest_delay_and_not_after(kind: type[Oper
                  for name, x in inputs(longer).items()}  # fmt: skip
         if getattr(operation, "bias", None) is not None and getattr(operation, "clock", None) is None:
             continue  # it puts out its bias for ever
+        if getattr(operation, "inverted", False):
+            first["binary"] = np.zeros_like(first["binary"])  # nothing stops the impulse
         out = InterpreterBackend(longer, 2).run(first).outputs
         series = np.abs(next(iter(out.values()))).sum(axis=(1, 2))
         assert series[last] > 0
