@@ -18,7 +18,8 @@ from helpers import SMALL, calibrated_model
 import spikescr
 from spikescr import dialect
 from spikescr.checkpoint import CheckpointInfo, save_checkpoint
-from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
+from spikescr.data.frontend import FrontEnd
+from spikescr.data.preprocessing import Normaliser, Preprocessing
 from spikescr.errors import CheckpointError, GraphError, SpikescrError, UsageError
 from spikescr.export.deploy import deploy
 from spikescr.export.fold import fold

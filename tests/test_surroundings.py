@@ -15,7 +15,8 @@ import torch
 from helpers import SMALL, calibrated_model
 
 from spikescr.checkpoint import CheckpointInfo, save_checkpoint
-from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
+from spikescr.data.frontend import FrontEnd
+from spikescr.data.preprocessing import Normaliser, Preprocessing
 from spikescr.training import TrainConfig
 
 SCRIPT = Path(sys.executable).with_name("spikescr")

@@ -18,7 +18,7 @@ from spikescr.strangers import open_regular
 if TYPE_CHECKING:
     import soundfile
 
-Waveform = npt.NDArray[np.float64]
+Waveform = npt.NDArray[np.floating]
 
 SUFFIXES = (
     *(

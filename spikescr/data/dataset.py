@@ -14,6 +14,10 @@ from spikescr.errors import UsageError
 from spikescr.progress import track
 
 SPLITS = ("train", "valid", "test")
+ALL = "all"
+"""The splits together."""
+NO_LABEL = -1
+"""Label of a recording of which nobody says what it is."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Item:
     Attributes:
         path: The file; of a recording of spikes the HDF5 file in which it is one of many.
         name: Its path relative to the data set's root, with forward slashes, or file and index; unique in the data set.
-        label: Index of its class.
+        label: Index of its class, `NO_LABEL` where nobody tells.
         speaker: Who speaks, where the data set tells.
         index: Which of an HDF5 file's recordings it is; None for a recording of sound.
     """
@@ -54,13 +58,15 @@ class DataSet:
     signal: Literal["values", "spikes"] = "values"
 
     def split(self, name: str) -> tuple[Item, ...]:
-        """Return the recordings of the split `train`, `valid` or `test`.
+        """Return the recordings of the split `train`, `valid` or `test`, or of `all` three one after the other.
 
         Raises:
             UsageError: There is no split of that name.
         """
+        if name == ALL:
+            return tuple(item for split in SPLITS for item in self.items[split])
         if name not in SPLITS:
-            raise UsageError(f"unknown split '{name}': choose from {', '.join(SPLITS)}")
+            raise UsageError(f"unknown split '{name}': choose from {', '.join(SPLITS)} or {ALL}")
         return self.items[name]
 
     @cached_property

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from spikescr.data.audio import read_recording
 from spikescr.data.binned import Binned, Counts
 from spikescr.data.dataset import DataSet, Item
-from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
+from spikescr.data.frontend import Frames, FrontEnd
+from spikescr.data.preprocessing import Normaliser, Preprocessing, RecordingNormaliser
+from spikescr.data.sounds import Sounds, hear, warn
 from spikescr.data.spikes import SpikeBins
 from spikescr.errors import UsageError
-from spikescr.progress import track
 from spikescr.sizes import require_memory
 
-logger = logging.getLogger(__name__)
+Normalise: TypeAlias = Literal["training", "recording"]
+FLOOR_DB: dict[Normalise, float] = {"training": -100.0, "recording": -200.0}
+"""Of the front end: by its own levels a recording is told apart from silence however quiet it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +45,51 @@ class Features:
         return len(self.names)
 
 
+def design(
+    dataset: DataSet,
+    *,
+    steps: int,
+    window_s: float = 1.0,
+    bands: int = 140,
+    frames_per_step: int = 1,
+    normalise: Normalise = "training",
+) -> FrontEnd | SpikeBins:
+    """Choose the front end for a data set.
+
+    Args:
+        dataset: The data set.
+        steps: Steps per second.
+        window_s: Length of the network's window in seconds.
+        bands: Mel bands, or groups of units.
+        frames_per_step: Spectra in each step of sound.
+        normalise: Sound by the levels of the "training" split, channel by channel, or each "recording" by its own.
+
+    Raises:
+        UsageError: A number is not positive, or absurd, or concerns sound where the data set holds spikes.
+        DataError: A training recording has no readable header.
+    """
+    if dataset.signal == "spikes":
+        if frames_per_step != 1 or normalise != "training":
+            raise UsageError(f"frames_per_step and normalise are for recordings of sound; {dataset.spec} holds spikes")
+        return SpikeBins.design(steps=steps, window_s=window_s, bands=bands)
+    return FrontEnd.design(
+        dataset.rate,
+        steps=steps,
+        window_s=window_s,
+        bands=bands,
+        frames_per_step=frames_per_step,
+        floor_db=FLOOR_DB[normalise],
+    )
+
+
 def fit_and_load(
-    dataset: DataSet, *, steps: int, window_s: float = 1.0, bands: int = 140
+    dataset: DataSet,
+    *,
+    steps: int,
+    window_s: float = 1.0,
+    bands: int = 140,
+    frames_per_step: int = 1,
+    normalise: Normalise = "training",
 ) -> tuple[Preprocessing, Features]:
     """Choose the front end for a data set, fit the normaliser, and load the training split with both.
 
@@ -53,9 +97,11 @@ def fit_and_load(
 
     Args:
         dataset: The data set.
-        steps: Steps per second.
-        window_s: Length of the network's window in seconds.
-        bands: Input channels: mel bands, or groups of units.
+        steps: As for `design`, and so are the others.
+        window_s: See there.
+        bands: See there.
+        frames_per_step: See there.
+        normalise: See there.
 
     Returns:
         The preprocessing, and what `load` gives with it for the training split.
@@ -64,14 +110,39 @@ def fit_and_load(
         UsageError: A number is not positive, or absurd, or the recordings do not fit the memory.
         DataError: A training recording cannot be used.
     """
-    if dataset.signal == "spikes":
-        counting = Preprocessing(front_end=SpikeBins.design(steps=steps, window_s=window_s, bands=bands))
+    front_end = design(
+        dataset, steps=steps, window_s=window_s, bands=bands, frames_per_step=frames_per_step, normalise=normalise
+    )
+    return fit_to_split(dataset, front_end, normalise)
+
+
+def fit_to_split(
+    dataset: DataSet, front_end: FrontEnd | SpikeBins, normalise: Normalise
+) -> tuple[Preprocessing, Features]:
+    """Do what `fit_and_load` does, with a front end that `design` gave."""
+    if isinstance(front_end, SpikeBins):
+        counting = Preprocessing(front_end=front_end)
         return counting, load(dataset.split("train"), counting)
-    front_end = FrontEnd.design(dataset.rate, steps=steps, window_s=window_s, bands=bands)
     features = _log_mel(dataset.split("train"), front_end)
-    normaliser = Normaliser.fit(features.values, features.steps)
-    preprocessing = Preprocessing(front_end=front_end, normaliser=normaliser)
-    return preprocessing, _normalised(features, normaliser)
+    preprocessing = _fitted(front_end, normalise, features.values, features.steps)
+    assert preprocessing.normaliser is not None
+    return preprocessing, _normalised(features, preprocessing.normaliser)
+
+
+def fit_to_sounds(sounds: Sounds, front_end: FrontEnd, normalise: Normalise) -> Preprocessing:
+    """Fit the normaliser as `fit_and_load` does, to recordings that are kept as waveforms."""
+    shape = (len(sounds) if normalise == "training" else 0, front_end.window_steps, front_end.channels)
+    _require_memory(shape, np.dtype(np.float32))
+    values = np.zeros(shape, dtype=np.float32)
+    for frames, waveform in zip(values, sounds.waveforms, strict=False):
+        levels = front_end.log_mel(waveform, sounds.rate)
+        frames[: len(levels)] = levels
+    return _fitted(front_end, normalise, values, sounds.steps)
+
+
+def _fitted(front_end: FrontEnd, normalise: Normalise, values: Frames, steps: npt.NDArray[np.int64]) -> Preprocessing:
+    normaliser = Normaliser.fit(values, steps) if normalise == "training" else RecordingNormaliser()
+    return Preprocessing(front_end=front_end, normaliser=normaliser)
 
 
 def load(items: Sequence[Item], preprocessing: Preprocessing) -> Features:
@@ -118,7 +189,7 @@ def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
         for row, item in enumerate(items):
             values[row] = files[item.path].counts[item.index]
             lengths[row] = files[item.path].lengths[item.index]
-    _warn(
+    warn(
         [item.name for item, length in zip(items, lengths, strict=True) if length == 0],
         [
             (length / bins.steps, item.name)
@@ -133,25 +204,14 @@ def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
 
 def _log_mel(items: Sequence[Item], front_end: FrontEnd) -> Features:
     """Read recordings as log-mel spectrograms, not yet normalised, zeros in padded steps."""
-    shape = (len(items), front_end.window_steps, front_end.bands)
+    shape = (len(items), front_end.window_steps, front_end.channels)
     _require_memory(shape, np.dtype(np.float32))
     values = np.zeros(shape, dtype=np.float32)
     steps = np.zeros(len(items), dtype=np.int64)
-    silent: list[str] = []
-    cut: list[tuple[float, str]] = []
-
-    for index, item in enumerate(track(items, "Reading recordings", len(items))):
-        if item.index is not None:
-            raise UsageError(f"the network takes recordings of sound, {item.name} is one of spikes")
-        waveform, rate = read_recording(item.path)
+    for index, (waveform, rate) in enumerate(hear(items, front_end)):
         frames = front_end.log_mel(waveform, rate)
         steps[index] = len(frames)
         values[index, : len(frames)] = frames
-        if not waveform.any():
-            silent.append(item.name)
-        if len(waveform) > front_end.window_samples(rate):
-            cut.append((len(waveform) / rate, item.name))
-    _warn(silent, cut, f"loudest {front_end.window_s:g} s")
     labels = np.array([item.label for item in items], dtype=np.int64)
     return Features(values, steps, labels, tuple(item.name for item in items))
 
@@ -164,23 +224,8 @@ def _require_memory(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
     )
 
 
-def _warn(silent: list[str], cut: list[tuple[float, str]], to: str) -> None:
-    """Tell which recordings are silent, and which (seconds, name) were cut."""
-    if silent:
-        logger.warning("%d silent recording(s): %s", len(silent), _some(silent))
-    if cut:
-        logger.warning(
-            "%d recording(s) cut to their %s; the longest, %s, lasts %.2f s", len(cut), to, max(cut)[1], max(cut)[0]
-        )
-
-
-def _normalised(features: Features, normaliser: Normaliser) -> Features:
+def _normalised(features: Features, normaliser: Normaliser | RecordingNormaliser) -> Features:
     """Normalise the valid steps, in place: a large data set fits into memory once, not twice."""
     for frames, length in zip(features.values, features.steps, strict=True):
         frames[:length] = normaliser(frames[:length])
     return features
-
-
-def _some(names: list[str]) -> str:
-    """Join the first few names."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -12,13 +12,14 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from spikescr.data.audio import is_recording
-from spikescr.data.dataset import SPLITS, DataSet, Item
-from spikescr.errors import DataError
+from spikescr.data.dataset import NO_LABEL, SPLITS, DataSet, Item
+from spikescr.errors import DataError, UsageError
 from spikescr.quantities import one_line
 from spikescr.sizes import require_memory
 from spikescr.strangers import open_regular
@@ -77,6 +78,50 @@ def open_folder(root: Path, spec: str, *, seed: int = 0, classes: Sequence[str] 
     return DataSet(spec=spec, classes=words, root=root, items=splits)
 
 
+def open_collection(root: Path, spec: str, known: Sequence[str], *, seed: int = 0) -> DataSet:
+    """Open recordings for a network that is trained already; no recording is read.
+
+    A folder need not have all that one to train on must: words may be missing, and splits may be empty. Splits are
+    those of `open_folder`. Recordings that lie in the folder itself, where there are no class folders, have no labels;
+    they are all in the split `test`.
+
+    Args:
+        root: The folder.
+        spec: What the user called it.
+        known: Names of the classes that the network tells apart, in its order.
+        seed: Of the draw.
+
+    Raises:
+        DataError: As `open_folder`, splits and missing words aside; or there is no recording at all.
+        UsageError: A word is none of the network's.
+    """
+    _refuse_odd_name(spec, root)
+    if not root.is_dir():
+        raise DataError(f"{root}: not a folder" if root.exists() else missing(root, "folder"))
+    try:
+        words = _words(root)
+        items = [
+            replace(item, label=known.index(word) if word in known else NO_LABEL)
+            for word in words
+            for item in _recordings(root, word, NO_LABEL, required=False)
+        ]
+        loose = [] if items else _recordings(root, "", NO_LABEL, required=False)
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: cannot be read: {error.strerror}") from error
+    if any(item.label == NO_LABEL for item in items):
+        raise UsageError(
+            f"{spec} has the classes {_few(words)}, the network was trained on {_few(known)}; choose a data set with "
+            "the same classes, or some of them"
+        )
+    if not items and not loose:
+        raise DataError(f"{root}: no recordings (.wav, .flac and the like) in it, or in a folder for each word")
+    items.sort(key=lambda item: item.name)
+    splits = _split(root, items, np.random.default_rng(seed))
+    if loose:
+        splits["test"] = tuple(sorted(loose, key=lambda item: item.name))
+    return DataSet(spec=spec, classes=tuple(known), root=root, items=splits)
+
+
 def open_speech_commands(root: Path, spec: str) -> DataSet:
     """Open Speech Commands v2 as published: 35 words, both lists; no recording is read.
 
@@ -127,25 +172,36 @@ def _class_folders(root: Path) -> tuple[str, ...]:
         if root.exists():
             raise DataError(f"{root}: not a folder")
         raise DataError(missing(root, "folder"))
-    words = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] not in "_.")
+    words = _words(root)
     if not words:
         raise DataError(f"{root}: no class folders in it (expected one folder per word)")
-    for word in words:
-        _refuse_odd_name(word, root / word)
     if len(words) == 1:
         raise DataError(f"{root}: has one class folder, '{words[0]}'; at least two are needed")
     return tuple(words)
 
 
-def _recordings(root: Path, word: str, label: int) -> list[Item]:
-    """Return the recordings in one class folder."""
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
+
+
+def _words(root: Path) -> list[str]:
+    """Return the sorted names of the folders in `root`, except those beginning with `_` or `.`."""
+    words = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] not in "_.")
+    for word in words:
+        _refuse_odd_name(word, root / word)
+    return words
+
+
+def _recordings(root: Path, word: str, label: int, *, required: bool = True) -> list[Item]:
+    """Return the recordings in one class folder, or with the empty word those in `root` itself."""
     items = []
     for path in (root / word).iterdir():
         if is_recording(path) and path.is_file():
             _refuse_odd_name(path.name, path)
             match = _SPEAKER.match(path.stem)
-            items.append(Item(path, f"{word}/{path.name}", label, match["speaker"] if match else None))
-    if not items:
+            name = f"{word}/{path.name}" if word else path.name
+            items.append(Item(path, name, label, match["speaker"] if match else None))
+    if required and not items:
         raise DataError(f"{root / word}: no recordings (.wav, .flac and the like) of this class")
     return items
 

@@ -1,20 +1,19 @@
-"""From a waveform to the network's input: log-mel spectrogram of exactly `steps` frames per second, normalised.
+"""From a waveform to a log-mel spectrogram of a whole number of frames for each step.
 
-Axes: T steps of the window, L <= T valid steps of a recording, C bands.
+Axes: T steps of the window, L <= T valid steps of a recording, C = frames_per_step * bands channels.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
 
 from spikescr.data.audio import Waveform, loudest_stretch
-from spikescr.data.spikes import SpikeBins
 from spikescr.data.timing import exact, require_window, window_steps
 from spikescr.errors import UsageError
 from spikescr.sizes import require_memory
@@ -25,28 +24,28 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 ANALYSIS_S = 0.025
 """Shortest analysis window."""
 MOST_BANDS = 1000
-SMALLEST_STD_DB = 1.0
-"""A band that hardly varied in training must not blow up what it meets later."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
 class FrontEnd(BaseModel):
-    """Log-mel spectrogram with `steps` frames per second, for any whole number of steps.
+    """Log-mel spectrogram for any whole number of steps per second, F = `frames_per_step` frames in each.
 
-    The audio is resampled to `steps * hop` Hz, so that the hop is a whole number of samples. Frame t is the power
-    spectrum of `win_length` samples under a Hann window centred on the middle of step t (zeros outside the recording),
-    relative to full scale (a sine of amplitude a has a^2 / 4), summed under triangles of height 1, in dB:
+    The audio is resampled to `steps * F * hop` Hz, so that the hop is a whole number of samples. Frame t is the power
+    spectrum of `win_length` samples under a Hann window centred on the middle of the t-th part of 1 / (F steps) seconds
+    (zeros outside the recording), relative to full scale (a sine of amplitude a has a^2 / 4), summed under triangles of
+    height 1, in dB:
 
         frame[t, c] = 10 log10(max(sum_f mel[c, f] |STFT[t, f]|^2 / (sum of the window)^2, 10^(floor_db / 10)))
 
-    Mel scale: Slaney's (librosa's default).
+    A step's channels are its F frames, one behind the other. Mel scale: Slaney's (librosa's default).
 
     Attributes:
         sample_rate: Rate of the data in Hz; nothing is to be expected above half of it.
         steps: Steps per second.
         window_s: Length in seconds of what the network sees; longer recordings are cut to their loudest stretch.
-        bands: Mel bands C.
+        bands: Mel bands.
+        frames_per_step: F; with more than one, a step tells how the spectrum moves within it.
         win_length: Analysis window, samples at `resampled_rate`.
         n_fft: Length of the Fourier transform; so long that no mel filter falls between two of its frequencies.
         fmin: Lower end of the lowest filter in Hz.
@@ -60,6 +59,7 @@ class FrontEnd(BaseModel):
     steps: PositiveInt
     window_s: Positive = 1.0
     bands: PositiveInt = 140
+    frames_per_step: PositiveInt = 1
     win_length: PositiveInt
     n_fft: PositiveInt
     fmin: Annotated[FiniteFloat, Field(ge=0)] = 0.0
@@ -67,7 +67,16 @@ class FrontEnd(BaseModel):
     floor_db: FiniteFloat = -100.0
 
     @classmethod
-    def design(cls, sample_rate: int, *, steps: int, window_s: float = 1.0, bands: int = 140) -> Self:
+    def design(
+        cls,
+        sample_rate: int,
+        *,
+        steps: int,
+        window_s: float = 1.0,
+        bands: int = 140,
+        frames_per_step: int = 1,
+        floor_db: float = -100.0,
+    ) -> Self:
         """Choose the analysis for data of `sample_rate` Hz: windows of 25 ms or 2 hops, whichever is longer.
 
         Raises:
@@ -78,21 +87,28 @@ class FrontEnd(BaseModel):
                 raise UsageError(f"{name} must be a positive number. Got {value}")
         if steps > sample_rate:
             raise UsageError(f"steps must be at most {sample_rate}, the data's samples per second. Got {steps}")
+        if not 0 < frames_per_step <= sample_rate // steps:
+            raise UsageError(
+                f"frames_per_step must be from 1 to {sample_rate // steps}, a step's samples. Got {frames_per_step}"
+            )
         require_window(window_s)
         if bands > MOST_BANDS:
             raise UsageError(f"bands must be at most {MOST_BANDS}. Got {bands}")
-        hop = _hop(sample_rate, steps)
-        win_length = max(round(ANALYSIS_S * steps * hop), 2 * hop)
-        fmax = min(sample_rate, steps * hop) / 2
-        shortest = max(win_length, steps * hop / _narrowest_interval_hz(bands, 0.0, fmax))
+        hop = _hop(sample_rate, steps * frames_per_step)
+        rate = steps * frames_per_step * hop
+        win_length = max(round(ANALYSIS_S * rate), 2 * hop)
+        fmax = min(sample_rate, rate) / 2
+        shortest = max(win_length, rate / _narrowest_interval_hz(bands, 0.0, fmax))
         return cls(
             sample_rate=sample_rate,
             steps=steps,
             window_s=window_s,
             bands=bands,
+            frames_per_step=frames_per_step,
             win_length=win_length,
             n_fft=2 ** math.ceil(math.log2(shortest)),
             fmax=fmax,
+            floor_db=floor_db,
         )
 
     @model_validator(mode="after")
@@ -107,14 +123,19 @@ class FrontEnd(BaseModel):
         return self
 
     @property
+    def channels(self) -> int:
+        """C, numbers that a step of the input holds."""
+        return self.frames_per_step * self.bands
+
+    @property
     def hop(self) -> int:
-        """Samples per step at `resampled_rate`."""
-        return _hop(self.sample_rate, self.steps)
+        """Samples per frame at `resampled_rate`."""
+        return _hop(self.sample_rate, self.steps * self.frames_per_step)
 
     @property
     def resampled_rate(self) -> int:
         """Rate in Hz to which all audio is brought."""
-        return self.steps * self.hop
+        return self.steps * self.frames_per_step * self.hop
 
     @property
     def window_steps(self) -> int:
@@ -137,7 +158,7 @@ class FrontEnd(BaseModel):
             rate: Its rate in Hz, any.
 
         Returns:
-            Shape (L, bands), dB relative to full scale.
+            Shape (L, C), dB relative to full scale.
         """
         import librosa
 
@@ -146,8 +167,8 @@ class FrontEnd(BaseModel):
         length = self.valid_steps(len(waveform), rate)
         if rate != self.resampled_rate:
             waveform = librosa.resample(waveform, orig_sr=rate, target_sr=self.resampled_rate)
-        padded = np.zeros((length - 1) * self.hop + self.n_fft)
-        begin = self.n_fft // 2 - self.hop // 2  # puts the middle of step 0 into the middle of frame 0
+        padded = np.zeros((length * self.frames_per_step - 1) * self.hop + self.n_fft)
+        begin = self.n_fft // 2 - self.hop // 2  # puts the middle of the first hop into the middle of frame 0
         waveform = waveform[: len(padded) - begin]
         padded[begin : begin + len(waveform)] = waveform
         spectrum = librosa.stft(
@@ -155,7 +176,7 @@ class FrontEnd(BaseModel):
         )
         power = filters @ (spectrum.real**2 + spectrum.imag**2) / (self.win_length / 2) ** 2
         frames: Frames = (10 * np.log10(np.maximum(power, 10 ** (self.floor_db / 10)))).T.astype(np.float32)
-        return frames
+        return frames.reshape(length, self.channels)
 
 
 @lru_cache(maxsize=16)
@@ -168,8 +189,9 @@ def mel_filters(front_end: FrontEnd) -> npt.NDArray[np.float64]:
     from librosa.filters import mel
 
     bins = front_end.n_fft // 2 + 1  # of the filters, and of the spectrum of a whole window, complex and squared
+    frames = front_end.window_steps * front_end.frames_per_step
     require_memory(
-        8 * bins * front_end.bands + 32 * bins * front_end.window_steps,
+        8 * bins * front_end.bands + 32 * bins * frames,
         f"a log-mel spectrogram of {front_end.window_steps:,} steps of {front_end.n_fft:,} samples each",
         "choose other steps per second (--steps), fewer bands or a shorter window",
     )
@@ -187,100 +209,9 @@ def mel_filters(front_end: FrontEnd) -> npt.NDArray[np.float64]:
     return filters
 
 
-class Normaliser(BaseModel):
-    """Per-band shift and scale: (x - mean) / std, from the valid frames of training recordings.
-
-    Attributes:
-        mean: Per band, dB.
-        std: Per band, dB, at least `SMALLEST_STD_DB` when fitted.
-    """
-
-    model_config = _FROZEN
-
-    mean: tuple[FiniteFloat, ...]
-    std: tuple[Positive, ...]
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"mean and std must have the same length. Got {len(self.mean)} and {len(self.std)}")
-        return self
-
-    @classmethod
-    def fit(cls, values: Frames, steps: npt.NDArray[np.int64]) -> Self:
-        """Measure mean and standard deviation per band.
-
-        Args:
-            values: Frames of n recordings, shape (n, T, C); what lies beyond the valid steps is ignored.
-            steps: Valid steps of each, shape (n,), at least 1 in all.
-        """
-        count = int(steps.sum())
-        # Recording by recording: values may fill the memory.
-        mean = sum(frames[:length].sum(axis=0, dtype=np.float64) for frames, length in zip(values, steps, strict=True))
-        mean /= count
-        variance = sum(
-            ((frames[:length] - mean) ** 2).sum(axis=0) for frames, length in zip(values, steps, strict=True)
-        )
-        variance /= count
-        std = np.maximum(np.sqrt(variance), SMALLEST_STD_DB)
-        return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
-
-    def __call__(self, frames: Frames) -> Frames:
-        """Normalise frames of shape (..., C)."""
-        normalised: Frames = ((frames - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
-        return normalised
-
-
-class Preprocessing(BaseModel):
-    """All that turns a recording into the network's input; a checkpoint carries it as JSON.
-
-    Attributes:
-        front_end: Log-mel for audio, counts per bin for recordings of spikes.
-        normaliser: For log-mel; counts go into the network as they are, small integers.
-    """
-
-    model_config = _FROZEN
-
-    front_end: FrontEnd | SpikeBins
-    normaliser: Normaliser | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if isinstance(self.front_end, SpikeBins):
-            if self.normaliser is not None:
-                raise ValueError("spike counts are not normalised. Got a normaliser")
-        elif self.normaliser is None:
-            raise ValueError("log-mel input needs a normaliser. Got none")
-        elif len(self.normaliser.mean) != self.front_end.bands:
-            raise ValueError(f"the normaliser must have {self.front_end.bands} bands. Got {len(self.normaliser.mean)}")
-        return self
-
-    @property
-    def signal(self) -> Literal["values", "spikes"]:
-        """What the input carries: real numbers, or integers n that stand for n events."""
-        return "spikes" if isinstance(self.front_end, SpikeBins) else "values"
-
-    def __call__(self, waveform: Waveform, rate: int) -> tuple[Frames, int]:
-        """Turn a recording of sound into the network's input.
-
-        Args:
-            waveform: Shape (n,), full scale = 1.
-            rate: Its rate in Hz, any.
-
-        Returns:
-            Normalised frames, shape (T, C), exact zeros from the first invalid step on; and the number of valid steps.
-        """
-        assert isinstance(self.front_end, FrontEnd), "spikes are binned by `SpikeBins.count`"
-        assert self.normaliser is not None
-        frames = self.front_end.log_mel(waveform, rate)
-        padded = np.zeros((self.front_end.window_steps, self.front_end.bands), dtype=np.float32)
-        padded[: len(frames)] = self.normaliser(frames)
-        return padded, len(frames)
-
-
-def _hop(sample_rate: int, steps: int) -> int:
-    """Return the whole number of samples per step, at least 1, that is closest to the data's rate."""
-    return max(1, round(sample_rate / steps))
+def _hop(sample_rate: int, frames: int) -> int:
+    """Return the whole number of samples per frame, at least 1, that is closest to the data's rate."""
+    return max(1, round(sample_rate / frames))
 
 
 def _narrowest_interval_hz(bands: int, fmin: float, fmax: float) -> float:

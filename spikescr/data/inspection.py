@@ -13,9 +13,10 @@ import numpy.typing as npt
 from spikescr.data.audio import read_recording
 from spikescr.data.dataset import SPLITS, DataSet, Item
 from spikescr.data.folder import layout_faults
-from spikescr.data.frontend import FrontEnd, Normaliser
+from spikescr.data.frontend import FrontEnd
 from spikescr.data.heidelberg import find_file, read_classes, read_items
 from spikescr.data.kinds import Kind, Place, find_kind
+from spikescr.data.preprocessing import Normaliser
 from spikescr.data.published import PublishedSet
 from spikescr.data.spike_file import opened
 from spikescr.data.spikes import SpikeBins, Times, Units, densest_stretch

@@ -9,7 +9,7 @@ from typing import Literal
 
 from spikescr.data.dataset import SPLITS, DataSet
 from spikescr.data.digits import open_digits
-from spikescr.data.folder import SPEECH_COMMANDS, open_folder, open_speech_commands
+from spikescr.data.folder import SPEECH_COMMANDS, open_collection, open_folder, open_speech_commands
 from spikescr.data.heidelberg import open_heidelberg
 from spikescr.data.published import PublishedFile, PublishedSet
 from spikescr.errors import UsageError
@@ -29,6 +29,7 @@ class Place:
         spec: What the user called it.
         seed: Draws splits.
         cache: Folder of the cache; default: see `cache_folder`.
+        known: Classes of the network that the recordings are for, in its order; empty: none is trained yet.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Place:
     spec: str
     seed: int = 0
     cache: Path | None = None
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,12 @@ class Kind:
     published: PublishedSet | None = None
 
 
+def _folder(place: Place) -> DataSet:
+    if place.known:
+        return open_collection(place.root, place.spec, place.known, seed=place.seed)
+    return open_folder(place.root, place.spec, seed=place.seed)
+
+
 def _heidelberg(place: Place) -> DataSet:
     return open_heidelberg(place.kind, KINDS[place.kind].splits, place.root, place.spec, cache=place.cache)
 
@@ -68,7 +76,7 @@ def _heidelberg(place: Place) -> DataSet:
 # Commands as in torchaudio (datasets/speechcommands.py). Numbers of recordings: arXiv 2412.12858, table 1.
 KINDS = {
     "digits": Kind(open=lambda place: open_digits(place.cache), embedded=True),
-    "folder": Kind(open=lambda place: open_folder(place.root, place.spec, seed=place.seed)),
+    "folder": Kind(open=_folder),
     "gsc": Kind(
         open=lambda place: open_speech_commands(place.root, place.spec),
         words=SPEECH_COMMANDS,
@@ -121,13 +129,16 @@ KINDS = {
 }
 
 
-def find_kind(spec: str, *, seed: int = 0, cache: Path | None = None) -> tuple[Kind, Place]:
+def find_kind(
+    spec: str, *, seed: int = 0, cache: Path | None = None, known: tuple[str, ...] = ()
+) -> tuple[Kind, Place]:
     """Understand the name of a data set; nothing is opened.
 
     Args:
         spec: As `open_data` takes it.
         seed: Draws splits.
         cache: Folder of the cache; default: see `cache_folder`.
+        known: Classes of the network that the recordings are for.
 
     Raises:
         UsageError: There is no such data set.
@@ -135,7 +146,7 @@ def find_kind(spec: str, *, seed: int = 0, cache: Path | None = None) -> tuple[K
     name, colon, place = spec.partition(":")
     kind = KINDS.get(name)
     if kind is not None and (not colon if kind.embedded else bool(place)):
-        return kind, Place(name, expanded(Path(place)), spec, seed, cache)
+        return kind, Place(name, expanded(Path(place)), spec, seed, cache, known)
     *some, last = (f"'{name}'" if kind.embedded else f"'{name}:PATH'" for name, kind in KINDS.items())
     hint = f"; did you mean 'folder:{spec}'?" if spec and Path(spec).is_dir() else ""
     raise UsageError(f"unknown data set '{spec}': choose {', '.join(some)} or {last}{hint}")

@@ -71,6 +71,11 @@ class SpikeBins(BaseModel):
             raise UsageError(f"bands must divide the {UNITS} units into equal groups. Got {bands}")
         return cls(bands=bands, steps=steps, window_s=window_s)
 
+    @property
+    def channels(self) -> int:
+        """C, numbers that a step of the input holds."""
+        return self.bands
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.steps > MOST_STEPS:

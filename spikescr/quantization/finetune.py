@@ -21,6 +21,7 @@ from spikescr.training.keeper import Keeper
 from spikescr.training.loop import Progress, fit, using_threads
 from spikescr.training.metrics import EpochMetrics
 from spikescr.training.objective import CrossEntropy
+from spikescr.training.sources import Source
 from spikescr.training.state import Setting
 
 
@@ -63,7 +64,7 @@ class _InIntegers(CrossEntropy):
 def finetune(
     model: Network,
     scheme: Scheme,
-    train: Split,
+    train: Source,
     valid: Split,
     info: CheckpointInfo,
     run: RunFolder,
@@ -83,9 +84,9 @@ def finetune(
     Args:
         model: float32, changed in place.
         scheme: what its integers stand for; only what has the same is resumed.
-        train: recordings that are trained on.
+        train: recordings that are trained on, as the training of the network saw them.
         valid: recordings that choose among the epochs; the network as it came is among them.
-        info: of the checkpoint; seed, batch size, weight decay and augmentation are those of its training.
+        info: of the checkpoint; seed, batch size and weight decay are those of its training.
         run: a folder for states and metrics, of this fine-tuning alone.
         epochs: how many.
         lr: of AdamW, in units of the real weights.

@@ -21,11 +21,19 @@ PURPOSE = int.from_bytes(b"augment")
 
 
 def augment(
-    x: Tensor, steps: Tensor, config: Augmentation, *, seed: int, epoch: int, samples: Tensor | Sequence[int]
+    x: Tensor,
+    steps: Tensor,
+    config: Augmentation,
+    *,
+    seed: int,
+    epoch: int,
+    samples: Tensor | Sequence[int],
+    frames: int = 1,
 ) -> Tensor:
     """Shifts each sample along its channels, then zeroes one run of channels and one run of valid steps.
 
     The three are relative to the sample's own size: the same recording at other steps per second loses the same part.
+    Where a step holds several frames, channels are those of a frame, and runs are of frames.
 
     Args:
         x: input (T, B, C), real numbers or counts, on any device.
@@ -34,10 +42,15 @@ def augment(
         seed: of the training.
         epoch: from 1.
         samples: place of each in its data set (B,).
+        frames: F, in each step: C is F times the channels of a frame.
 
     Returns:
         The altered input (T, B, C); x is not changed.
     """
+    if frames > 1:
+        parts = x.unflatten(2, (frames, -1)).transpose(1, 2).flatten(0, 1)
+        altered = augment(parts, steps * frames, config, seed=seed, epoch=epoch, samples=samples)
+        return altered.unflatten(0, (-1, frames)).transpose(1, 2).flatten(2)
     draws = _uniform(seed, epoch, np.asarray(samples))
     ends = steps.cpu().numpy()
     dropping = config.kind == "drop"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from spikescr.model.config import AnyModelConfig, ModelConfig
 
 Precision = Literal["fp32", "bf16"]
 """Of matrix products while training."""
+Normalise = Literal["training", "recording"]
+"""Whose levels sound is normalised by."""
 
 
 class Augmentation(BaseModel):
@@ -23,6 +25,13 @@ class Augmentation(BaseModel):
     shift: every sample moves by up to so many channels, up or down, as if another throat had spoken; the outermost
     band is repeated, of counts nothing comes in. Not of the paper; fewer errors on voices that were not heard in
     training.
+
+    Of sound the waveform can be altered before, in this order (`augment_sound`); none of it is the paper's.
+    speed: played up to so much faster or slower, uniformly, pitch and all: 0.1 is from 0.9 to 1.1 times as fast.
+    time_shift_s: up to so many seconds of silence come before, or after; the other end leaves the window.
+    noise: "made", white, pink and brown noise and babble of our own generator, or "folder:PATH", the recordings there;
+    None: none. noise_probability: of noise, per sample. noise_snr: signal-to-noise ratio in dB, uniform between two.
+    gain_db: louder or quieter by up to so much, uniform in dB.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -32,6 +41,29 @@ class Augmentation(BaseModel):
     bands: int = Field(10, ge=0)
     time_share: float = Field(0.25, ge=0, le=1)
     shift: int = Field(5, ge=0)
+    speed: float = Field(0.0, ge=0, le=0.5)
+    time_shift_s: float = Field(0.0, ge=0)
+    noise: Annotated[str, Field(pattern=r"^(made|folder:.+)$")] | None = None
+    noise_probability: float = Field(0.8, ge=0, le=1)
+    noise_snr: tuple[float, float] = (0.0, 30.0)
+    gain_db: float = Field(0.0, ge=0)
+
+    @field_validator("noise_snr", mode="before")
+    @classmethod
+    def _from_list(cls, bounds: Any) -> Any:
+        return tuple(bounds) if isinstance(bounds, list) else bounds  # files know no tuples
+
+    @field_validator("noise_snr")
+    @classmethod
+    def _ascending(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if bounds[0] > bounds[1]:
+            raise ValueError("noise_snr is two numbers of dB, the lower one first")
+        return bounds
+
+    @property
+    def of_sound(self) -> bool:
+        """Whether waveforms are altered."""
+        return self.noise is not None or max(self.speed, self.time_shift_s, self.gain_db) > 0
 
 
 class Distillation(BaseModel):
@@ -68,6 +100,8 @@ class _Settings(BaseModel):
 
     data: str = "digits"
     window_s: float = Field(1.0, gt=0)
+    frames_per_step: int = Field(1, ge=1)
+    normalise: Normalise = "training"
     epochs: int = Field(40, ge=1)
     batch_size: int = Field(64, ge=2)
     lr: float = Field(1e-2, gt=0)
@@ -83,6 +117,20 @@ class _Settings(BaseModel):
     augmentation: Augmentation | None = Augmentation()
     model: AnyModelConfig = ModelConfig()
 
+    @model_validator(mode="after")
+    def _whole_bands(self) -> Self:
+        if self.model.inputs % self.frames_per_step:
+            raise ValueError(
+                f"model.inputs {self.model.inputs} must be a multiple of frames_per_step {self.frames_per_step}: each "
+                "frame has as many bands"
+            )
+        return self
+
+    @property
+    def bands(self) -> int:
+        """Mel bands, or groups of units."""
+        return self.model.inputs // self.frames_per_step
+
 
 class TrainConfig(_Settings):
     """A training; the defaults take the embedded digits to well above 90 % in minutes on two cores.
@@ -91,6 +139,9 @@ class TrainConfig(_Settings):
         data: As `open_data` takes it.
         steps: Per second.
         window_s: Length of the network's window, seconds.
+        frames_per_step: Spectra of sound that a step's input holds.
+        normalise: Sound by the levels of the "training" split, band by band, or each "recording" by its own, so that
+            a louder or quieter one is the same.
         epochs: Passes over the training split.
         batch_size: Recordings per optimisation step, at most.
         lr: AdamW's learning rate at the top.
@@ -108,8 +159,8 @@ class TrainConfig(_Settings):
             the default is a fifteenth of the spikes of a network that fires at 15 %: what fires otherwise more often
             is another network than the one that is evaluated and exported.
         augmentation: Of the input; None: none.
-        model: Family and sizes; `classes` follows from the data, `inputs` is the number of mel bands, or of groups of
-            units.
+        model: Family and sizes; `classes` follows from the data, `inputs` is the number of mel bands times
+            frames_per_step, or of groups of units.
         distillation: Its teacher and loss; None: none.
     """
 

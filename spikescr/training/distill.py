@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikescr.checkpoint import CheckpointInfo, load_checkpoint
-from spikescr.data import DataSet, load
+from spikescr.data import DataSet
 from spikescr.errors import CheckpointError, UsageError
 from spikescr.files import sha256, write_text
 from spikescr.model import Network, readout
@@ -26,13 +26,13 @@ from spikescr.runs import JobFolder, RunFolder
 from spikescr.schemas import PARSED, faults
 from spikescr.sizes import require_memory
 from spikescr.strangers import open_regular
-from spikescr.training.augment import augment
-from spikescr.training.batches import Split, by_length
-from spikescr.training.config import CurriculumConfig, TrainConfig
+from spikescr.training.batches import by_length
+from spikescr.training.config import Augmentation, CurriculumConfig, Distillation, TrainConfig
 from spikescr.training.devices import Devices
 from spikescr.training.loop import Progress, TrainResult, train
 from spikescr.training.metrics import EpochMetrics
 from spikescr.training.objective import Batch
+from spikescr.training.sources import Source, open_source
 from spikescr.training.state import Checkpoints, differences
 
 
@@ -40,6 +40,11 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """tau^2 KL(softmax(teacher / tau) || softmax(student / tau)) of each recording (B,) for readouts (B, K)."""
     log_p, log_q = (functional.log_softmax(y / temperature, dim=-1) for y in (teacher, student))
     return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+
+
+def drawn_for_teacher(config: TrainConfig, loss: Distillation) -> Augmentation | None:
+    """How the teacher's input is augmented: as the student's, or not at all."""
+    return config.augmentation if loss.teacher_input == "augmented" else None
 
 
 class Teaching:
@@ -51,14 +56,14 @@ class Teaching:
     first needed: one row per recording is kept.
     """
 
-    def __init__(self, config: TrainConfig, teacher: Network, split: Split) -> None:
-        """Config: the student's, with `distillation`. split: the training split as the teacher takes it."""
+    def __init__(self, config: TrainConfig, teacher: Network, source: Source) -> None:
+        """Config: the student's, with `distillation`. source: the training split as the teacher takes it."""
         assert config.distillation is not None
         self.config = config
         self.loss = config.distillation
         self.teacher = teacher.eval().requires_grad_(False)
-        self.split = split
-        self.draws = config.augmentation if self.loss.teacher_input == "augmented" else None
+        self.source = source
+        self.drawn = drawn_for_teacher(config, self.loss) is not None
         self._kept: Tensor | None = None
 
     def losses(self, y: Tensor, batch: Batch) -> Tensor:
@@ -70,10 +75,10 @@ class Teaching:
     def readouts(self, index: Tensor, epoch: int) -> Tensor:
         """The teacher's readouts (B, K) for recordings of the training split (B,), as they are seen in an epoch."""
         index = index.cpu()
-        if self.draws is not None:
+        if self.drawn:
             return self._run(index, epoch)
         if self._kept is None:
-            parts = by_length(self.split.steps, self.config.batch_size)
+            parts = by_length(self.source.steps, self.config.batch_size)
             self._kept = torch.cat([self._run(part, epoch) for part in parts])[torch.cat(parts).argsort()]
         return self._kept[index]
 
@@ -82,9 +87,7 @@ class Teaching:
         return {"objective": "distillation", "teacher": self.loss.teacher}
 
     def _run(self, index: Tensor, epoch: int) -> Tensor:
-        x, steps, _ = self.split.batch(index)
-        if self.draws is not None:
-            x = augment(x, steps, self.draws, seed=self.config.seed, epoch=epoch, samples=index)
+        x, steps, _ = self.source.batch(index, epoch)
         device = next(self.teacher.parameters()).device
         with torch.no_grad():
             return readout(self.teacher(x.to(device), steps.to(device)), steps.to(device)).cpu()
@@ -233,8 +236,9 @@ def distill(
             network, info = load_checkpoint(RunFolder(job.path / before.run).checkpoint)
             initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
             _require_unchanged(job.path / before.run, before)  # what was read is what the record tells
-            split = Split.from_features(load(dataset.split("train"), info.preprocessing))
-            objective = Teaching(stage, network.to(devices.device), split)
+            drawn = drawn_for_teacher(stage, config.distillation)
+            source = open_source(dataset, info.preprocessing, drawn, seed=stage.seed)
+            objective = Teaching(stage, network.to(devices.device), source)
         on_stage(number, stage)
         result = train(
             stage,

@@ -7,13 +7,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikescr.data import open_data
-from spikescr.data.digits import CLASSES, takes, voices
+from spikescr.data import Preprocessing, open_data
+from spikescr.data.digits import CLASSES, RATE, takes, voices
+from spikescr.data.frontend import FrontEnd
 from spikescr.data.kinds import KINDS
+from spikescr.data.noise import MadeNoise
+from spikescr.data.preprocessing import RecordingNormaliser
+from spikescr.data.sounds import Sounds
 from spikescr.data.timing import window_steps
 from spikescr.model import build, readout
 from spikescr.model.backends import install, pick
@@ -21,6 +26,7 @@ from spikescr.training.config import TrainConfig
 from spikescr.training.loop import using_threads
 from spikescr.training.memory import require_room
 from spikescr.training.precision import products
+from spikescr.training.sources import Waveforms
 
 SAMPLE_STEPS = 3200
 """Steps of all recordings together with which is measured: half a second on a laptop, some hundred megabytes."""
@@ -109,17 +115,47 @@ def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
         with torch.no_grad():
             evaluation_s = _seconds(lambda: forward(window))
             teacher_s = _seconds(lambda: forward(teacher_window)) if teacher_window else 0.0
+    sound = _Sound() if config.augmentation is None or not config.augmentation.of_sound else _sound(config, batch)
     parameters = sum(p.numel() for p in model.parameters())
     kind = config.data.partition(":")[0]
-    per_epoch = recordings.train * step_s + recordings.valid * evaluation_s
-    inputs = (recordings.train + recordings.valid) * window + recordings.train * teacher_window
+    per_epoch = recordings.train * (step_s + sound.seconds) + recordings.valid * evaluation_s
+    kept_inputs = recordings.valid if sound.bytes else recordings.train + recordings.valid
+    inputs = kept_inputs * window + recordings.train * teacher_window
     return Estimate(
         parameters=parameters,
         activations=round(kept / batch * config.batch_size),
         weights=4 * 4 * parameters,
-        data=inputs * sizes.inputs * (1 if kind in KINDS and KINDS[kind].signal == "spikes" else 4),
+        data=inputs * sizes.inputs * (1 if kind in KINDS and KINDS[kind].signal == "spikes" else 4)
+        + recordings.train * sound.bytes,
         seconds=(config.epochs * per_epoch + teacher_passes * recordings.train * teacher_s) / batch,
     )
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """What altering waveforms takes: seconds for a batch, bytes for each recording of the training split."""
+
+    seconds: float = 0.0
+    bytes: int = 0
+
+
+def _sound(config: TrainConfig, batch: int) -> _Sound:
+    """Alters made-up recordings that fill the window."""
+    assert config.augmentation is not None
+    front_end = FrontEnd.design(
+        RATE,
+        steps=config.steps,
+        window_s=config.window_s,
+        bands=config.bands,
+        frames_per_step=config.frames_per_step,
+    )
+    samples = front_end.window_samples(RATE)
+    waveform = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
+    sounds = Sounds((waveform,) * batch, RATE, np.full(batch, front_end.window_steps), np.zeros(batch, dtype=np.int64))
+    noise = MadeNoise(RATE, [waveform]) if config.augmentation.noise is not None else None
+    preprocessing = Preprocessing(front_end=front_end, normaliser=RecordingNormaliser())
+    source = Waveforms(sounds, preprocessing, config.augmentation, noise, seed=config.seed)
+    return _Sound(_seconds(lambda: source.batch(torch.arange(batch), 1)), 4 * samples)
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikescr.data import DataSet, fit_and_load, load
+from spikescr.data import DataSet, load
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.model import Network, build, readout
 from spikescr.model.backends import install, pick
 from spikescr.runs import RunFolder
-from spikescr.training.augment import augment
 from spikescr.training.batches import Split, shuffled
 from spikescr.training.config import TrainConfig
 from spikescr.training.devices import Devices
@@ -28,6 +27,7 @@ from spikescr.training.memory import require_room
 from spikescr.training.metrics import EpochMetrics
 from spikescr.training.objective import Batch, CrossEntropy, Objective
 from spikescr.training.precision import Drift, measure, products, require_few
+from spikescr.training.sources import Inputs, Source, ahead, fit_source
 from spikescr.training.state import Environment, Progressed, Setting, TrainState, differences, load_state
 
 ORDER, DROPOUT = range(2)
@@ -132,16 +132,13 @@ def train(
         require_room(sizes)
         torch.manual_seed(config.seed)
         config = config.model_copy(update={"model": sizes, "threads": threads})
-        preprocessing, features = fit_and_load(
-            dataset, steps=config.steps, window_s=config.window_s, bands=sizes.inputs
-        )
-        split = Split.from_features(features)
+        preprocessing, source = fit_source(config, dataset)
         valid = Split.from_features(load(dataset.split("valid"), preprocessing))
         setting = Setting(
             config=config,
             classes=dataset.classes,
             preprocessing=preprocessing,
-            recordings=(len(split), len(valid)),
+            recordings=(len(source), len(valid)),
             objective=objective.identity(),
         )
         network = build(sizes)
@@ -150,7 +147,7 @@ def train(
         return fit(
             network,
             setting,
-            split,
+            source,
             valid,
             Keeper(run, keep),
             objective=objective,
@@ -165,7 +162,7 @@ def train(
 def fit(
     network: Network,
     setting: Setting,
-    split: Split,
+    source: Source,
     valid: Split,
     keeper: Keeper,
     *,
@@ -176,12 +173,12 @@ def fit(
     on_epoch: Callable[[EpochMetrics], None],
     stop: Callable[[], bool],
 ) -> TrainResult:
-    """Trains a network on a split in memory: what `train` and fine-tuning share.
+    """Trains a network on recordings in memory: what `train` and fine-tuning share.
 
     Args:
         network: whatever computes logits like a `Network`; its parameters are trained in place.
         setting: what must be the same when it is resumed, the configuration among it.
-        split: to train on.
+        source: of recordings to train on.
         valid: that chooses among the epochs.
         keeper: of states and results.
         objective: as for `train`, and so are the others.
@@ -195,7 +192,7 @@ def fit(
         UsageError: something differs from what is resumed; the message names it.
         SpikescrError: as for `train`.
     """
-    training = _Training(network, setting, split, valid, objective, devices, keeper)
+    training = _Training(network, setting, source, valid, objective, devices, keeper)
     latest = keeper.checkpoints.latest() if resume else None
     if latest is not None:
         training.restore(load_state(latest, network, training.require_same))
@@ -209,7 +206,7 @@ class _Training:
         self,
         network: Network,
         setting: Setting,
-        train: Split,
+        source: Source,
         valid: Split,
         objective: Objective,
         devices: Devices,
@@ -217,7 +214,7 @@ class _Training:
     ) -> None:
         self.config = config = setting.config
         self.setting = setting
-        self.train = train
+        self.source = source
         self.valid = valid
         self.objective = objective
         self.devices = devices
@@ -304,14 +301,15 @@ class _Training:
             The number of steps of a whole epoch; whether `stop` asked for the end.
         """
         at, epoch = self.at, len(self.at.epochs) + 1
-        batches = shuffled(self.train.steps, self.config.batch_size, generator(self.config.seed, ORDER, epoch))
+        batches = shuffled(self.source.steps, self.config.batch_size, generator(self.config.seed, ORDER, epoch))
         self.devices.require_batches(min(map(len, batches)))
         self.model.train()
-        for chosen in batches[at.step :]:
+        left = batches[at.step :]
+        for chosen, inputs in zip(left, ahead(self.source, left, epoch), strict=True):
             done = epoch - 1 + (at.step + 1) / len(batches)
             self._set_lr(done)
             self.model.anneal(done / self.config.epochs)
-            loss, correct = self._step(epoch, at.step + 1, chosen)
+            loss, correct = self._step(epoch, at.step + 1, chosen, inputs)
             at.step += 1
             self._require_number(loss, "loss")
             at.seen += len(chosen)
@@ -322,12 +320,10 @@ class _Training:
                 return len(batches), True
         return len(batches), False
 
-    def _step(self, epoch: int, step: int, chosen: Tensor) -> tuple[float, int]:
+    def _step(self, epoch: int, step: int, chosen: Tensor, inputs: Inputs) -> tuple[float, int]:
         """One optimisation step; returns the sum of its losses and the number of right answers, of all processes."""
         seed, share = self.config.seed, self.devices.share(len(chosen))
-        x, steps, labels = self.train.batch(chosen)
-        if self.config.augmentation is not None:
-            x = augment(x, steps, self.config.augmentation, seed=seed, epoch=epoch, samples=chosen)
+        x, steps, labels = inputs
         device = self.devices.device
         mine = Batch(epoch, chosen[share], x[:, share].to(device), steps[share].to(device), labels[share].to(device))
         torch.manual_seed(derived_seed(seed, DROPOUT, epoch, step))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from spikescr.checkpoint import CheckpointInfo, load_checkpoint
-from spikescr.data import load, open_data
+from spikescr.data import DataSet, load, open_data
 from spikescr.export.deploy import deploy_quantized, write_graph
 from spikescr.export.fold import fold
 from spikescr.files import replacing_together, sha256, write_text
@@ -29,6 +29,7 @@ from spikescr.training.batches import Split
 from spikescr.training.draws import generator
 from spikescr.training.evaluate import Evaluation, evaluate
 from spikescr.training.loop import Progress
+from spikescr.training.sources import open_source
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,7 +142,9 @@ def quantize_run(
         model, info = load_checkpoint(run.checkpoint)
         steps = info.preprocessing.front_end.window_steps
         folded = fold(model, 1 / info.preprocessing.front_end.steps).float()
-        train, valid, calibration = _splits(info, recordings)
+        data = open_data(info.training.data, seed=info.training.seed)
+        valid = Split.from_features(load(data.split("valid"), info.preprocessing))
+        calibration = _calibration(data, info, recordings)
         tried = {"float": evaluate(folded, valid, info.training.batch_size)}
         networks: dict[Criterion, tuple[Scheme, Network]] = {}
         for name in CRITERIA:
@@ -153,8 +156,9 @@ def quantize_run(
         scheme, network = networks[chosen]
         tuned: list[Tuned] = []
         if epochs:
+            source = open_source(data, info.preprocessing, info.training.augmentation, seed=info.training.seed)
             trained = finetune(
-                network, scheme, train, valid, info, made.finetuning,
+                network, scheme, source, valid, info, made.finetuning,
                 epochs=epochs, lr=lr, resume=resume, on_step=on_step, stop=stop,
             )  # fmt: skip
             if trained.interrupted:
@@ -185,13 +189,11 @@ def quantize_run(
     return quantization
 
 
-def _splits(info: CheckpointInfo, recordings: int) -> tuple[Split, Split, Split]:
-    """Of training, of validation, and the part of training to calibrate with."""
-    data = open_data(info.training.data, seed=info.training.seed)
-    train = Split.from_features(load(data.split("train"), info.preprocessing))
-    valid = Split.from_features(load(data.split("valid"), info.preprocessing))
+def _calibration(data: DataSet, info: CheckpointInfo, recordings: int) -> Split:
+    """The part of the training split to calibrate with."""
+    train = data.split("train")
     chosen = torch.randperm(len(train), generator=generator(info.training.seed, 3))[:recordings]
-    return train, valid, Split(train.values[chosen], train.steps[chosen], train.labels[chosen])
+    return Split.from_features(load([train[i] for i in chosen.tolist()], info.preprocessing))
 
 
 def _write(run: RunFolder, made: RunFolder, network: Network, quantization: Quantization, epochs: int) -> None:

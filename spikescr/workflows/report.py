@@ -101,6 +101,7 @@ def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
     import threadpoolctl
 
     from spikescr.data import load
+    from spikescr.data.dataset import NO_LABEL
     from spikescr.sim.counting.account import layer_of
     from spikescr.sim.counting.decisions import final_steps
     from spikescr.sim.fast.backend import FastBackend
@@ -132,7 +133,7 @@ def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:
             spikes[layer_of(operation.name)] = batch.recording.spikes[operation.name][late : late + steps, 0].copy()
     return Example(
         name=name,
-        label=deployed.classes[items[0].label],
+        label=None if items[0].label == NO_LABEL else deployed.classes[items[0].label],
         predicted=deployed.classes[int(predictions(batch.output, features.steps)[0])],
         final=int(final_steps(batch.output, features.steps)[0]),
         picture=_picture(features.values[0, :steps], deployed.preprocessing),
@@ -146,6 +147,7 @@ def _picture(frames: Frames, preprocessing: Preprocessing) -> Picture:
     from librosa import mel_frequencies
 
     from spikescr.data import SpikeBins
+    from spikescr.data.preprocessing import Normaliser
     from spikescr.sim.report.raster import Picture
 
     front_end, normaliser = preprocessing.front_end, preprocessing.normaliser
@@ -161,8 +163,11 @@ def _picture(frames: Frames, preprocessing: Preprocessing) -> Picture:
         for value in (250, 500, 1000, 2000, 4000, 8000)
         if hertz[0] <= value <= hertz[-1]
     )
-    levels = levels * np.array(normaliser.std) + np.array(normaliser.mean)
-    return Picture("Log-mel spectrogram", "dB relative to full scale", levels, marks)
+    unit = "deviations from the recording's mean"
+    if isinstance(normaliser, Normaliser):
+        levels, unit = levels * np.array(normaliser.std) + np.array(normaliser.mean), "dB relative to full scale"
+    levels = levels.reshape(len(levels), front_end.frames_per_step, front_end.bands).mean(axis=1)
+    return Picture("Log-mel spectrogram", unit, levels, marks)
 
 
 def _sample(audit: Audit, name: str | None) -> Example | None:

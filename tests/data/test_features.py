@@ -69,7 +69,7 @@ def test_each_training_recording_is_read_once(make_folder: Maker, monkeypatch: p
         reads[path] += 1
         return read_recording(path)
 
-    monkeypatch.setattr("spikescr.data.features.read_recording", counting)
+    monkeypatch.setattr("spikescr.data.sounds.read_recording", counting)
     dataset = open_data(f"folder:{make_folder(NAMES)}")
     fit_and_load(dataset, steps=40)
     assert reads == Counter(item.path for item in dataset.split("train"))

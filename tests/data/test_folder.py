@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spikescr.data import Item, open_data
-from spikescr.data.dataset import SPLITS, DataSet
+from spikescr.data.dataset import NO_LABEL, SPLITS, DataSet
 from spikescr.data.folder import layout_faults, open_folder
 from spikescr.data.inspection import inspect
 from spikescr.data.kinds import KINDS, Kind
@@ -301,3 +302,52 @@ def test_new_kind_is_an_entry(make_folder: Maker, monkeypatch: pytest.MonkeyPatc
 def test_bare_path_is_answered_with_the_right_spelling(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"did you mean 'folder:{tmp_path}'"):
         open_data(str(tmp_path))
+
+
+def test_a_trained_network_finds_the_splits_that_it_was_trained_with(make_folder: Maker) -> None:
+    for recordings, lists in ((SPOKEN, LISTS), (SPOKEN, {}), (UNNAMED, {})):
+        root = make_folder(recordings, lists=lists)
+        expected = open_data(f"folder:{root}", seed=3)
+        assert open_data(f"folder:{root}", seed=3, known=("no", "yes")) == expected
+        shutil.rmtree(root)
+
+
+def test_all_recordings_are_the_three_splits(make_folder: Maker) -> None:
+    dataset = open_data(f"folder:{make_folder(SPOKEN, lists=LISTS)}")
+    assert sorted(item.name for item in dataset.split("all")) == sorted(SPOKEN)
+
+
+def test_a_trained_network_takes_what_there_is(make_folder: Maker) -> None:
+    """Test recordings alone, one word alone: labels are those of the network."""
+    root = make_folder(["yes/a.wav", "yes/b.wav"], lists={"testing_list.txt": ["yes/a.wav", "yes/b.wav"]})
+    (root / "no").mkdir()
+    with pytest.raises(DataError, match=r"no recordings .* of this class"):
+        open_data(f"folder:{root}")
+    dataset = open_data(f"folder:{root}", known=("go", "no", "yes"))
+    assert dataset.classes == ("go", "no", "yes")
+    assert names(dataset) == {"train": [], "valid": [], "test": ["yes/a.wav", "yes/b.wav"]}
+    assert {item.label for item in dataset.split("all")} == {2}
+
+
+def test_recordings_without_a_word_have_no_label(make_folder: Maker) -> None:
+    root = make_folder(["b.wav", "s00_nohash_1.wav", "_background_noise_/hum.wav"])
+    dataset = open_data(f"folder:{root}", known=("no", "yes"))
+    assert names(dataset) == {"train": [], "valid": [], "test": ["b.wav", "s00_nohash_1.wav"]}
+    assert [(item.label, item.speaker) for item in dataset.split("all")] == [(NO_LABEL, None), (NO_LABEL, "s00")]
+
+
+def test_words_that_a_network_does_not_know_are_refused(make_folder: Maker) -> None:
+    root = make_folder(["no/1.wav", "maybe/1.wav"])
+    with pytest.raises(
+        UsageError,
+        match="has the classes maybe, no, the network was trained on no, yes; choose a data set with the same",
+    ):
+        open_data(f"folder:{root}", known=("no", "yes"))
+
+
+def test_a_folder_with_nothing_to_classify_is_refused(make_folder: Maker, tmp_path: Path) -> None:
+    (tmp_path / "empty" / "no").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"empty: no recordings \(.wav, .flac and the like\) in it, or in a folder"):
+        open_data(f"folder:{tmp_path / 'empty'}", known=("no", "yes"))
+    with pytest.raises(DataError, match="no such folder"):
+        open_data(f"folder:{tmp_path / 'none'}", known=("no", "yes"))

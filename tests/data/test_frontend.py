@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing, mel_filters
+from spikescr.data.frontend import FrontEnd, mel_filters
+from spikescr.data.preprocessing import Normaliser, Preprocessing, RecordingNormaliser
 from spikescr.errors import UsageError
 from spikescr.sizes import memory_limited
 
@@ -259,3 +260,36 @@ def test_transform_that_does_not_fit_the_memory_is_refused() -> None:
         pytest.raises(UsageError, match=r"^a log-mel spectrogram of 1 steps of .* takes .*TB of mem"),
     ):
         front_end.log_mel(np.zeros(10), 8000)
+
+
+@given(st.floats(-60, 20))
+@settings(max_examples=20, deadline=None)
+def test_by_its_own_levels_a_recording_is_the_same_however_loud(gain_db: float) -> None:
+    front_end = FrontEnd.design(8000, steps=40, bands=40, floor_db=-200)
+    preprocessing = Preprocessing(front_end=front_end, normaliser=RecordingNormaliser())
+    loud, steps = preprocessing(speechlike(0.5, 8000), 8000)
+    other, _ = preprocessing(10 ** (gain_db / 20) * speechlike(0.5, 8000), 8000)
+    np.testing.assert_allclose(other, loud, atol=1e-4)
+    assert loud[:steps].mean() == pytest.approx(0, abs=1e-4)
+    assert loud[:steps].std() == pytest.approx(1, abs=1e-4)
+
+
+def test_by_its_own_levels_follows_the_definition() -> None:
+    frames = np.array([[0.0, -20.0], [-59.0, -90.0]], np.float32)
+    raised = np.array([[0.0, -20.0], [-59.0, -60.0]])
+    np.testing.assert_allclose(RecordingNormaliser()(frames), (raised - raised.mean()) / raised.std(), rtol=1e-6)
+    assert not RecordingNormaliser()(np.full((3, 2), -200, np.float32)).any()  # silence
+
+
+def test_kinds_of_normalisation_are_told_apart_in_json() -> None:
+    front_end = FrontEnd.design(16000, steps=40, bands=20, frames_per_step=3)
+    assert front_end.channels == 60
+    for normaliser in (RecordingNormaliser(range_db=50), Normaliser(mean=(0.0,) * 60, std=(1.0,) * 60)):
+        preprocessing = Preprocessing(front_end=front_end, normaliser=normaliser)
+        assert Preprocessing.model_validate_json(preprocessing.model_dump_json()) == preprocessing
+
+
+@pytest.mark.parametrize("frames", [0, 201])
+def test_a_step_has_a_frame_and_no_more_than_samples(frames: int) -> None:
+    with pytest.raises(UsageError, match=f"frames_per_step must be from 1 to 200, a step's samples. Got {frames}"):
+        FrontEnd.design(8000, steps=40, frames_per_step=frames)

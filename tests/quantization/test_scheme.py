@@ -36,6 +36,7 @@ from spikescr.training.batches import Split
 from spikescr.training.config import TrainConfig
 from spikescr.training.evaluate import evaluate
 from spikescr.training.loop import Progress, train
+from spikescr.training.sources import Spectra
 
 WINDOW = 24
 
@@ -230,7 +231,8 @@ def test_finetuning_lowers_the_loss_of_few_bits_and_keeps_the_best(
     def tuned(name: str, **more: Any) -> tuple[dict[str, Tensor], TuneResult]:
         model = in_integers(folded, scheme, WINDOW)
         given = {"epochs": 4, "lr": 2e-3} | more
-        found = finetune(model, scheme, split, valid, info, RunFolder(tmp_path / name), **given)
+        source = Spectra(split, info.training.augmentation, seed=info.training.seed)
+        found = finetune(model, scheme, source, valid, info, RunFolder(tmp_path / name), **given)
         if not found.interrupted:
             assert evaluate(model, valid, info.training.batch_size) == best_of(found.epochs).valid
         return model.state_dict(), found

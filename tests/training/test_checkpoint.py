@@ -14,7 +14,8 @@ import torch
 from helpers import SMALL, VARIANTS, calibrated_model
 
 from spikescr.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
-from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
+from spikescr.data.frontend import FrontEnd
+from spikescr.data.preprocessing import Normaliser, Preprocessing
 from spikescr.errors import CheckpointError
 from spikescr.model import SpikeSCR, build
 from spikescr.tensors import METADATA_KEY

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikescr.checkpoint import load_checkpoint
-from spikescr.data import DataSet, Item, load
+from spikescr.data import DataSet, Item
 from spikescr.errors import CheckpointError, UsageError
 from spikescr.files import sha256
 from spikescr.model import SequenceBatchNorm, readout
@@ -21,9 +21,10 @@ from spikescr.runs import JobFolder, RunFolder
 from spikescr.training.augment import augment
 from spikescr.training.batches import Split
 from spikescr.training.config import Augmentation, CurriculumConfig, Distillation, Student, Taught, TrainConfig
-from spikescr.training.distill import Teaching, distill, divergence, read_record
+from spikescr.training.distill import Teaching, distill, divergence, drawn_for_teacher, read_record
 from spikescr.training.loop import Progress, train
 from spikescr.training.objective import Batch, CrossEntropy
+from spikescr.training.sources import Spectra, open_source
 
 
 @pytest.fixture
@@ -77,7 +78,8 @@ def teaching(**changes: Any) -> tuple[Teaching, Split, TrainConfig]:
     split = Split(x.transpose(0, 1).contiguous(), steps, torch.arange(12) % 4)
     loss = Taught(**{"teacher_steps": 30, "teacher": "abc"} | changes.pop("loss", {}))
     config = TrainConfig(**{"seed": 5, "batch_size": 5, "distillation": loss} | changes)
-    return Teaching(config, model.train(), split), split, config
+    source = Spectra(split, drawn_for_teacher(config, loss), seed=config.seed)
+    return Teaching(config, model.train(), source), split, config
 
 
 def batch_of(split: Split, index: list[int], epoch: int) -> Batch:
@@ -163,8 +165,8 @@ def test_without_divergence_it_is_plain_training_bit_for_bit(
     config = undisturbed["config"].model_copy(update={"distillation": Distillation(divergence=0)})
     taught = config.taught(1, "abc")
     plain = taught.model_copy(update={"distillation": None})
-    split = Split.from_features(load(dataset.split("train"), info.preprocessing))
-    train(taught, dataset, RunFolder(tmp_path / "taught"), objective=Teaching(taught, teacher, split), initial=weights)
+    objective = Teaching(taught, teacher, open_source(dataset, info.preprocessing, taught.augmentation, seed=0))
+    train(taught, dataset, RunFolder(tmp_path / "taught"), objective=objective, initial=weights)
     train(plain, dataset, RunFolder(tmp_path / "plain"), initial=weights)
     models = [load_checkpoint(tmp_path / name / "model.safetensors")[0].state_dict() for name in ("taught", "plain")]
     assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())

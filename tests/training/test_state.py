@@ -14,7 +14,8 @@ import torch
 from helpers import SMALL, VARIANTS, calibrated_model
 from torch import Tensor
 
-from spikescr.data.frontend import FrontEnd, Normaliser, Preprocessing
+from spikescr.data.frontend import FrontEnd
+from spikescr.data.preprocessing import Normaliser, Preprocessing
 from spikescr.errors import CheckpointError
 from spikescr.model import AnyModelConfig, build, readout
 from spikescr.tensors import METADATA_KEY

@@ -1,0 +1,133 @@
+"""From a log-mel spectrogram to the network's input: normalisation; and all that turns a recording into input."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
+
+from spikescr.data.audio import Waveform
+from spikescr.data.frontend import Frames, FrontEnd, Positive
+from spikescr.data.spikes import SpikeBins
+
+SMALLEST_STD_DB = 1.0
+"""A band that hardly varied in training must not blow up what it meets later."""
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class Normaliser(BaseModel):
+    """Per-channel shift and scale: (x - mean) / std, from the valid frames of training recordings.
+
+    Attributes:
+        mean: Per channel, dB.
+        std: Per channel, dB, at least `SMALLEST_STD_DB` when fitted.
+    """
+
+    model_config = _FROZEN
+
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[Positive, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean and std must have the same length. Got {len(self.mean)} and {len(self.std)}")
+        return self
+
+    @classmethod
+    def fit(cls, values: Frames, steps: npt.NDArray[np.int64]) -> Self:
+        """Measure mean and standard deviation per channel.
+
+        Args:
+            values: Frames of n recordings, shape (n, T, C); what lies beyond the valid steps is ignored.
+            steps: Valid steps of each, shape (n,), at least 1 in all.
+        """
+        count = int(steps.sum())
+        # Recording by recording: values may fill the memory.
+        mean = sum(frames[:length].sum(axis=0, dtype=np.float64) for frames, length in zip(values, steps, strict=True))
+        mean /= count
+        variance = sum(
+            ((frames[:length] - mean) ** 2).sum(axis=0) for frames, length in zip(values, steps, strict=True)
+        )
+        variance /= count
+        std = np.maximum(np.sqrt(variance), SMALLEST_STD_DB)
+        return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+    def __call__(self, frames: Frames) -> Frames:
+        """Normalise frames of shape (..., C)."""
+        normalised: Frames = ((frames - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+        return normalised
+
+
+class RecordingNormaliser(BaseModel):
+    """Each recording by its own levels, so that a louder or quieter one is the same input.
+
+    Frames are raised to the recording's loudest value less `range_db`; then (x - mean) / std, both over all its valid
+    frames and bands. Silence becomes zeros.
+
+    Attributes:
+        range_db: What is so much weaker than the loudest is not told from silence.
+    """
+
+    model_config = _FROZEN
+
+    range_db: Positive = 60.0
+
+    def __call__(self, frames: Frames) -> Frames:
+        """Normalise the valid frames of one recording, shape (L, C)."""
+        levels = np.maximum(frames, frames.max() - self.range_db).astype(np.float64)
+        normalised: Frames = ((levels - levels.mean()) / max(levels.std(), SMALLEST_STD_DB)).astype(np.float32)
+        return normalised
+
+
+class Preprocessing(BaseModel):
+    """All that turns a recording into the network's input; a checkpoint carries it as JSON.
+
+    Attributes:
+        front_end: Log-mel for audio, counts per bin for recordings of spikes.
+        normaliser: For log-mel, by training's or each recording's own levels; counts go into the network as they are,
+            small integers.
+    """
+
+    model_config = _FROZEN
+
+    front_end: FrontEnd | SpikeBins
+    normaliser: Normaliser | RecordingNormaliser | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.front_end, SpikeBins):
+            if self.normaliser is not None:
+                raise ValueError("spike counts are not normalised. Got a normaliser")
+        elif self.normaliser is None:
+            raise ValueError("log-mel input needs a normaliser. Got none")
+        elif isinstance(self.normaliser, Normaliser) and len(self.normaliser.mean) != self.front_end.channels:
+            raise ValueError(
+                f"the normaliser must have {self.front_end.channels} bands. Got {len(self.normaliser.mean)}"
+            )
+        return self
+
+    @property
+    def signal(self) -> Literal["values", "spikes"]:
+        """What the input carries: real numbers, or integers n that stand for n events."""
+        return "spikes" if isinstance(self.front_end, SpikeBins) else "values"
+
+    def __call__(self, waveform: Waveform, rate: int) -> tuple[Frames, int]:
+        """Turn a recording of sound into the network's input.
+
+        Args:
+            waveform: Shape (n,), full scale = 1.
+            rate: Its rate in Hz, any.
+
+        Returns:
+            Normalised frames, shape (T, C), exact zeros from the first invalid step on; and the number of valid steps.
+        """
+        assert isinstance(self.front_end, FrontEnd), "spikes are binned by `SpikeBins.count`"
+        assert self.normaliser is not None
+        frames = self.front_end.log_mel(waveform, rate)
+        padded = np.zeros((self.front_end.window_steps, self.front_end.channels), dtype=np.float32)
+        padded[: len(frames)] = self.normaliser(frames)
+        return padded, len(frames)

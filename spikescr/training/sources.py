@@ -1,0 +1,170 @@
+"""Where the batches of a training come from: spectra that were computed once, or waveforms, altered in every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikescr.data import DataSet, Features, Preprocessing, SpikeBins, load
+from spikescr.data.features import design, fit_to_sounds, fit_to_split
+from spikescr.data.frontend import FrontEnd
+from spikescr.data.noise import Noise, open_noise
+from spikescr.data.sounds import Sounds, read_sounds
+from spikescr.errors import UsageError
+from spikescr.training.augment import augment
+from spikescr.training.augment_sound import augment_sound
+from spikescr.training.batches import Split
+from spikescr.training.config import Augmentation, TrainConfig
+
+Inputs = tuple[Tensor, Tensor, Tensor]
+"""Input x (T, B, C), valid steps (B,), labels (B,)."""
+
+
+class Source(Protocol):
+    """Recordings to train on; what is seen of one follows from it, its place and the epoch alone.
+
+    steps: valid steps of each recording as it is (n,).
+    """
+
+    steps: Tensor
+
+    def __len__(self) -> int: ...
+
+    def batch(self, chosen: Tensor, epoch: int) -> Inputs:
+        """Some recordings (B,) as they are seen in an epoch, from 1."""
+        ...
+
+
+class Spectra:
+    """Recordings as the network takes them, with masks or without.
+
+    steps: valid steps (n,).
+    """
+
+    def __init__(self, split: Split, augmentation: Augmentation | None, *, seed: int, frames: int = 1) -> None:
+        """Split: in memory. augmentation: of masks. seed: of the training. frames: in each step."""
+        self.steps = split.steps
+        self._split, self._augmentation, self._seed, self._frames = split, augmentation, seed, frames
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def batch(self, chosen: Tensor, epoch: int) -> Inputs:
+        """Some recordings (B,) as they are seen in an epoch."""
+        x, steps, labels = self._split.batch(chosen)
+        if self._augmentation is not None:
+            config, frames = self._augmentation, self._frames
+            x = augment(x, steps, config, seed=self._seed, epoch=epoch, samples=chosen, frames=frames)
+        return x, steps, labels
+
+
+class Waveforms:
+    """Recordings whose waveforms are altered before they are analysed; then their spectra are masked.
+
+    steps: valid steps of each as it is (n,).
+    """
+
+    def __init__(
+        self,
+        sounds: Sounds,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+        noise: Noise | None,
+        *,
+        seed: int,
+    ) -> None:
+        """Sounds: in memory. augmentation: of waveforms and of spectra. noise: a source. seed: of the training."""
+        assert isinstance(preprocessing.front_end, FrontEnd)
+        self.steps = torch.from_numpy(sounds.steps)
+        self._sounds, self._labels = sounds, torch.from_numpy(sounds.labels)
+        self._preprocessing, self._front_end = preprocessing, preprocessing.front_end
+        self._augmentation, self._noise, self._seed = augmentation, noise, seed
+
+    def __len__(self) -> int:
+        return len(self._sounds)
+
+    def batch(self, chosen: Tensor, epoch: int) -> Inputs:
+        """Some recordings (B,) as they are heard in an epoch."""
+        rate, front_end, config = self._sounds.rate, self._front_end, self._augmentation
+        window = front_end.window_samples(rate)
+        values = np.zeros((len(chosen), front_end.window_steps, front_end.channels), dtype=np.float32)
+        lengths = np.zeros(len(chosen), dtype=np.int64)
+        for row, sample in enumerate(chosen.tolist()):
+            waveform, place = self._sounds.waveforms[sample], (self._seed, epoch, sample)
+            heard = augment_sound(waveform, rate, config, self._noise, window=window, place=place)
+            values[row], lengths[row] = self._preprocessing(heard, rate)
+        steps = torch.from_numpy(lengths)
+        x = torch.from_numpy(values)[:, : int(lengths.max())].transpose(0, 1).contiguous()
+        frames = front_end.frames_per_step
+        x = augment(x, steps, config, seed=self._seed, epoch=epoch, samples=chosen, frames=frames)
+        return x, steps, self._labels[chosen]
+
+
+def fit_source(config: TrainConfig, dataset: DataSet) -> tuple[Preprocessing, Source]:
+    """The preprocessing fitted to the training split, and what a training sees of that; each recording is read once.
+
+    Raises:
+        UsageError: a setting is absurd, concerns sound where the data set holds spikes, or needs too much memory.
+        DataError: a recording cannot be used, of the data set or of noise.
+    """
+    front_end = design(
+        dataset,
+        steps=config.steps,
+        window_s=config.window_s,
+        bands=config.bands,
+        frames_per_step=config.frames_per_step,
+        normalise=config.normalise,
+    )
+    if config.augmentation is None or not config.augmentation.of_sound:
+        preprocessing, features = fit_to_split(dataset, front_end, config.normalise)
+        return preprocessing, _spectra(features, preprocessing, config.augmentation, config.seed)
+    sounds = _sounds(dataset, front_end)
+    assert isinstance(front_end, FrontEnd)
+    preprocessing = fit_to_sounds(sounds, front_end, config.normalise)
+    return preprocessing, _waveforms(sounds, preprocessing, config.augmentation, config.seed)
+
+
+def open_source(
+    dataset: DataSet, preprocessing: Preprocessing, augmentation: Augmentation | None, *, seed: int
+) -> Source:
+    """What a training sees of the training split with a preprocessing that was fitted before.
+
+    Raises:
+        UsageError: waveforms shall be altered where the data set holds spikes, or need too much memory.
+        DataError: a recording cannot be used, of the data set or of noise.
+    """
+    if augmentation is None or not augmentation.of_sound:
+        return _spectra(load(dataset.split("train"), preprocessing), preprocessing, augmentation, seed)
+    return _waveforms(_sounds(dataset, preprocessing.front_end), preprocessing, augmentation, seed)
+
+
+def _spectra(features: Features, preprocessing: Preprocessing, augmentation: Augmentation | None, seed: int) -> Spectra:
+    front_end = preprocessing.front_end
+    frames = front_end.frames_per_step if isinstance(front_end, FrontEnd) else 1
+    return Spectra(Split.from_features(features), augmentation, seed=seed, frames=frames)
+
+
+def _sounds(dataset: DataSet, front_end: FrontEnd | SpikeBins) -> Sounds:
+    if isinstance(front_end, SpikeBins):
+        raise UsageError(f"{dataset.spec} holds spikes; augmentation of waveforms is for recordings of sound")
+    return read_sounds(dataset.split("train"), front_end)
+
+
+def _waveforms(sounds: Sounds, preprocessing: Preprocessing, augmentation: Augmentation, seed: int) -> Waveforms:
+    noise = open_noise(augmentation.noise, sounds.rate) if augmentation.noise is not None else None
+    return Waveforms(sounds, preprocessing, augmentation, noise, seed=seed)
+
+
+def ahead(source: Source, batches: Sequence[Tensor], epoch: int) -> Iterator[Inputs]:
+    """Yields batches in order; while one is trained on, the next is made in a thread of its own."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = [maker.submit(source.batch, chosen, epoch) for chosen in batches[:1]]
+        for following in range(1, len(batches) + 1):
+            ready = coming.pop().result()
+            coming = [maker.submit(source.batch, chosen, epoch) for chosen in batches[following : following + 1]]
+            yield ready
