@@ -44,7 +44,7 @@ class Audit(ShowsTable):
         period: executed steps.
         dt: seconds per step.
         recordings: name of each sample.
-        labels: class of each sample; empty where there are no classes.
+        labels: class of each sample, "" where nobody tells it; empty where there are no classes.
         predicted: the network's answer for each sample; empty where there are no classes.
         valid: steps of each sample (samples,).
         table: counts (operations, columns, executed steps), sums over the samples.
@@ -169,8 +169,8 @@ class Audit(ShowsTable):
 
     @property
     def accuracy(self) -> float | None:
-        """Share of recordings whose class was predicted; None where there are no classes."""
-        if not self.labels:
+        """Share of recordings whose class was predicted; None where there are no classes, or one is not told."""
+        if not self.labels or "" in self.labels:
             return None
         return float(np.mean([p == w for p, w in zip(self.predicted, self.labels, strict=True)]))
 

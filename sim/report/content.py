@@ -70,8 +70,11 @@ def real_share(conventions: dict[str, Any], way: dict[str, Any]) -> float | None
 
 def _sentence(audit: Audit, conventions: dict[str, Any], way: dict[str, Any]) -> str:
     executed = conventions[END]["joules"]
-    named = f"the network named {percent(audit.accuracy, 2)} correctly; each took "
-    begin = f"Of {audit.samples:,} {audit.noun} {named}" if audit.labels else f"Each of {audit.samples:,} samples took "
+    begin = f"Each of {audit.samples:,} {audit.noun} took "
+    if audit.accuracy is not None:
+        begin = (
+            f"Of {audit.samples:,} {audit.noun} the network named {percent(audit.accuracy, 2)} correctly; each took "
+        )
     if audit.samples == 1:
         begin = "The one sample took "
     begin += f"{si(executed, 'J', zeros=True)} of executed operations"
@@ -95,10 +98,11 @@ def _facts(audit: Audit, conventions: dict[str, Any], way: dict[str, Any]) -> tu
     spread = executed["spread_j"]
     between = "" if spread is None else f", ± {si(spread, 'J', zeros=True)} between them"
     facts = [("Executed", si(executed["joules"], "J", zeros=True), f"per {audit.noun[:-1]}{between}")]
-    if audit.labels:
+    if audit.accuracy is not None:
         facts.insert(0, ("Accuracy", percent(audit.accuracy, 2), f"{audit.samples:,} {audit.noun}"))
     else:
-        facts.insert(0, ("Samples", f"{audit.samples:,}", f"{audit.steps:,} steps of {si(audit.dt, 's')}"))
+        steps = f"{audit.steps:,} steps of {si(audit.dt, 's')}"
+        facts.insert(0, (audit.noun.capitalize(), f"{audit.samples:,}", steps))
     if START in conventions:
         paper = si(conventions[START]["joules"], "J", zeros=True)
         facts += [

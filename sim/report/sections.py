@@ -294,9 +294,11 @@ def recording(example: Example | None, audit: Audit) -> Section | None:
     group = f"{' or '.join(map(str, sizes))} neighbouring neurons" if sizes != [1] else "one neuron"
     answer = f"{example.name}: {steps} steps. "
     if example.final is not None:
-        said = "which is right" if example.predicted == example.label else f"but it is {example.label}"
+        said = "" if example.label is None else f", but it is {example.label}"
+        if example.predicted == example.label:
+            said = ", which is right"
         answer = (
-            f"{example.name}: the network says {example.predicted}, {said}. The answer was final after step "
+            f"{example.name}: the network says {example.predicted}{said}. The answer was final after step "
             f"{example.final} ({(example.final + 1) * ms:.0f} ms of {steps * ms:.0f} ms). "
         )
     text = (

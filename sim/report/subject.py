@@ -27,7 +27,7 @@ class Example:
 
     Attributes:
         name: of the recording.
-        label: its class; None where there are no classes.
+        label: its class; None where there are no classes, or nobody tells it.
         predicted: the network's answer; None where there are no classes.
         final: the step from which that stayed; None where there are no classes.
         picture: its input.

@@ -20,6 +20,9 @@ MOST_COLUMNS = 20
 WORST = 10
 """How many classes and speakers it shows otherwise, those with the lowest accuracy."""
 
+MOST_ANSWERS = 40
+"""Recordings without labels of which it shows the answer."""
+
 EPILOG = """
 \b
 Examples:
@@ -27,8 +30,9 @@ Examples:
       the test split, in PyTorch; writes runs/latest/evaluation/test.json
   spikescr evaluate --split valid --csv --png --run runs/ssc
       also tables and a picture
-  spikescr evaluate --data folder:my_recordings
-      other recordings of the same classes
+  spikescr evaluate --data folder:my_recordings --split all
+      other recordings of the same classes, or of some of them; recordings that lie in the folder itself have no label:
+      the answers alone are shown, and written as CSV
 
 Confidence is read in two ways: softmax, that of the readout, which training takes for probabilities; time mean, the
 mean over time of the probabilities at each step. Expected calibration error: |accuracy - confidence| in 15 bins of
@@ -39,7 +43,7 @@ equal width from 0 to 1, weighted by recordings.
 @click.command(epilog=EPILOG)
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=DEFAULT_RUN, show_default=True)
 @click.option("--data", help="Data set instead of the one trained on, named as for train.")
-@click.option("--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True)
+@click.option("--split", type=click.Choice(["train", "valid", "test", "all"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many recordings.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--csv", "tables", is_flag=True, help="Also write the confusion matrix and every answer as CSV.")
@@ -61,9 +65,26 @@ def command(
         tables=tables,
         picture=picture,
     )
-    _show(evaluated.assessment, evaluated.classes)
+    if evaluated.assessment is None:
+        _list(evaluated.answers)
+    else:
+        _show(evaluated.assessment, evaluated.classes)
     for each in evaluated.written:
         output().print(f"wrote {each}", soft_wrap=True)
+
+
+def _list(answers: tuple[tuple[str, str, float], ...]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    more = f"; the first {MOST_ANSWERS}" if len(answers) > MOST_ANSWERS else ""
+    table = Table(title=f"{len(answers)} recordings without labels{more}", box=SIMPLE_HEAD)
+    table.add_column("recording", overflow="fold")
+    table.add_column("answer", no_wrap=True)
+    table.add_column("confidence", justify="right", no_wrap=True)
+    for name, said, confidence in answers[:MOST_ANSWERS]:
+        table.add_row(name, said, percent(confidence))
+    wide_console().print(table)
 
 
 def _show(assessment: Assessment, classes: tuple[str, ...]) -> None:

@@ -45,11 +45,9 @@ def show(console: Console, execution: Execution, run: RunFolder, *, per_step: bo
         console.print(_saturation(audit))
     if per_step:
         console.print(_step_table(audit))
+    accuracy = "" if audit.accuracy is None else f", accuracy {percent(audit.accuracy, 2)}"
     events = COST.joules(totals["ac"], totals["mac"])
-    console.print(
-        f"{samples} recordings, accuracy {percent(audit.accuracy, 2)}, {si(events / samples, 'J')} per recording "
-        f"executed ({backend})"
-    )
+    console.print(f"{samples} recordings{accuracy}, {si(events / samples, 'J')} per recording executed ({backend})")
     if backend == "both":
         compared, differing = execution.compared, execution.differing
         console.print(

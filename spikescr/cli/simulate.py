@@ -66,7 +66,7 @@ ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_del
     help="Compiled and fast; Lava, process by process; or both, compared.",
 )
 @click.option("--data", help="Data set instead of the one trained on, named as for train.")
-@click.option("--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True)
+@click.option("--split", type=click.Choice(["train", "valid", "test", "all"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many recordings.")
 @click.option("--recording", help="Only the recording of this name (see predictions.csv).")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples at once. Default: 64, fewer beyond 100 steps.")

@@ -136,16 +136,16 @@ def choose_recordings(
     Args:
         trained: The graph or checkpoint.
         data: Data set to use instead of the one that the network was trained on; it must have the same classes.
-        split: train, valid or test.
+        split: train, valid, test or all.
         limit: The first so many only.
         recording: The one of this name only, in whichever split it is.
 
     Raises:
         UsageError: The classes differ, or there is no such recording.
     """
-    from spikescr.data import SPLITS, open_data
+    from spikescr.data import open_data
 
-    dataset = open_data(data or trained.data, seed=trained.seed)
+    dataset = open_data(data or trained.data, seed=trained.seed, known=trained.classes)
     if dataset.classes != trained.classes:
         raise UsageError(
             f"{dataset.spec} has the classes {_few(dataset.classes)}, {trained.path} was trained on "
@@ -153,12 +153,12 @@ def choose_recordings(
         )
     items = dataset.split(split)
     if recording is not None:
-        items = tuple(i for name in SPLITS for i in dataset.split(name) if i.name == recording)
+        items = tuple(item for item in dataset.split("all") if item.name == recording)
         if not items:
-            example = dataset.split(split)[0].name if dataset.split(split) else "none"
+            example = dataset.split("all")[0].name if dataset.split("all") else "none"
             raise UsageError(f"{dataset.spec} has no recording {recording!r}; they are named like {example!r}")
     if not items:
-        raise UsageError(f"{dataset.spec}: its split {split} is empty")
+        raise UsageError(f"{dataset.spec}: its split {split} is empty; take all of it with split all (--split all)")
     return tuple(replace(item, path=item.path.resolve()) for item in items[:limit])  # workers have folders of their own
 
 

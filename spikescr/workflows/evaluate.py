@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from spikescr.checkpoint import load_checkpoint
 from spikescr.data import Item, load
+from spikescr.data.dataset import NO_LABEL
 from spikescr.data.picture import require_matplotlib
 from spikescr.files import replacing, replacing_together, sha256, write_text
 from spikescr.provenance import versions
@@ -24,15 +26,26 @@ from spikescr.workflows.deployed import choose_recordings
 
 @dataclass(frozen=True, repr=False)
 class Evaluated(ShowsTable):
-    """What a network gets right, the classes' names, and the files that say so."""
+    """What a network gets right, or where there are no labels what it says; and the files that hold it.
 
-    assessment: Assessment
+    Attributes:
+        assessment: None where a recording has no label.
+        classes: Names.
+        written: The files.
+        answers: Name of each recording, the network's answer and its confidence (softmax).
+    """
+
+    assessment: Assessment | None
     classes: tuple[str, ...]
     written: tuple[Path, ...]
+    answers: tuple[tuple[str, str, float], ...]
 
     def short_table(self) -> ShortTable:
-        """Accuracy of each class."""
+        """Accuracy of each class, or the answers."""
         assessment = self.assessment
+        if assessment is None:
+            said = [(name, answer, percent(confidence)) for name, answer, confidence in self.answers]
+            return ShortTable("Recordings without labels", ("recording", "answer", "confidence"), said, ())
         rows = [(c.name, str(c.recordings), str(c.correct), percent(c.accuracy)) for c in assessment.classes]
         low, high = assessment.interval
         title = f"{assessment.recordings} recordings, accuracy {percent(assessment.accuracy, 2)}"
@@ -65,11 +78,12 @@ def evaluate_run(
     Args:
         run: with a checkpoint.
         data: data set instead of the one trained on, of the same classes.
-        split: train, valid or test.
+        split: train, valid, test or all.
         limit: the first so many recordings only.
         batch_size: recordings at once.
-        tables: also write the confusion matrix and every answer as CSV.
-        picture: also draw confusion and reliability.
+        tables: also write the confusion matrix and every answer as CSV; answers are written anyway where there are no
+            labels, and then nothing else.
+        picture: also draw confusion and reliability, where there are labels.
 
     Raises:
         SpikescrError: there is no checkpoint, or it or the recordings cannot be used.
@@ -82,7 +96,8 @@ def evaluate_run(
         trained = _Trained(run.checkpoint, info.classes, info.training.data, info.training.seed)
         items = choose_recordings(trained, data=data, split=split, limit=limit, recording=None)
         answers = answer(model, load(items, info.preprocessing), batch_size)
-        assessment = assess(answers, info.classes, [item.speaker for item in items])
+        labelled = all(item.label != NO_LABEL for item in items)
+        assessment = assess(answers, info.classes, [item.speaker for item in items]) if labelled else None
         name = run.evaluation.name
         names = [f"{name}/{split}{ending}" for ending in (".json", "-confusion.csv", "-answers.csv", ".png")]
         content = {
@@ -93,42 +108,49 @@ def evaluate_run(
             "steps_per_second": info.training.steps,
             "checkpoint": sha256(run.checkpoint),
             "versions": versions("spikescr", "torch", "spikingjelly", "numpy"),
-            **assessment.as_json(),
+            **({"recordings": len(items)} if assessment is None else assessment.as_json()),
         }
         with replacing_together(run.path, names) as stage:
             path = RunFolder(stage).evaluation / f"{split}.json"
             path.parent.mkdir()
             written = [path.name]
             write_text(path, json.dumps(content, indent=2) + "\n")
-            if tables:
-                written += _write_tables(path, items, answers, assessment, info.classes)
-            if picture:
+            if tables or assessment is None:
+                written.append(_write_answers(path, items, answers, info.classes))
+            if tables and assessment is not None:
+                written.append(_write_confusion(path, assessment, info.classes))
+            if picture and assessment is not None:
                 written.append(_draw(path.with_suffix(".png"), assessment, info.classes))
-    return Evaluated(assessment, info.classes, tuple(run.evaluation / each for each in written))
+    confidence = answers.confidence()["softmax"].tolist()
+    said = tuple(
+        (item.name, info.classes[answer], share)
+        for item, answer, share in zip(items, answers.predicted.tolist(), confidence, strict=True)
+    )
+    return Evaluated(assessment, info.classes, tuple(run.evaluation / each for each in written), said)
 
 
-def _write_tables(
-    path: Path, items: tuple[Item, ...], answers: Answers, assessment: Assessment, classes: tuple[str, ...]
-) -> list[str]:
-    confusion: list[list[object]] = [
-        ["label", *classes],
-        *([name, *row] for name, row in zip(classes, assessment.confusion, strict=True)),
-    ]
+def _write_confusion(path: Path, assessment: Assessment, classes: tuple[str, ...]) -> str:
+    rows = [[name, *row] for name, row in zip(classes, assessment.confusion, strict=True)]
+    return _write_table(path.with_name(f"{path.stem}-confusion.csv"), [["label", *classes], *rows])
+
+
+def _write_answers(path: Path, items: tuple[Item, ...], answers: Answers, classes: tuple[str, ...]) -> str:
+    """Every answer; of a recording without a label neither that nor whether it is right."""
     confidence = answers.confidence()
     rows: list[list[object]] = [["recording", "speaker", "label", "predicted", "right", *confidence]]
     for i, item in enumerate(items):
         label, predicted = int(answers.labels[i]), int(answers.predicted[i])
         numbers = [f"{values[i]:.6g}" for values in confidence.values()]
-        rows.append(
-            [item.name, item.speaker or "", classes[label], classes[predicted], int(label == predicted), *numbers]
-        )
-    written = []
-    for name, table in (("confusion", confusion), ("answers", rows)):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(table)
-        written.append(f"{path.stem}-{name}.csv")
-        write_text(path.with_name(written[-1]), text.getvalue())
-    return written
+        known = ("", "") if label == NO_LABEL else (classes[label], int(label == predicted))
+        rows.append([item.name, item.speaker or "", known[0], classes[predicted], known[1], *numbers])
+    return _write_table(path.with_name(f"{path.stem}-answers.csv"), rows)
+
+
+def _write_table(path: Path, rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+    return path.name
 
 
 def _draw(path: Path, assessment: Assessment, classes: tuple[str, ...]) -> str:

@@ -32,7 +32,7 @@ class Request:
         precision: float64, float32, or loihi2: the run's network in integers.
         steps: steps per second that the graph must have been made for; None for whatever it was.
         data: data set instead of the one trained on.
-        split: train, valid or test.
+        split: train, valid, test or all.
         limit: the first so many recordings only.
         recording: the one of this name only.
         batch_size: samples at once; None for what suits the backend.
@@ -179,6 +179,7 @@ def _sum_up(
 ) -> Execution:
     import numpy as np
 
+    from spikescr.data.dataset import NO_LABEL
     from spikescr.sim.counting.account import Account
     from spikescr.sim.counting.saved import Audit
 
@@ -197,7 +198,7 @@ def _sum_up(
     audit = Audit.from_account(
         account,
         [item.name for item in items],
-        [deployed.classes[item.label] for item in items],
+        ["" if item.label == NO_LABEL else deployed.classes[item.label] for item in items],
         [deployed.classes[answer] for answer in predicted],
         _about(run, request, deployed, job),
     )

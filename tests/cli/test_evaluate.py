@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,39 @@ def test_a_new_training_removes_the_old_ones_evaluation(run: RunFolder, tmp_path
     with replacing_together(fresh.path, fresh.derived):
         pass
     assert not fresh.evaluation.exists()
+
+
+def test_recordings_of_some_words_in_no_split_are_evaluated(run: RunFolder, tmp_path: Path) -> None:
+    own = write_tones(tmp_path / "own", takes=1)
+    for unneeded in ("high", "validation_list.txt", "testing_list.txt"):
+        path = own / unneeded
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    found = evaluated(run, "--data", f"folder:{own}", "--split", "all", "--csv")
+    assert found.exit_code == 0, found.stderr
+    content = json.loads((run.evaluation / "all.json").read_text())
+    assert content["recordings"] == 6
+    assert [share["name"] for share in content["classes"]] == ["low"]
+    assert content["confusion"][0] == [0, 0]
+    assert sum(content["confusion"][1]) == 6
+
+
+def test_recordings_without_labels_give_answers_alone(run: RunFolder, tmp_path: Path) -> None:
+    tones = write_tones(tmp_path / "tones", takes=1)
+    own = tmp_path / "own"
+    own.mkdir()
+    for word in ("high", "low"):
+        shutil.copy(tones / word / "00000003_nohash_0.wav", own / f"{word}-one.wav")
+    found = evaluated(run, "--data", f"folder:{own}")
+    assert found.exit_code == 0, found.stderr
+    assert "accuracy" not in found.stdout
+    with (run.evaluation / "test-answers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["recording"], row["label"], row["right"]) for row in rows] == [
+        ("high-one.wav", "", ""),
+        ("low-one.wav", "", ""),
+    ]
+    assert {row["predicted"] for row in rows} <= {"high", "low"}
+    for row in rows:
+        assert f"{row['recording']}  {row['predicted']}" in " ".join(found.stdout.split("\n")).replace("   ", "  ")
+    content = json.loads((run.evaluation / "test.json").read_text())
+    assert (content["recordings"], "accuracy" in content) == (2, False)
