@@ -1,12 +1,12 @@
-"""What all tests stand on: one torch thread, Ctrl-C as in a terminal, notes for the end of the output."""
+"""What all tests stand on: one thread of torch, Ctrl-C as in a terminal, notes for the end of the output."""
 
 from __future__ import annotations
 
 import signal
+from importlib.util import find_spec
 
 import hypothesis
 import pytest
-import torch
 
 # A busy machine is no fault: tests have a limit of their own (pytest-timeout).
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -30,5 +30,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """The networks are small, and threads only get into each other's way."""
-    torch.set_num_threads(1)
+    """The networks are small, and threads only get into each other's way. The simulator's tests run without torch."""
+    if find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
-from helpers import SMALL, assert_every_layer_fires, calibrated_model, firing_rates
+from from_torch import SMALL, assert_every_layer_fires, calibrated_model, firing_rates, fold, to_nir, trace
 from hypothesis import given, settings
 from oracles.nir_interpreter import interpret
 from oracles.program_interpreter import InterpreterBackend
@@ -16,9 +16,6 @@ from random_graphs import Case, cases
 
 from spikescr.errors import BackendError
 from spikescr.export.builder import GraphBuilder
-from spikescr.export.fold import fold
-from spikescr.export.reference import trace
-from spikescr.export.to_nir import to_nir
 from spikescr.sim.compare import compare
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.lower import lower

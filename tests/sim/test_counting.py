@@ -7,13 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from audits import audit_of, samples, total
-from helpers import SMALL, assert_every_layer_fires, calibrated_model, firing_rates
+from from_torch import SMALL, assert_every_layer_fires, calibrated_model, firing_rates, fold, to_nir, trace
 from oracles.nir_interpreter import interpret
 
 from spikescr.export.builder import GraphBuilder
-from spikescr.export.fold import fold
-from spikescr.export.reference import trace
-from spikescr.export.to_nir import to_nir
 from spikescr.sim.compare import compare
 from spikescr.sim.counting.account import Account
 from spikescr.sim.counting.energy import HOROWITZ_45NM

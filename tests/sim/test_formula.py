@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from audits import audit_of, samples, total
-from helpers import calibrated_model
+from from_torch import calibrated_model, fold, to_nir, trace
 
 from spikescr.export.builder import GraphBuilder
-from spikescr.export.fold import fold
-from spikescr.export.reference import Trace, trace
-from spikescr.export.to_nir import to_nir
 from spikescr.model import ModelConfig
 from spikescr.sim.compare import compare
 from spikescr.sim.counting.account import COLUMNS, Account
@@ -22,6 +20,9 @@ from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Synapse
 from spikescr.sim.run import run_batches
+
+if TYPE_CHECKING:
+    from spikescr.export.reference import Trace
 
 CONFIG = ModelConfig(inputs=7, classes=3, layers=2, heads=2, width=8, mlp_ratio=3, kernel=5)
 WINDOW, SAMPLES, BATCH = 15, 5, 3

@@ -5,19 +5,16 @@ from __future__ import annotations
 import itertools
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nir
 import numpy as np
 import pytest
-import torch
-from helpers import calibrated_model
+from from_torch import calibrated_model, fold, to_nir, torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import RandomGraph
 
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
-from spikescr.model import LIF, SpikeSCR
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.inspection.drawing import draw, layer_of
 from spikescr.sim.inspection.inspection import GraphReport, NodeReport, inspect, total
@@ -25,6 +22,9 @@ from spikescr.sim.inspection.layering import place
 from spikescr.sim.lowering.flat import FlatGraph
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.lowering.ordering import in_order, natural
+
+if TYPE_CHECKING:
+    from spikescr.model import SpikeSCR
 
 DT = 0.01
 SVG = "{http://www.w3.org/2000/svg}"
@@ -57,6 +57,8 @@ def node(report: GraphReport, name: str) -> NodeReport:
 
 
 def test_synapses_and_neurons_are_those_of_the_model(network: tuple[SpikeSCR, nir.NIRGraph]) -> None:
+    from spikescr.model import LIF
+
     model, graph = network
     report = inspect(graph)
     weights = [m.weight for m in model.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv1d))]

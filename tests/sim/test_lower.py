@@ -8,13 +8,11 @@ import itertools
 import nir
 import numpy as np
 import pytest
-from helpers import calibrated_model
+from from_torch import calibrated_model, fold, to_nir
 
 from spikescr.dialect import Operand, wire
 from spikescr.errors import GraphError
 from spikescr.export.builder import GraphBuilder
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Attention, DelayLine, Gate, Neuron, Rotary, Select, Signal, Sink, Source, Synapse
 

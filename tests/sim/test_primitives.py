@@ -8,11 +8,10 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
-import torch
+from from_torch import torch
 from oracles.nir_interpreter import Trace, interpret
 from oracles.program_interpreter import InterpreterBackend
 from scipy.signal import lfilter
-from torch.nn import functional
 
 from spikescr.errors import GraphError
 from spikescr.sim.counting.formula import evaluate
@@ -78,7 +77,7 @@ def test_convolution_is_pytorchs_and_its_synapses_are_counted(fields: dict[str, 
         x = x * rng.normal(size=x.shape)
     named = {name: getattr(node, name) for name in ("stride", "padding", "dilation", "groups")}
     images, weight = torch.tensor(x).flatten(0, 1), torch.tensor(node.weight)
-    expected = functional.conv2d(images, weight, torch.tensor(node.bias), **named)
+    expected = torch.nn.functional.conv2d(images, weight, torch.tensor(node.bias), **named)
     program, got = run(chain((4, 7, 6), node), 5, {"input": x}, input_signal=Signal(signal))
     np.testing.assert_allclose(got.outputs["output"].reshape(-1, *expected.shape[1:]), expected, rtol=0, atol=1e-12)
 
@@ -88,7 +87,7 @@ def test_convolution_is_pytorchs_and_its_synapses_are_counted(fields: dict[str, 
         "synops": x != 0,
         "synops_graded": (x != 0) & (x != 1),
     }.items():
-        met = functional.conv2d(torch.tensor(arriving).flatten(0, 1).double(), (weight != 0).double(), **named)
+        met = torch.nn.functional.conv2d(torch.tensor(arriving).flatten(0, 1).double(), (weight != 0).double(), **named)
         assert got.counts.per_step("n0", kind).tolist() == met.flatten(1).sum(1).reshape(5, 2).tolist(), kind
     assert got.counts.total("mac" if signal == "spikes" else "ac") == 0
     assert (got.counts.per_step("n0", "bias") == program["n0"].width).all()
@@ -98,7 +97,7 @@ def test_convolution_in_one_dimension_is_pytorchs() -> None:
     rng = np.random.default_rng(3)
     node = nir.Conv1d(9, rng.normal(size=(6, 2, 4)), 2, 3, 2, 2, rng.normal(size=6))
     x = rng.normal(size=(3, 2, 4, 9))
-    expected = functional.conv1d(
+    expected = torch.nn.functional.conv1d(
         torch.tensor(x).flatten(0, 1), torch.tensor(node.weight), torch.tensor(node.bias), 2, 3, 2, 2
     )
     got = out(chain((4, 9), node), x)
@@ -112,8 +111,8 @@ def test_pools_are_pytorchs_and_only_sums_of_spikes_are_spikes(kernel: Any, stri
     rng = np.random.default_rng(4)
     x = (rng.random((4, 2, 3, 5, 6)) < 0.4).astype(float)
     images = torch.tensor(x).flatten(0, 1)
-    mean = functional.avg_pool2d(images, kernel, stride, padding)
-    total = functional.avg_pool2d(images, kernel, stride, padding, divisor_override=1)
+    mean = torch.nn.functional.avg_pool2d(images, kernel, stride, padding)
+    total = torch.nn.functional.avg_pool2d(images, kernel, stride, padding, divisor_override=1)
     for pool, expected, signal in ((nir.AvgPool2d, mean, Signal.VALUES), (nir.SumPool2d, total, Signal.SPIKES)):
         node = pool(*(np.array(value) for value in (kernel, stride, padding)))
         program, got = run(chain((3, 5, 6), node), 4, {"input": x}, input_signal=Signal.SPIKES)

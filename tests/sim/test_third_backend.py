@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import SMALL, calibrated_model
+from from_torch import SMALL, calibrated_model, fold, to_nir
 from hypothesis import given, settings
 from oracles.program_interpreter import InterpreterBackend
 from random_graphs import Case, cases
 
 from spikescr.errors import BackendError
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
 from spikescr.sim.backends import REGISTRY, CrossCheck, Options, build, compared
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import DelayLine, Gate, Neuron, Operation, Program

@@ -8,14 +8,12 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
-from helpers import calibrated_model
+from from_torch import calibrated_model, fold, to_nir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import RandomGraph
 
 from spikescr.export.builder import GraphBuilder
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
 from spikescr.sim.chip.bits import layer_bits
 from spikescr.sim.chip.layers import held_delays
 from spikescr.sim.chip.limits import Chip, Limit, chip_named

@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from audits import NAMES, audit_of, write_first_format
-from helpers import calibrated_model
+from from_torch import calibrated_model, fold, to_nir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.export.builder import GraphBuilder
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
 from spikescr.model import ModelConfig
 from spikescr.sim.counting import conventions, results, saved, summary
 from spikescr.sim.counting.account import Account

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from audits import NAMES, audit_of, charges, total, unexplained
-from helpers import calibrated_model
+from from_torch import calibrated_model, fold, to_nir
 from hypothesis import assume, given, settings
 from random_graphs import Case, cases
 
 from spikescr.export.builder import GraphBuilder
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
 from spikescr.model import ModelConfig
 from spikescr.sim.counting import summary
 from spikescr.sim.counting.account import Account

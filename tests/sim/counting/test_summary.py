@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import calibrated_model
+from from_torch import calibrated_model, fold, to_nir
 
 from spikescr.errors import SpikescrError, UsageError
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
 from spikescr.model import ModelConfig
 from spikescr.sim.counting import summary
 from spikescr.sim.counting.account import Account, layer_of

@@ -7,13 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import SMALL, calibrated_model
+from from_torch import SMALL, calibrated_model, fold, to_nir
 from hypothesis import given, settings
 from oracles.program_interpreter import InterpreterBackend
 from random_graphs import Case, cases
 
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
 from spikescr.sim.fast import currents
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.lower import lower

@@ -7,7 +7,7 @@ import logging
 import nir
 import numpy as np
 import pytest
-from helpers import SMALL, calibrated_model
+from from_torch import SMALL, calibrated_model, fold, to_nir
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import RunConfig
 from lava.proc.dense.models import PyDenseModelFloat
@@ -20,8 +20,6 @@ from lava.proc.lif.models import PyLifModelFloat
 from lava.proc.lif.process import LIF
 
 import spikescr.sim.lava  # noqa: F401  (makes Lava importable)
-from spikescr.export.fold import fold
-from spikescr.export.to_nir import to_nir
 from spikescr.sim.lava.backend import LavaBackend
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron, Port, Program, Signal, Source, Synapse, Tap
