@@ -14,6 +14,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from spikescr.errors import BackendError, UsageError
+from spikescr.extras import naming_extras
 from spikescr.sim.program import FloatArray, IntArray, Program, Signal, Source
 from spikescr.sim.recording import Recording
 
@@ -93,7 +94,8 @@ def _fast(program: Program, options: Options) -> Backend:
 
 
 def _lava(program: Program, options: Options) -> Backend:
-    from spikescr.sim.lava.backend import LavaBackend
+    with naming_extras("backend 'lava'"):
+        from spikescr.sim.lava.backend import LavaBackend
 
     return LavaBackend(program, options.batch, record_membranes=options.membranes, stall_seconds=options.stall_seconds)
 

@@ -17,6 +17,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from spikescr.extras import naming_extras
+
 # torch's OpenMP threads keep their cores for milliseconds after a product, spinning; the threads of `model.kernels`,
 # whose turn it is then, would wait. libgomp reads this when torch is loaded: import spikescr before torch.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -49,7 +51,8 @@ def __getattr__(name: str) -> Any:
 
         value: Any = version("spikescr")
     elif name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
+        with naming_extras(f"spikescr.{name}"):
+            value = getattr(import_module(_HOMES[name]), name)
     else:
         raise AttributeError(f"module 'spikescr' has no attribute {name!r}; it has {', '.join(__all__)}")
     globals()[name] = value

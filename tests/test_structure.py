@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     {"errors", "quantities", "provenance", "progress", "tables", "dialect", "readouts", "schemas", "signals"},
-    {"files", "locks", "strangers", "sizes"},
+    {"files", "locks", "strangers", "sizes", "extras"},
     {"tensors", "archive"},
     {"runs", "data", "model"},
     {"training", "checkpoint"},
@@ -40,7 +40,7 @@ SIM = (
 )
 """Rooms of `spikescr.sim`, likewise."""
 
-BELOW_SIM = LAYERS[0] | {"files", "strangers", "sizes", "archive"}
+BELOW_SIM = LAYERS[0] | {"files", "strangers", "sizes", "archive", "extras"}
 """All that the simulator knows of the rest."""
 
 TOGETHER = {("training", "checkpoint"), ("checkpoint", "training")}

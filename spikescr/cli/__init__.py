@@ -16,6 +16,7 @@ import click
 from spikescr import __version__
 from spikescr.cli.console import bars, report_error, reporting, standard_streams
 from spikescr.errors import SpikescrError, UsageError
+from spikescr.extras import named
 
 # name -> module with its `command`, what it does
 COMMANDS = {
@@ -38,6 +39,7 @@ COMMANDS = {
     "energy": ("spikescr.cli.energy", "Audit a simulation's energy: what was executed, what conventions say."),
     "report": ("spikescr.cli.report", "Write a page about a run, and the same as Markdown."),
     "verify": ("spikescr.cli.verify", "Compare every spike of the graph with the trained network's."),
+    "lava": ("spikescr.cli.lava", "Check whether Lava is installed and runs; say what installs it."),
 }
 
 EPILOG = """
@@ -106,6 +108,8 @@ class CommandTable(click.Group):
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # click ends quietly when the reader of a pipe has gone
+            if isinstance(error, ModuleNotFoundError):
+                error = named(error, f"spikescr {ctx.invoked_subcommand}")
             if ctx.params["debug"]:
                 traceback.print_exception(error)
             else:

@@ -8,20 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spikescr.errors import SpikescrError, UsageError
+from spikescr.errors import UsageError
 from spikescr.files import replacing
-
-
-def require_matplotlib() -> None:
-    """Ask for matplotlib, which is an extra, before any work is done.
-
-    Raises:
-        SpikescrError: It is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise SpikescrError("pictures need matplotlib: pip install 'spikescr[bench]'") from error
 
 
 def draw(

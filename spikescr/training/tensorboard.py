@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from spikescr.errors import UsageError
+from spikescr.extras import naming_extras
 from spikescr.training.metrics import EpochMetrics
 
 
@@ -16,14 +16,10 @@ def writing(folder: Path) -> Iterator[Callable[[EpochMetrics], None]]:
     """Gives a function that writes an epoch's metrics for TensorBoard.
 
     Raises:
-        UsageError: TensorBoard is not installed.
+        MissingExtraError: TensorBoard is not installed.
     """
-    try:
+    with naming_extras("writing for TensorBoard (--tensorboard)"):
         from torch.utils.tensorboard import SummaryWriter
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            "writing for TensorBoard (--tensorboard) needs a package: pip install 'spikescr[tensorboard]'"
-        ) from error
 
     with SummaryWriter(str(folder)) as writer:
 

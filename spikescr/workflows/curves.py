@@ -6,8 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from spikescr.data.picture import require_matplotlib
 from spikescr.errors import SpikescrError, UsageError
+from spikescr.extras import require
 from spikescr.files import replacing
 from spikescr.runs import RunFolder
 
@@ -29,12 +29,13 @@ def draw_curves(runs: Sequence[RunFolder], file: Path) -> None:
 
     Raises:
         UsageError: the suffix is none of SUFFIXES.
-        SpikescrError: a run has no metrics, or matplotlib is not installed.
+        SpikescrError: a run has no metrics.
+        MissingExtraError: matplotlib is not installed.
     """
     if file.suffix not in SUFFIXES:
         raise UsageError(f"{file}: a picture's name must end with one of {', '.join(SUFFIXES)}")
     tables = {str(run.path): read_metrics(run) for run in runs}
-    require_matplotlib()
+    require("matplotlib", "a picture of learning curves")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7), layout="constrained")

@@ -14,7 +14,7 @@ import numpy as np
 from spikescr.checkpoint import load_checkpoint
 from spikescr.data import Item, load
 from spikescr.data.dataset import NO_LABEL
-from spikescr.data.picture import require_matplotlib
+from spikescr.extras import require
 from spikescr.files import replacing, replacing_together, sha256, write_text
 from spikescr.provenance import versions
 from spikescr.quantities import percent
@@ -89,7 +89,7 @@ def evaluate_run(
         SpikescrError: there is no checkpoint, or it or the recordings cannot be used.
     """
     if picture:
-        require_matplotlib()
+        require("matplotlib", "a picture (--png)")
     run.require(run.checkpoint)
     with run.locked():
         model, info = load_checkpoint(run.checkpoint)

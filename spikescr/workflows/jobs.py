@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikescr.errors import UsageError
+from spikescr.extras import naming_extras
 from spikescr.files import remove_folder, replacing, sha256, write_text
 from spikescr.progress import Notify, silent
 from spikescr.workflows.workers import spread
@@ -258,14 +259,10 @@ def _results(
 
 def _on_cluster(scheduler: str, tasks: Sequence[tuple[Job, int, Sequence[Item]]]) -> Iterator[tuple[int, ChunkResult]]:
     """Chunks by Dask's workers; one that dies loses its chunk to another, as Dask has it."""
-    import joblib
-
-    try:
+    with naming_extras("a scheduler (--scheduler)"):
+        import joblib
         from distributed import Client
-    except ImportError as error:
-        raise UsageError(
-            "a scheduler (--scheduler) needs Dask; install it with: pip install 'spikescr[cluster]'"
-        ) from error
+
     require_scheduler(scheduler)
     with Client(scheduler, timeout=_ANSWER_SECONDS), joblib.parallel_config(backend="dask"):
         parallel = joblib.Parallel(n_jobs=-1, return_as="generator_unordered")

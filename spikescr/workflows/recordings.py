@@ -8,8 +8,9 @@ import torch
 
 from spikescr.data import open_data
 from spikescr.data.inspection import find_item, single
-from spikescr.data.picture import draw, require_matplotlib
+from spikescr.data.picture import draw
 from spikescr.errors import UsageError
+from spikescr.extras import require
 from spikescr.training.augment import augment
 from spikescr.training.recipes import default_training
 
@@ -31,9 +32,9 @@ def draw_recording(
     Raises:
         UsageError: there is no such recording, or no folder for the picture, or no such format.
         DataError: the data set cannot be used.
-        SpikescrError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
-    require_matplotlib()
+    require("matplotlib", "a picture")
     if not out.parent.is_dir():
         raise UsageError(f"{out}: there is no folder {out.parent}")
     dataset = open_data(spec)

@@ -113,5 +113,8 @@ def test_tensorboard_that_is_not_there_is_told_before_any_work(tmp_path: Path, m
     command = ["train", "--data", f"folder:{tones}", "--run", str(tmp_path / "run"), *SMALL, "--tensorboard"]
     found = CliRunner().invoke(main, command)
     assert found.exit_code == 2
-    assert "TensorBoard (--tensorboard) needs a package: pip install 'spikescr[tensorboard]'" in found.stderr
+    assert found.stderr == (
+        "error: writing for TensorBoard (--tensorboard) needs tensorboard, which is not installed: "
+        "pip install 'spikescr[tensorboard]'\n"
+    )
     assert not (tmp_path / "run").exists() or list((tmp_path / "run").iterdir()) == []

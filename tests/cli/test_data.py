@@ -202,7 +202,8 @@ def test_show_of_too_many_steps_says_what_they_would_take(tmp_path: Path) -> Non
 def test_show_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     found = spikescr("data", "show", "digits", "--recording", "x", "--out", tmp_path / "a.png")
-    assert (found.exit_code, found.stderr) == (1, "error: pictures need matplotlib: pip install 'spikescr[bench]'\n")
+    expected = "error: a picture needs matplotlib, which is not installed: pip install 'spikescr[plots]'\n"
+    assert (found.exit_code, found.stderr) == (2, expected)
 
 
 def test_get_downloads_from_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
