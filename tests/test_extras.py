@@ -69,7 +69,8 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 from spikescr.cli import main
 for words in {commands}:
-    main(words, standalone_mode=False)
+    if status := main(words, standalone_mode=False):
+        sys.exit(status)
 """
 RUN = ["simulate", "network.nir", "--input", "x.npy", "--dt", "1e-3"]
 
@@ -92,12 +93,10 @@ def test_any_graph_needs_no_extra(tmp_path: Path) -> None:
         ["energy", "network-simulation"],
         ["report", "network-simulation"],
         ["fit", "network.nir"],
-        ["export", "--to", "netx", "--graph", "network.nir", "--out", "network.net", "--dt", "1e-3"],
         ["train", "--list"],
     )
-    assert (found.returncode, found.stderr) == (0, "")
+    assert found.returncode == 0, found.stderr
     assert (tmp_path / "network-simulation/report.html").stat().st_size
-    assert (tmp_path / "network.net").stat().st_size
 
 
 @pytest.mark.parametrize(
