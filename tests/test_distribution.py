@@ -34,7 +34,10 @@ def test_every_file_beside_the_modules_is_packed() -> None:
         path
         for folder in FOLDERS.values()
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.parent.name != "__pycache__" and path.suffix != ".py" and path.name not in LINTERS
+        if path.is_file()
+        and path.suffix != ".py"
+        and path.name not in LINTERS
+        and not any(part == "__pycache__" or part.startswith(".") for part in path.relative_to(ROOT).parts)
     }
     assert packed == there
 
