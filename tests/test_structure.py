@@ -159,7 +159,7 @@ def test_an_arrow_that_points_up_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_pa
         test_packages_stay_in_their_rooms("rich")
 
 
-COMMAND = re.compile(r"(spikescr|accelerate) [a-z{].*")
+COMMAND = re.compile(r"(spikescr|accelerate|pip) [a-z{].*")
 FLAG = re.compile(r"(?<!\()--[a-z][a-z-]*(?!\))")
 
 
