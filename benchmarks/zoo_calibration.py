@@ -22,8 +22,8 @@ from zoo_networks import LOOP, Entry
 
 TARGET = 0.15
 WITHIN = (0.08, 0.27)  # rates that are left as they are
-FIRES = 0.03  # a layer that shares what stands before it with another need not come nearer
-PASSES, TRIES = 40, 4
+FIRES, MOST = 0.03, 0.8  # a layer that shares what stands before it with another need not come nearer
+PASSES, TRIES = 16, 4
 
 
 @dataclass
@@ -193,9 +193,8 @@ def _settle_thresholds(net: nn.Module, run: Callable[[], object]) -> Firing:
             run()
         functional.reset_net(net)
         firing.rates = {path: layer.rate for path, layer in seen.items()}
-        path = next(
-            (path for path, layer in seen.items() if layer.rate < FIRES and path not in firing.thresholds), None
-        )
+        off = (path for path, layer in seen.items() if not FIRES <= layer.rate <= MOST)
+        path = next((path for path in off if path not in firing.thresholds), None)
         if path is None:
             break
         firing.thresholds[path] = seen[path].node.v_threshold = _threshold(seen[path].node, seen[path].currents())
@@ -204,7 +203,7 @@ def _settle_thresholds(net: nn.Module, run: Callable[[], object]) -> Firing:
 
 def _threshold(node: BaseNode, x: Tensor) -> float:
     """Under which a neuron fires at the target on these currents."""
-    highest = max(float(x.max()), float(node.v_threshold))
+    highest = 4 * max(float(x.max()), float(node.v_threshold))
     return highest - _solve(lambda d: _rate(node, x, highest - d), 0, highest, TARGET)
 
 
