@@ -13,22 +13,23 @@ REACH = 4096  # representable numbers looked at on each side of dt / (1 - decay)
 
 @dataclass(frozen=True)
 class Membrane:
-    """tau (seconds) and r such that in float64 1 - dt / tau is `decay` and r dt / tau is 1, in either order."""
+    """tau (seconds) and r such that in float64 1 - dt / tau is `decay` and r dt / tau is the gain, in either order."""
 
     tau: float
     r: float
     decay: float
 
 
-def membrane(decay: float, dt: float) -> Membrane:
-    """The membrane constants of v = decay v + I by NIR's forward Euler, v = v (1 - dt / tau) + r dt / tau I.
+def membrane(decay: float, dt: float, gain: float = 1.0) -> Membrane:
+    """The membrane constants of v = decay v + gain I by NIR's forward Euler, v = v (1 - dt / tau) + r dt / tau I.
 
     Not every number is 1 - dt / tau for a representable tau, nor has every dt / tau a representable r that makes the
-    gain exactly 1. Of those that have, the nearest to `decay` is taken; asked for again it is candidate again.
+    gain exact. Of those that have, the nearest to `decay` is taken; asked for again it is candidate again.
 
     Args:
         decay: what is to be left of a membrane after a step, 0 <= decay < 1.
         dt: seconds per step.
+        gain: of the input, above 0.
 
     Raises:
         ExportError: there is none within a relative distance of about 1e-12.
@@ -41,9 +42,9 @@ def membrane(decay: float, dt: float) -> Membrane:
     best: Membrane | None = None
     ratios = dt / taus
     for ulps in (0, -1, 1, -2, 2, -3, 3):
-        r = 1.0 / ratios
+        r = gain / ratios
         r = r + ulps * np.spacing(r)
-        exact = np.flatnonzero((r * ratios == 1.0) & (r * dt / taus == 1.0))
+        exact = np.flatnonzero((r * ratios == gain) & (r * dt / taus == gain))
         if not len(exact):
             continue
         away = np.abs((1.0 - ratios[exact]) - decay)

@@ -10,9 +10,8 @@ of one sample, (C, H, W) of an image, (C, L) or (L, C) of tokens, (N,) of a dens
 | `linear` | x (..., I) | weight (O, I), bias (O,) | |
 | `conv` | x (C, *space) | weight (O, C / groups, *kernel), bias (O,) | stride, padding, dilation, per axis; groups |
 | `conv_transpose` | x (C, *space) | weight (C, O / groups, *kernel), bias (O,) | as conv, and output_padding |
-| `batch_norm` | x (C, ...) | mean, var, weight, bias, each (C,) | eps |
+| `batch_norm` | x | mean, var, weight, bias, each (C,) | eps; `axis`, that of the channels |
 | `neuron` | x | | `equation`: a `NeuronEquation` |
-| `synapse_filter` | x | | `decay`: y = decay y + x, from 0 |
 | `max_pool` | x (C, *space) | | window, stride, padding, dilation, ceil |
 | `avg_pool` | x (C, *space) | | window, stride, padding, ceil, `count_padding`, `divisor` (None: the window's size) |
 | `select` | any number | index | y[i] = x[index[i]] of all operands' elements in turn; -1: 0 |
@@ -90,6 +89,8 @@ class NeuronEquation:
         threshold: in units of the membrane.
         reset: the value after a spike; None where the threshold is subtracted.
         initial: the membrane before the first step.
+        current_decay: of a current between input and membrane, i = current_decay i + x, h = decay v + gain i + drive;
+            None where there is none.
     """
 
     model: str
@@ -99,6 +100,7 @@ class NeuronEquation:
     reset: float | None
     drive: float = 0.0
     initial: float = 0.0
+    current_decay: float | None = None
 
 
 @dataclass(frozen=True)

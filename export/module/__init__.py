@@ -1,0 +1,1 @@
+"""Lowering: a `StepNetwork` is folded and becomes a NIR graph."""

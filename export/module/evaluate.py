@@ -1,0 +1,162 @@
+"""What a StepNetwork does, step by step, in PyTorch's float64: to hold recording and folding against the module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from spikescr.export.record.step import NeuronEquation, Node, StepNetwork
+
+FloatArray = NDArray[np.float64]
+
+
+def evaluate(net: StepNetwork, inputs: Mapping[str, FloatArray]) -> dict[int, FloatArray]:
+    """Runs a network.
+
+    Args:
+        net: folded or not.
+        inputs: name of an input -> its values (T, B, ...).
+
+    Returns:
+        Signal -> its values (T, B, *shape), a neuron's being its spikes; an output's are those of every step, before
+        its readout.
+    """
+    steps = len(next(iter(inputs.values())))
+    given = {name: torch.from_numpy(np.ascontiguousarray(x, np.float64)) for name, x in inputs.items()}
+    state: dict[int, Tensor] = {}  # of a signal's maker; ~signal: of its current
+    kept: dict[int, list[Tensor]] = {signal.number: [] for signal in net.signals}
+    with torch.no_grad():
+        for t in range(steps):
+            now: dict[int, Tensor] = {}
+            for node in net.nodes:
+                shape = net.signals[node.result].shape
+                if node.operation == "input":
+                    y = given[node.options["name"]][t]
+                elif node.operation == "delay":
+                    batch = len(next(iter(given.values()))[t])
+                    y = state.get(node.result, torch.zeros(batch, *shape, dtype=torch.float64))
+                else:
+                    operands = [now[o.signal].reshape(-1, *o.shape) for o in node.operands]
+                    y = (
+                        _neuron(node, state, *operands)
+                        if node.operation == "neuron"
+                        else (_OPERATIONS[node.operation](node, *operands))
+                    )
+                now[node.result] = y.reshape(len(y), *shape)
+                kept[node.result].append(now[node.result])
+            for node in net.nodes:
+                if node.operation == "delay":
+                    state[node.result] = now[node.operands[0].signal].reshape(-1, *net.signals[node.result].shape)
+    return {signal: torch.stack(values).numpy() for signal, values in kept.items()}
+
+
+def _array(node: Node, name: str) -> Tensor | None:
+    return torch.from_numpy(node.arrays[name]) if name in node.arrays else None
+
+
+def _neuron(node: Node, state: dict[int, Tensor], x: Tensor) -> Tensor:
+    e: NeuronEquation = node.options["equation"]
+    v = state.get(node.result)
+    v = torch.full_like(x, e.initial) if v is None else v
+    if e.current_decay is not None:
+        x = e.current_decay * state.get(~node.result, torch.zeros_like(x)) + x
+        state[~node.result] = x
+    h = e.decay * v + e.gain * x + e.drive
+    spike = h >= e.threshold
+    state[node.result] = h - e.threshold * spike if e.reset is None else torch.where(spike, e.reset, h)
+    return spike.double()
+
+
+def _conv(node: Node, x: Tensor) -> Tensor:
+    weight = _array(node, "weight")
+    assert weight is not None
+    o = node.options
+    convolve = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}[weight.ndim]
+    return convolve(x, weight, _array(node, "bias"), o["stride"], o["padding"], o["dilation"], o["groups"])
+
+
+def _conv_transpose(node: Node, x: Tensor) -> Tensor:
+    weight = _array(node, "weight")
+    assert weight is not None
+    o = node.options
+    convolve = {3: functional.conv_transpose1d, 4: functional.conv_transpose2d, 5: functional.conv_transpose3d}[
+        weight.ndim
+    ]
+    return convolve(
+        x, weight, _array(node, "bias"), o["stride"], o["padding"], o["output_padding"], o["groups"], o["dilation"]
+    )
+
+
+def _batch_norm(node: Node, x: Tensor) -> Tensor:
+    a = node.arrays
+    scale = a["weight"] / np.sqrt(a["var"] + node.options["eps"])
+    shape = tuple(-1 if axis == node.options["axis"] + 1 else 1 for axis in range(x.ndim))
+    return x * torch.from_numpy(scale).reshape(shape) + torch.from_numpy(a["bias"] - a["mean"] * scale).reshape(shape)
+
+
+def _max_pool(node: Node, x: Tensor) -> Tensor:
+    o = node.options
+    pool = {3: functional.max_pool1d, 4: functional.max_pool2d, 5: functional.max_pool3d}[x.ndim]
+    pooled: Tensor = pool(x, o["window"], o["stride"], o["padding"], o["dilation"], o["ceil"])
+    return pooled
+
+
+def _avg_pool(node: Node, x: Tensor) -> Tensor:
+    o = node.options
+    common = (o["window"], o["stride"], o["padding"], o["ceil"], o["count_padding"])
+    if x.ndim == 3:
+        return functional.avg_pool1d(x, *common)
+    return {4: functional.avg_pool2d, 5: functional.avg_pool3d}[x.ndim](x, *common, o["divisor"])
+
+
+def _select(node: Node, *xs: Tensor) -> Tensor:
+    whole = torch.cat([*(x.flatten(1) for x in xs), torch.zeros(len(xs[0]), 1, dtype=xs[0].dtype)], 1)
+    return whole[:, torch.from_numpy(node.arrays["index"].ravel())]
+
+
+def _sum(node: Node, *xs: Tensor) -> Tensor:
+    total = torch.zeros_like(xs[0])
+    for coefficient, x in zip(node.options["coefficients"], xs, strict=True):
+        total = total + coefficient * x
+    return total
+
+
+def _reduce(node: Node, x: Tensor) -> Tensor:
+    axes = [axis % (x.ndim - 1) + 1 for axis in node.options["axes"]]
+    return x.mean(axes) if node.options["mean"] else x.sum(axes)
+
+
+def _sum_pool(node: Node, x: Tensor) -> Tensor:
+    o = node.options
+    return functional.avg_pool2d(x, o["window"], o["stride"], o["padding"], o["ceil"], divisor_override=1)
+
+
+def _token_attention(node: Node, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return node.options["scale"] * ((q @ k.transpose(-1, -2)) @ v)
+
+
+_OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
+    "output": lambda node, x: x,
+    "linear": lambda node, x: functional.linear(x, torch.from_numpy(node.arrays["weight"]), _array(node, "bias")),
+    "conv": _conv,
+    "conv_transpose": _conv_transpose,
+    "batch_norm": _batch_norm,
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    "select": _select,
+    "sum": _sum,
+    "scale": lambda node, x: x * _array(node, "factor"),
+    "bias": lambda node, x: x + _array(node, "addend"),
+    "complement": lambda node, x: 1.0 - x,
+    "product": lambda node, x, y: x * y,
+    "maximum": lambda node, x, y: torch.maximum(x, y),
+    "matmul": lambda node, x, y: x @ y,
+    "reduce": _reduce,
+    "sum_pool": _sum_pool,
+    "token_attention": _token_attention,
+}

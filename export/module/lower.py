@@ -1,0 +1,280 @@
+"""Lowering: a folded StepNetwork in NIR's terms becomes a NIR graph, node by node, named after the module's paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import nir
+import numpy as np
+
+from spikescr import dialect
+from spikescr.dialect import LATENCY, PACKED_OPERATIONS, into_slots, packed_node, select_node
+from spikescr.errors import ExportError
+from spikescr.export.module.neurons import neuron_node
+from spikescr.export.module.rewrite import rewritten
+from spikescr.export.record.step import Node, Operand, StepNetwork
+
+Shape = tuple[int, ...]
+_BARE = ("linear", "conv", "neuron", "max_pool", "avg_pool", "sum_pool", "or_pool")
+"""Operations named as their module; the others get their own name behind it."""
+
+
+def lower(net: StepNetwork, dt: float, metadata: Mapping[str, Any] | None = None) -> nir.NIRGraph:
+    """The NIR graph of a folded network.
+
+    Args:
+        net: what `fold` gave.
+        dt: seconds per step.
+        metadata: more entries for the graph.
+
+    Returns:
+        The graph: neurons named as their modules ("layer1.0.sn1"; a module's second call in a step ".call2"), a window
+        of `net.steps`, no clock: a module's samples are all whole windows, and biases act at every step.
+
+    Raises:
+        ExportError: NIR and the dialect have no words for an operation; the message names module and line.
+    """
+    return _Lowering(rewritten(net), dt).run(metadata or {})
+
+
+class _Lowering:
+    def __init__(self, net: StepNetwork, dt: float) -> None:
+        self.net, self.dt = net, dt
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.sources: dict[int, tuple[str, ...]] = {}
+        self.shapes: dict[int, Shape] = {}
+        self.reshaped: dict[tuple[int, Shape], tuple[str, ...]] = {}
+        self.names = _names(net.nodes)
+        self.readout = "every"
+
+    def run(self, metadata: Mapping[str, Any]) -> nir.NIRGraph:
+        late = [node for node in self.net.nodes if node.operation == "delay"]
+        for node in late:  # what a cycle reads is there before what makes it
+            shape = _packable(self._shape(node))
+            self._put(node, nir.Delay(np.full(shape, self.dt)), (), shape=shape)
+        for node in self.net.nodes:
+            if node.operation != "delay":
+                _LOWER[node.operation](self, node)
+        for node in late:
+            self._lead(self._read(node.operands[0], _packable(self._shape(node))), self.names[node.number])
+        own: dict[str, Any] = {dialect.GRAPH_FORMAT: dialect.FORMAT, dialect.DT: self.dt, dialect.STEPS: self.net.steps}
+        if self.readout != "every":
+            own[dialect.READOUT] = self.readout
+        try:
+            return nir.NIRGraph(
+                nodes=dict(sorted(self.nodes.items())),
+                edges=sorted(self.edges),
+                metadata=dict(sorted({**own, **metadata}.items())),
+            )
+        except ValueError as error:
+            raise ExportError(f"the graph is not NIR: {error}") from error
+
+    def input(self, node: Node) -> None:
+        kind = self.net.signals[node.result].kind
+        said: dict[str, Any] = {dialect.SIGNAL: "values" if kind == "values" else "spikes"}
+        if node.options["held"]:
+            said[dialect.HELD] = 1
+        self._put(node, nir.Input(np.array(self._shape(node))), (), said)
+
+    def output(self, node: Node) -> None:
+        shape = node.operands[0].shape
+        self.readout = node.options["readout"]
+        self._put(node, nir.Output(np.array(shape)), self._read(node.operands[0], shape))
+
+    def linear(self, node: Node) -> None:
+        weight, bias = node.arrays["weight"], node.arrays.get("bias")
+        made = nir.Linear(weight) if bias is None else nir.Affine(weight, bias)
+        self._put(node, made, self._read(node.operands[0], (weight.shape[1],)), shape=(len(weight),))
+
+    def conv(self, node: Node) -> None:
+        weight, o = node.arrays["weight"], node.options
+        bias = node.arrays.get("bias", np.zeros(len(weight)))
+        sources = self._read(node.operands[0], node.operands[0].shape)
+        geometry = [tuple(int(n) for n in o[name]) for name in ("stride", "padding", "dilation")]
+        out = tuple(
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(node.operands[0].shape[1:], weight.shape[2:], *geometry, strict=True)
+        )
+        if weight.ndim == 3:
+            made = nir.Conv1d(None, weight, *(g[0] for g in geometry), int(o["groups"]), bias)
+        elif weight.ndim == 4:
+            made = nir.Conv2d(None, weight, *geometry, int(o["groups"]), bias)
+        else:
+            at = f" ({node.line})" if node.line else ""
+            raise ExportError(f"{node.path}: a convolution over three axes{at}; NIR has Conv1d and Conv2d")
+        self._put(node, made, sources, shape=(len(weight), *out))
+
+    def neuron(self, node: Node) -> None:
+        shape = _packable(self._shape(node))
+        made = neuron_node(self.names[node.number], node.options["equation"], shape, self.dt)
+        self._put(node, made, self._read(node.operands[0], shape), shape=shape)
+
+    def pool(self, node: Node) -> None:
+        x, o = node.operands[0], node.options
+        window = [np.array(o[name]) for name in ("window", "stride", "padding")]
+        out = tuple(int((n + 2 * p - k) // s + 1) for n, k, s, p in zip(x.shape[1:], *window, strict=True))
+        shape = (x.shape[0], *out)
+        made = (nir.AvgPool2d if node.operation == "avg_pool" else nir.SumPool2d)(*window)
+        sources = self._read(x, x.shape)
+        if node.operation != "or_pool":
+            self._put(node, made, sources, shape=shape)
+            return
+        name = self.names[node.number]
+        self._add(f"{name}.count", made, sources)
+        self._put(node, nir.Threshold(np.full(shape, 0.5)), (f"{name}.count",), shape=shape)
+
+    def select(self, node: Node) -> None:
+        index, shape = node.arrays["index"], self._shape(node)
+        names, start = [], 0
+        for number, operand in enumerate(node.operands):
+            size = int(np.prod(operand.shape, dtype=int))
+            within = (index >= start) & (index < start + size)
+            reads = self.shapes[operand.signal]
+            name = self.names[node.number] + (f".{number}" if len(node.operands) > 1 else "")
+            made = select_node(np.where(within, index - start, -1), reads, _packable(shape))
+            names.append(self._add(name, made, self._read(operand, reads)))
+            start += size
+        self.sources[node.result], self.shapes[node.result] = tuple(names), _packable(shape)
+
+    def sum(self, node: Node) -> None:
+        shape = _packable(self._shape(node))
+        reads = [self._read(o, shape) for o in node.operands]
+        flat = [name for names in reads for name in names]
+        if len(set(flat)) < len(flat):  # a sum of sums that share a term: edges cannot be there twice
+            for place, (operand, names) in enumerate(zip(node.operands, reads, strict=True)):
+                if len(names) > 1:
+                    reads[place] = (self._relay(node, place, operand, names, shape),)
+            flat = [name for names in reads for name in names]
+        self.sources[node.result], self.shapes[node.result] = tuple(flat), shape
+
+    def scale(self, node: Node) -> None:
+        shape = _packable(self._shape(node))
+        factor = node.arrays["factor"].reshape(shape)
+        self._put(node, nir.Scale(factor), self._read(node.operands[0], shape), shape=shape)
+
+    def gate(self, node: Node) -> None:
+        width = int(np.prod(self._shape(node), dtype=int))
+        op = "inverted_gate" if node.options["inverted"] else "gate"
+        self._packed(node, op, {"width": width, "spike_width": width}, ("value", "spike"))
+
+    def token_attention(self, node: Node) -> None:
+        heads, tokens, depth = node.operands[0].shape
+        parameters = {"heads": heads, "tokens": tokens, "depth": depth, "scale": float(node.options["scale"])}
+        self._packed(node, "token_attention", parameters, ("q", "k", "v"))
+
+    def maximum(self, node: Node) -> None:
+        self._packed(node, "maximum", {"fan": int(node.options["fan"])}, ("x",))
+
+    def _packed(self, node: Node, op: str, parameters: Mapping[str, Any], names: Sequence[str]) -> None:
+        shape = _packable(self._shape(node))
+        width = int(np.prod(shape, dtype=int))
+        operands = PACKED_OPERATIONS[op].operands(parameters, width)
+        name, slots = self.names[node.number], operands[-1].stop
+        wires = []
+        for operand, read in zip(operands, node.operands, strict=True):
+            reads = self.shapes[read.signal]
+            wires.append(
+                self._add(f"{name}.{operand.name}", into_slots(operand, slots, reads), self._read(read, reads))
+            )
+        self._put(node, packed_node(op, width, 0, parameters, shape=shape), wires, shape=shape)
+
+    def _relay(self, node: Node, place: int, operand: Operand, names: tuple[str, ...], shape: Shape) -> str:
+        index = np.arange(int(np.prod(shape, dtype=int)))
+        return self._add(f"{self.names[node.number]}.{place}", select_node(index, shape, shape), names)
+
+    def _shape(self, node: Node) -> Shape:
+        return self.net.signals[node.result].shape
+
+    def _read(self, operand: Operand, shape: Shape) -> tuple[str, ...]:
+        """Nodes whose sum is a signal in a shape; a Flatten or a select is put in where it has another."""
+        have = self.shapes[operand.signal]
+        if have == tuple(shape):
+            return self.sources[operand.signal]
+        key = (operand.signal, tuple(shape))
+        if key not in self.reshaped:
+            base = self.sources[operand.signal][0]
+            if len(shape) == 1:
+                made: nir.NIRNode = nir.Flatten({"input": np.array(have)}, 0, -1)
+                name = self._free(f"{base}.flat")
+            else:
+                made = select_node(np.arange(int(np.prod(shape, dtype=int))), have, shape)
+                name = self._free(f"{base}.shape")
+            self.reshaped[key] = (self._add(name, made, self.sources[operand.signal]),)
+        return self.reshaped[key]
+
+    def _free(self, name: str) -> str:
+        number, free = 1, name
+        while free in self.nodes:
+            number += 1
+            free = f"{name}{number}"
+        return free
+
+    def _put(
+        self,
+        node: Node,
+        made: nir.NIRNode,
+        sources: Sequence[str],
+        stated: Mapping[str, Any] | None = None,
+        shape: Shape | None = None,
+    ) -> None:
+        name = self._add(self.names[node.number], made, sources, stated)
+        self.sources[node.result] = (name,)
+        self.shapes[node.result] = tuple(shape or self._shape(node))
+
+    def _add(
+        self, name: str, made: nir.NIRNode, sources: Sequence[str], stated: Mapping[str, Any] | None = None
+    ) -> str:
+        made.metadata = {**made.metadata, LATENCY: 0, **(stated or {})}
+        self.nodes[name] = made
+        self._lead(sources, name)
+        return name
+
+    def _lead(self, sources: Sequence[str], name: str) -> None:
+        self.edges += [(source, name) for source in sources]
+
+
+def _packable(shape: Shape) -> Shape:
+    """A shape of three axes at most, which the output of a packed operation has."""
+    return shape if len(shape) <= dialect.MOST_AXES else (int(np.prod(shape[:-2], dtype=int)), *shape[-2:])
+
+
+def _names(nodes: Sequence[Node]) -> dict[int, str]:
+    """A name for each node; neurons choose first, so that theirs are their modules'."""
+    taken: set[str] = set()
+    names: dict[int, str] = {}
+    ends = ("input", "output")
+    for node in sorted(nodes, key=lambda n: (n.operation not in ends, n.operation != "neuron")):
+        path = (node.path or "net").replace("/", "_")
+        if node.operation in ends:
+            base = node.options["name"]
+        elif node.operation in _BARE and (path not in taken or node.operation == "neuron"):
+            base = path
+        else:
+            base = f"{path}.{node.operation}"
+        name, count = base, 1
+        while name in taken:
+            count += 1
+            name = f"{base}.call{count}" if node.operation == "neuron" else f"{base}{count}"
+        taken.add(name)
+        names[node.number] = name
+    return names
+
+
+_LOWER: Mapping[str, Callable[[_Lowering, Node], None]] = {
+    "input": _Lowering.input,
+    "output": _Lowering.output,
+    "linear": _Lowering.linear,
+    "conv": _Lowering.conv,
+    "neuron": _Lowering.neuron,
+    "sum_pool": _Lowering.pool,
+    "avg_pool": _Lowering.pool,
+    "or_pool": _Lowering.pool,
+    "select": _Lowering.select,
+    "sum": _Lowering.sum,
+    "scale": _Lowering.scale,
+    "gate": _Lowering.gate,
+    "token_attention": _Lowering.token_attention,
+    "maximum": _Lowering.maximum,
+}
