@@ -13,7 +13,16 @@ from spikescr.cli.text import si
 from spikescr.errors import UsageError
 from spikescr.progress import tell
 from spikescr.training.config import CurriculumConfig, TrainConfig
-from spikescr.training.recipes import CHANGE, Command, Recipe, read_recipe, recipe_names, recipe_of, shown
+from spikescr.training.recipes import (
+    CHANGE,
+    DEFAULT_RECIPE,
+    Command,
+    Recipe,
+    read_recipe,
+    recipe_names,
+    recipe_of,
+    shown,
+)
 
 if TYPE_CHECKING:
     from spikescr.training.estimate import Estimate
@@ -21,7 +30,6 @@ if TYPE_CHECKING:
     from spikescr.training.metrics import EpochMetrics
 
 DATA = "Data set: 'digits' (embedded), 'shd:PATH', 'ssc:PATH', 'gsc:PATH', or 'folder:PATH' laid out like gsc."
-DEFAULT_RECIPE = "digits"
 METAVAR = "[RECIPE] [KEY=VALUE]..."
 
 

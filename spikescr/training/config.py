@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from spikescr.model.config import AnyModelConfig, ModelConfig
 
@@ -43,10 +43,17 @@ class Augmentation(BaseModel):
     shift: int = Field(5, ge=0)
     speed: float = Field(0.0, ge=0, le=0.5)
     time_shift_s: float = Field(0.0, ge=0)
-    noise: Annotated[str, Field(pattern=r"^(made|folder:.+)$")] | None = None
+    noise: str | None = None
     noise_probability: float = Field(0.8, ge=0, le=1)
     noise_snr: tuple[float, float] = (0.0, 30.0)
     gain_db: float = Field(0.0, ge=0)
+
+    @field_validator("noise")
+    @classmethod
+    def _source(cls, noise: str | None) -> str | None:
+        if noise is not None and noise != "made" and not (noise.startswith("folder:") and noise != "folder:"):
+            raise ValueError("noise is made, folder:PATH or none")
+        return noise
 
     @field_validator("noise_snr", mode="before")
     @classmethod
@@ -117,14 +124,13 @@ class _Settings(BaseModel):
     augmentation: Augmentation | None = Augmentation()
     model: AnyModelConfig = ModelConfig()
 
-    @model_validator(mode="after")
-    def _whole_bands(self) -> Self:
-        if self.model.inputs % self.frames_per_step:
-            raise ValueError(
-                f"model.inputs {self.model.inputs} must be a multiple of frames_per_step {self.frames_per_step}: each "
-                "frame has as many bands"
-            )
-        return self
+    @field_validator("model")
+    @classmethod
+    def _whole_bands(cls, model: AnyModelConfig, info: ValidationInfo) -> AnyModelConfig:
+        frames = info.data.get("frames_per_step", 1)
+        if model.inputs % frames:
+            raise ValueError(f"inputs {model.inputs} must be a multiple of frames_per_step {frames}, bands each")
+        return model
 
     @property
     def bands(self) -> int:

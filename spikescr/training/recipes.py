@@ -34,6 +34,7 @@ ELSEWHERE = {
     "model.classes": "it follows from the data",
 }
 TEACHER = "a teacher is what spikescr distill gives"
+DEFAULT_RECIPE = "digits"
 CHANGE = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 """KEY=VALUE on the command line."""
 
@@ -81,13 +82,14 @@ def read_recipe(command: Command, name: str) -> Recipe:
 
 
 def default_training(data: str) -> TrainConfig:
-    """What the first recipe gives that is for that kind of data set.
+    """What the first recipe gives that is named after that kind of data set, else the first that is for it.
 
     Raises:
         UsageError: there is none.
     """
     kind = data.partition(":")[0]
-    recipes = [read_recipe("train", name) for name in recipe_names("train")]
+    names = sorted(recipe_names("train"), key=lambda name: (name.partition("-")[0] != kind, name != DEFAULT_RECIPE))
+    recipes = [read_recipe("train", name) for name in names]
     for recipe in recipes:
         if kind in recipe.kinds:
             return resolve(recipe, TrainConfig, [], options={}, data=data)

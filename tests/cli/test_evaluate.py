@@ -126,7 +126,19 @@ def test_recordings_without_labels_give_answers_alone(run: RunFolder, tmp_path: 
         ("low-one.wav", "", ""),
     ]
     assert {row["predicted"] for row in rows} <= {"high", "low"}
-    for row in rows:
-        assert f"{row['recording']}  {row['predicted']}" in " ".join(found.stdout.split("\n")).replace("   ", "  ")
+    shown = [line.split()[:2] for line in found.stdout.splitlines()]
+    assert all([row["recording"], row["predicted"]] in shown for row in rows)
     content = json.loads((run.evaluation / "test.json").read_text())
     assert (content["recordings"], "accuracy" in content) == (2, False)
+
+    simulate = ["simulate", "--data", f"folder:{own}", "--split", "all", "--run"]
+    for arguments in (["export", "--to", "nir", "--run"], simulate, ["report"]):
+        done = CliRunner().invoke(main, [*arguments, str(run.path)], catch_exceptions=False)
+        assert done.exit_code == 0, done.stderr
+    with (run.simulation / "predictions.csv").open() as file:
+        executed = list(csv.DictReader(file))
+    assert [(row["recording"], row["label"], row["predicted"]) for row in executed] == [
+        (row["recording"], "", row["predicted"]) for row in rows
+    ]
+    assert json.loads((run.simulation / "summary.json").read_text())["accuracy"] is None
+    assert "the network says" in run.report_text.read_text() + run.report.read_text()

@@ -12,7 +12,16 @@ from spikescr.errors import UsageError
 from spikescr.model.config import DelaysConfig, ModelConfig
 from spikescr.training import Augmentation, TrainConfig
 from spikescr.training.config import CurriculumConfig, Distillation, Student
-from spikescr.training.recipes import FOLDER, Command, read_recipe, recipe_names, recipe_of, resolve, shown
+from spikescr.training.recipes import (
+    FOLDER,
+    Command,
+    default_training,
+    read_recipe,
+    recipe_names,
+    recipe_of,
+    resolve,
+    shown,
+)
 
 DATA = {"digits": "digits", "shd": "shd:x", "ssc": "ssc:x", "gsc": "gsc:x"}
 
@@ -36,7 +45,7 @@ def test_the_papers_recipes_are_there() -> None:
         for n in steps[kind]
         if (kind, size) != ("shd", "-2l")
     ]
-    assert sorted(recipe_names("train")) == sorted([*names, "digits"])
+    assert sorted(recipe_names("train")) == sorted([*names, "commands", "digits"])
     assert recipe_names("distill") == ["digits", "gsc", "gsc-2l", "shd", "ssc", "ssc-2l"]
 
 
@@ -56,7 +65,7 @@ PAPER = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names("train") if name != "digits"])
+@pytest.mark.parametrize("name", [name for name in recipe_names("train") if name not in ("commands", "digits")])
 def test_a_papers_recipe_is_as_published(name: str) -> None:
     kind, steps, *size = name.split("-")
     (lr, weight_decay), model, augmentation = PAPER[kind]
@@ -242,3 +251,36 @@ def test_recipes_need_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=300).returncode == 0
+
+
+def test_commands_is_for_words_of_any_level_and_place() -> None:
+    config = configured("commands", "augmentation.noise=folder:hum", "augmentation.noise_snr=[5,10]", data="folder:x")
+    assert (config.steps, config.model.name, config.normalise) == (40, "1L-8-128", "recording")
+    assert config.bands * config.frames_per_step == config.model.inputs
+    assert config.augmentation is not None
+    assert (config.augmentation.noise, config.augmentation.noise_snr) == ("folder:hum", (5.0, 10.0))
+    assert dict(shown(config))["augmentation.noise_snr"] == "[5.0,10.0]"
+    assert not any(
+        configured(name).augmentation.of_sound  # type: ignore[union-attr]
+        for name in recipe_names("train")
+        if name != "commands"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("augmentation.noise=loud", r"^augmentation.noise=loud: noise is made, folder:PATH or none \(got loud\)$"),
+        ("augmentation.noise_snr=[5,1]", "noise_snr is two numbers of dB, the lower one first"),
+        ("frames_per_step=3", "model: inputs 80 must be a multiple of frames_per_step 3, bands each"),
+        ("model.inputs=81", "^model.inputs=81: inputs 81 must be a multiple of frames_per_step 2, bands each"),
+    ],
+)
+def test_absurd_settings_of_sound_are_refused(change: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        configured("commands", change, data="folder:x")
+
+
+def test_a_pictures_recipe_is_the_kinds_own() -> None:
+    for data, name in {"gsc:x": "gsc-40", "folder:x": "digits", "shd:x": "shd-40"}.items():
+        assert default_training(data) == configured(name, data=data)
