@@ -73,7 +73,7 @@ class Batch:
     def packed(self, operation: Operation, rows: Rows, dtype: Any = None) -> NDArray[Any]:
         """Memory for what an operation puts out, (rows, N), with any contents."""
         dtype = self.dtype if dtype is None else dtype
-        return self.ports.buffers(f"{operation.name} out", (rows.count, operation.width), dtype)
+        return self.ports.buffers((rows.count, operation.width), dtype)
 
     def spikes_of(self, operation: Operation) -> NDArray[np.bool_]:
         """Spikes to record, (P, B, N), zeros; of size 0 where they are not kept."""
@@ -91,7 +91,7 @@ class Batch:
 
     def as_carried(self, operation: Operation, values: Values) -> Output:
         """Values as the operation's signal says: events are listed."""
-        return values if operation.signal is Signal.VALUES else self.ports.listed(operation.name, values)
+        return values if operation.signal is Signal.VALUES else self.ports.listed(values)
 
 
 def failure(operation: Operation, reason: str, step: int | None = None) -> BackendError:

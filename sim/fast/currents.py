@@ -70,7 +70,7 @@ def count(batch: Batch, operation: Synapse) -> None:
 def _reach(batch: Batch, operation: Synapse, rows: Rows, cum: IntArray, tally: IntArray) -> IntArray:
     """Synapses that are reached in each row by each tap: by events, entries, graded entries; (rows, taps, 3)."""
     ports, fan_outs = batch.ports, batch.plan.weights[operation.name].fan_outs
-    reach = ports.buffers("reach", (rows.count, len(fan_outs), 3), np.int64)
+    reach = ports.buffers((rows.count, len(fan_outs), 3), np.int64)
     if fan_outs.shape[1] == 1:
         counting.reach_of_rows(reach, cum, tally, fan_outs)
     elif operation.x.signal is Signal.VALUES:
@@ -97,7 +97,7 @@ def currents(batch: Batch, operation: Synapse) -> Currents:
                 [(events.rows, first, last)],
             )
     x, width = ports.values(operation.x), operation.width
-    product = ports.buffers(f"{operation.name} product", (x.rows.count, len(weights.delays) * width), batch.dtype)
+    product = ports.buffers((x.rows.count, len(weights.delays) * width), batch.dtype)
     if weights.columns is not None:
         np.matmul(x.packed, weights.columns, out=product)
     else:
@@ -124,8 +124,8 @@ def _depthwise(batch: Batch, operation: Synapse, weights: Weights) -> Values:
     if operation.gated:
         parts = [(ports.clock(operation.clock)[0], 0, 0)]
     rows = ports.geometry.spanning(parts)
-    packed = ports.buffers(f"{operation.name} rows", (rows.count, operation.width), batch.dtype)
+    packed = ports.buffers((rows.count, operation.width), batch.dtype)
     longest = int((events.rows.hi - events.rows.lo).max())
-    scratch = ports.buffers("taps", (operation.width, longest + taps), batch.dtype)
+    scratch = ports.buffers((operation.width, longest + taps), batch.dtype)
     depthwise(packed, rows.arrays, events.arrays, weights.channels, scratch)
     return Values(rows, packed)

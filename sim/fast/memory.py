@@ -1,7 +1,8 @@
-"""Memory that is used again from batch to batch; asking the system for it anew cost a tenth of a batch's time."""
+"""Memory that is used again, within a batch and by the next; asking for it anew cost a tenth of a batch's time."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,24 +13,37 @@ from numpy.typing import DTypeLike, NDArray
 from spikescr.sim.program import IntArray
 
 _KEPT = 2
+_LEAST = 64
 _UNUSED = 3  # references to an array that nobody else holds: the list, the loop variable, the argument of getrefcount
 
 
 class Buffers:
-    """Arrays that no result refers to, by name; they grow where a batch needs more."""
+    """Memory for arrays that no result refers to, taken again for another array once nothing refers to the one in it.
+
+    Pieces have sizes of powers of two; the system gives memory to what of them is written to.
+    """
 
     def __init__(self) -> None:
-        self._held: dict[str, NDArray[Any]] = {}
+        self._held: dict[int, list[NDArray[np.uint8]]] = {}
 
-    def __call__(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """An array with any contents; the one of the same name is overwritten."""
-        size = 1
-        for count in shape:
-            size *= count
-        held = self._held.get(name)
-        if held is None or len(held) < size or held.dtype != dtype:
-            held = self._held[name] = np.empty(size, dtype)
-        return held[:size].reshape(shape)
+    def __call__(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array with any contents."""
+        dtype = np.dtype(dtype)
+        size = dtype.itemsize * math.prod(shape)
+        room = 1 << max(size - 1, _LEAST - 1).bit_length()
+        pieces = self._held.setdefault(room, [])
+        for piece in pieces:
+            if sys.getrefcount(piece) == _UNUSED:
+                break
+        else:
+            piece = np.empty(room, np.uint8)
+            pieces.append(piece)
+        return piece[:size].view(dtype).reshape(shape)
+
+    @property
+    def bytes(self) -> int:
+        """Of all pieces."""
+        return sum(room * len(pieces) for room, pieces in self._held.items())
 
 
 class Tables:

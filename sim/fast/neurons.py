@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from spikescr.sim.fast.batch import Batch, Output, failure
+from spikescr.sim.fast.convolutions import image_neuron
 from spikescr.sim.fast.currents import count, currents, dense
 from spikescr.sim.fast.kernels import neurons as kernels
 from spikescr.sim.fast.signals import NO_INTS, Events, Values
@@ -14,7 +15,9 @@ from spikescr.sim.program import Integrator, Neuron
 def neuron(batch: Batch, operation: Neuron) -> Output:
     """All neurons of a layer."""
     name, width, ports, plan = operation.name, operation.width, batch.ports, batch.plan
-    drive = plan.drives.get(name)
+    image, drive = plan.images.get(name), plan.drives.get(name)
+    if image is not None:
+        return image_neuron(batch, operation, image)
     if drive is None:
         arguments, parts = dense(batch, ports.values(operation.x))
         bias, clock, gated = np.zeros(width, batch.dtype), ports.clock(None)[1], False
@@ -30,8 +33,8 @@ def neuron(batch: Batch, operation: Neuron) -> Output:
             parts.append((clock_rows, 0, 0))
     whole = batch.record_membranes or name not in plan.quiet
     rows = ports.geometry.all if whole else ports.geometry.spanning(parts)
-    ptr = ports.buffers(f"{name} ptr", (rows.count + 1,), np.int64)
-    idx = ports.buffers(f"{name} idx", (rows.count * width + 8,), np.int32)
+    ptr = ports.buffers((rows.count + 1,), np.int64)
+    idx = ports.buffers((rows.count * width + 8,), np.int32)
     sample, step = kernels.layer(
         np.empty((0, 0), batch.dtype), ptr, idx, rows.arrays, batch.count(operation, "fired"), *arguments, bias, clock,
         gated, plan.lif[name], batch.spikes_of(operation), batch.membranes_of(operation),

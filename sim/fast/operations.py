@@ -1,21 +1,18 @@
-"""All other operations over a whole window: convolutions, delays, routing, gates, maxima, positions, attention."""
+"""All other operations over a whole window: delays, routing, gates, maxima, positions, attention."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from spikescr.sim.fast.batch import Batch, Output, failure
-from spikescr.sim.fast.kernels import convolution as convolving
 from spikescr.sim.fast.kernels import counts as counting
 from spikescr.sim.fast.kernels import events as kernels
 from spikescr.sim.fast.kernels import rotary as turning
 from spikescr.sim.fast.kernels.attention import attention as attend
-from spikescr.sim.fast.plan import KIND
 from spikescr.sim.fast.signals import Events, Values
 from spikescr.sim.program import (
     Attention,
     ChannelDelay,
-    Convolution,
     DelayLine,
     Gate,
     Maximum,
@@ -26,24 +23,6 @@ from spikescr.sim.program import (
     TokenAttention,
 )
 from spikescr.sim.steps.tokens import attend_tokens
-
-
-def convolution(batch: Batch, operation: Convolution) -> Output:
-    """At all steps where it has a bias, else at those in which something arrives."""
-    ports, counts = batch.ports, batch.counts[operation.name]
-    numbers = (*batch.plan.kernels[operation.name].numbers, counts)
-    real = operation.x.signal is Signal.VALUES
-    x = ports.values(operation.x) if real else ports.events(operation.x, unique=True)
-    rows = ports.geometry.all if operation.bias is not None else ports.geometry.spanning([(x.rows, 0, 0)])
-    packed = batch.packed(operation, rows)
-    if isinstance(x, Values):
-        convolving.convolve_values(packed, rows.arrays, x.packed, x.rows.arrays, *numbers, KIND["mac"])
-    else:
-        convolving.convolve_events(packed, rows.arrays, x.arrays, *numbers, KIND["ac"])
-    if operation.bias is not None:
-        counts[KIND["bias"]] = operation.width
-    values = Values(rows, packed)
-    return ports.listed(operation.name, values) if operation.signal is Signal.SPIKES else values
 
 
 def delay_line(batch: Batch, operation: DelayLine) -> Output:
@@ -77,8 +56,8 @@ def select(batch: Batch, operation: Select) -> Output:
         if not len(events.mult):
             starts, targets = batch.plan.selects[operation.name]
             entries = int(np.diff(starts)[events.idx[: events.ptr[-1]]].sum())
-            ptr = ports.buffers(f"{operation.name} ptr", (events.rows.count + 1,), np.int64)
-            idx = ports.buffers(f"{operation.name} idx", (entries + 1,), np.int32)
+            ptr = ports.buffers((events.rows.count + 1,), np.int64)
+            idx = ports.buffers((entries + 1,), np.int32)
             kernels.select_events(events.ptr, events.idx, starts, targets, ptr, idx)
             return Events(events.rows, ptr, idx, ptr, events.mult, unique=True)
     x = ports.values(operation.x)
@@ -173,8 +152,8 @@ def token_attention(batch: Batch, operation: TokenAttention) -> Output:
     operands = [ports.values(port) for port in (operation.q, operation.k, operation.v)]
     rows = ports.geometry.spanning([(x.rows, 0, 0) for x in operands])
     aligned = []
-    for x, port in zip(operands, ("q", "k", "v"), strict=True):
-        packed = ports.buffers(f"{operation.name} {port}", (rows.count, x.packed.shape[1]), batch.dtype)
+    for x in operands:
+        packed = ports.buffers((rows.count, x.packed.shape[1]), batch.dtype)
         packed[:] = 0
         kernels.add_packed(packed, rows.arrays, x.packed, x.rows.arrays)
         aligned.append(packed.reshape(rows.count, heads, tokens, packed.shape[1] // (heads * tokens)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,6 +16,7 @@ from spikescr.sim.program import (
     Integrator,
     Neuron,
     Operation,
+    Port,
     Program,
     Select,
     Signal,
@@ -48,24 +49,40 @@ class Weights:
     bias: NDArray[Any]
 
 
+Meetings: TypeAlias = tuple[IntArray, IntArray, IntArray]
+"""Of one axis: (n + 1,) where the list of each of n inputs begins; of each entry the tap, and the place it adds to."""
+
+FEW = 8
+"""Output channels of a group, below which a convolution goes plane by plane."""
+
+
 @dataclass(frozen=True)
 class Kernel:
-    """A convolution's numbers as `convolution.convolve` wants them.
+    """A convolution's numbers as `kernels.convolution` wants them.
 
-    weight: (in channels, rows, columns, out channels of the group). bias: (out channels,), zeros where there is none.
-    shapes: of input and output (2, 3). walk: stride, padding, dilation (3, 2). fan_out: (in width,).
+    Attributes:
+        planes: whether `convolve_planes` takes it: its groups have few output channels.
+        weight: (groups, in channels of the group x rows x columns, out channels of the group); of planes (in channels,
+            rows, columns, out channels of the group).
+        bias: (out channels,), zeros where there is none.
+        shapes: of input and output (2, 3).
+        walk: stride, padding, dilation, size of the kernel (4, 2).
+        meetings: for input rows and for input columns.
+        fan_out: (in width,).
     """
 
+    planes: bool
     weight: NDArray[Any]
     bias: NDArray[Any]
     shapes: IntArray
     walk: IntArray
+    meetings: tuple[Meetings, Meetings]
     fan_out: IntArray
 
     @property
-    def numbers(self) -> tuple[NDArray[Any], ...]:
+    def numbers(self) -> tuple[Any, ...]:
         """What kernels take."""
-        return self.weight, self.bias, self.shapes, self.walk, self.fan_out
+        return self.weight, self.bias, self.shapes, self.meetings[0] if self.planes else self.walk, self.meetings[1]
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,14 @@ class Drive:
     gated: bool
 
 
+@dataclass(frozen=True)
+class Image:
+    """A convolution that feeds a neuron alone and runs with it, and what else the neuron reads, if anything."""
+
+    convolution: Convolution
+    other: Port | None
+
+
 class Plan:
     """A Program prepared for whole windows.
 
@@ -84,9 +109,12 @@ class Plan:
         program: what is prepared.
         readers: operation -> those that read it.
         drives: neuron -> what runs with it.
+        images: neuron -> the convolution that runs with it.
         absorbed: operations that run with a neuron.
+        read: operation -> those that nobody reads after it.
         weights: synapse -> Weights.
-        lif: neuron -> (5, N) or (5, 1), 4 rows where the reset is soft, 6 in fixed point.
+        lif: neuron -> (5, N) or (5, 1), 4 rows where the reset is soft, 6 in fixed point; behind an image in the order
+            (places, channels).
         kernels: convolution -> Kernel.
         sums: integrator -> decay, gain, drive (3, N).
         selects: select -> where each channel's begin (in + 1,), and which outputs take it, channel by channel.
@@ -108,11 +136,15 @@ class Plan:
             drive = self._drive(by_name, neuron)
             if drive is not None:
                 self.drives[neuron.name] = drive
+        self.kernels = {c.name: kernel_of(c, dtype) for c in program.of_type(Convolution)}
+        found = {n.name: self._image(by_name, n) for n in program.of_type(Neuron)}
+        self.images = {name: image for name, image in found.items() if image is not None}
         self.absorbed = {d.synapse.name for d in self.drives.values()}
+        self.absorbed |= {i.convolution.name for i in self.images.values()}
         self.absorbed |= {n.x.sources[0] for n in program.of_type(Neuron) if n.name in self.drives}
+        self.read = self._read()
         self.weights = {s.name: self._weights(s) for s in program.of_type(Synapse)}
         self.lif = {n.name: self._lif(n) for n in program.of_type(Neuron)}
-        self.kernels = {c.name: kernel_of(c, dtype) for c in program.of_type(Convolution)}
         self.sums = {i.name: self._array(np.stack([i.decay, i.gain, i.drive])) for i in program.of_type(Integrator)}
         self.selects = {s.name: _targets(s) for s in program.of_type(Select)}
         self.counted = [(row, KIND[kind]) for row, o in enumerate(program.operations) for kind in o.counts]
@@ -128,9 +160,40 @@ class Plan:
                 return None
         return Drive(feeding, gated) if isinstance(feeding, Synapse) else None
 
+    def _image(self, by_name: dict[str, Operation], neuron: Neuron) -> Image | None:
+        """The sum of two is the same in any order; of more it is not, and they do not run with it."""
+        sources = neuron.x.sources
+        if isinstance(neuron, FixedNeuron) or len(sources) > 2 or len(set(sources)) != len(sources):
+            return None
+        fitting = [
+            feeding
+            for name in sources
+            if isinstance(feeding := by_name[name], Convolution)
+            and len(self.readers[name]) == 1
+            and not self.kernels[name].planes
+        ]
+        if not fitting:
+            return None
+        image = max(fitting, key=lambda convolution: convolution.weight.size)
+        others = tuple(name for name in sources if name != image.name)
+        return Image(image, Port(others, neuron.width, by_name[others[0]].signal) if others else None)
+
     def _only(self, by_name: dict[str, Operation], sources: tuple[str, ...]) -> Operation | None:
         """The one source, if nothing else reads it."""
         return by_name[sources[0]] if len(sources) == 1 and len(self.readers[sources[0]]) == 1 else None
+
+    def _read(self) -> dict[str, list[str]]:
+        runs_with = {name: name for name in self.readers}
+        for neuron in self.program.of_type(Neuron):
+            if neuron.name in self.images:
+                runs_with[self.images[neuron.name].convolution.name] = neuron.name
+            elif neuron.name in self.drives:
+                runs_with |= dict.fromkeys((self.drives[neuron.name].synapse.name, neuron.x.sources[0]), neuron.name)
+        order = {o.name: place for place, o in enumerate(self.program.operations)}
+        read: dict[str, list[str]] = {name: [] for name in self.readers}
+        for name, readers in self.readers.items():
+            read[max((runs_with[r] for r in readers), key=order.__getitem__, default=name)].append(name)
+        return read
 
     def _weights(self, synapse: Synapse) -> Weights:
         delays = np.array([tap.delay for tap in synapse.taps], np.int64)
@@ -157,8 +220,12 @@ class Plan:
         if isinstance(neuron, FixedNeuron):
             parameters.append(neuron.current_decay)
         stacked = np.stack([np.broadcast_to(parameter, (neuron.width,)) for parameter in parameters])
-        same = (stacked == stacked[:, :1]).all()
-        return self._array(stacked[:, :1] if same else stacked)
+        if (stacked == stacked[:, :1]).all():
+            return self._array(stacked[:, :1])
+        if neuron.name in self.images:
+            shape = self.images[neuron.name].convolution.out_shape
+            stacked = stacked.reshape(-1, shape[0], shape[1] * shape[2]).transpose(0, 2, 1).reshape(stacked.shape)
+        return self._array(stacked)
 
     def _array(self, values: NDArray[Any]) -> NDArray[Any]:
         return _own_copy(values, self.dtype)
@@ -173,17 +240,29 @@ def _targets(select: Select) -> tuple[IntArray, NDArray[np.int32]]:
 
 def kernel_of(convolution: Convolution, dtype: DTypeLike) -> Kernel:
     """A convolution's numbers in the precision of a run."""
-    out, inside, *places = convolution.weight.shape
-    each = out // convolution.groups
-    weight = convolution.weight.reshape(convolution.groups, each, inside, *places)
-    bias = np.zeros(out) if convolution.bias is None else convolution.bias
+    out, inside, *size = convolution.weight.shape
+    groups, each = convolution.groups, out // convolution.groups
+    planes = groups > 1 and each < FEW
+    weight = convolution.weight.reshape(groups, each, inside, *size).transpose(0, 2, 3, 4, 1)
+    shape = (groups * inside, *size, each) if planes else (groups, inside * size[0] * size[1], each)
     return Kernel(
-        _own_copy(weight.transpose(0, 2, 3, 4, 1).reshape(convolution.in_shape[0], *places, each), dtype),
-        _own_copy(bias, dtype),
+        planes,
+        _own_copy(weight.reshape(shape), dtype),
+        _own_copy(np.zeros(out) if convolution.bias is None else convolution.bias, dtype),
         np.array([convolution.in_shape, convolution.out_shape], np.int64),
-        np.array([convolution.stride, convolution.padding, convolution.dilation], np.int64),
+        np.array([convolution.stride, convolution.padding, convolution.dilation, size], np.int64),
+        (_meetings(convolution, 0), _meetings(convolution, 1)),
         convolution.fan_out,
     )
+
+
+def _meetings(convolution: Convolution, axis: int) -> Meetings:
+    """Which taps of the kernel meet an input of one axis, in their order, and for which places of the output."""
+    places, taps = np.indices((convolution.out_shape[axis + 1], convolution.weight.shape[axis + 2])).reshape(2, -1)
+    read = places * convolution.stride[axis] + taps * convolution.dilation[axis] - convolution.padding[axis]
+    order = np.lexsort((taps, read))
+    starts = np.searchsorted(read[order], np.arange(convolution.in_shape[axis + 1] + 1))
+    return starts, np.ascontiguousarray(taps[order]), np.ascontiguousarray(places[order])
 
 
 def _own_copy(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:

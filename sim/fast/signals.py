@@ -55,7 +55,7 @@ class Events:
         idx: channels of the entries.
         cum: (rows + 1,), events up to each row; `ptr` where every entry is one.
         mult: events that each entry stands for, of size 0 where every entry is one.
-        unique: no channel stands twice in a row.
+        unique: no channel stands twice in a row, and they are in ascending order.
     """
 
     rows: Rows
@@ -74,6 +74,28 @@ class Events:
     def clock(self) -> tuple[IntArray, ...]:
         """What kernels take of a clock."""
         return (*self.rows.arrays, self.cum)
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """What is not 0 in packed rows, in ascending order: events or real numbers.
+
+    Attributes:
+        rows: where the packed rows stand.
+        ptr: (rows + 1,), where each row's entries begin.
+        idx: channels of the entries.
+        amounts: of the entries, in the precision of the run; of size 0 where every one is 1.
+    """
+
+    rows: Rows
+    ptr: IntArray
+    idx: NDArray[np.int32]
+    amounts: NDArray[Any]
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """What kernels take."""
+        return (*self.rows.arrays, self.ptr, self.idx, self.amounts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from spikescr.sim.fast.kernels.convolution import convolve_values
-from spikescr.sim.fast.plan import KIND, kernel_of
-from spikescr.sim.fast.signals import Rows
+from spikescr.sim.fast.convolutions import convolve
+from spikescr.sim.fast.kernels.events import list_values
+from spikescr.sim.fast.memory import Buffers
+from spikescr.sim.fast.plan import kernel_of
+from spikescr.sim.fast.signals import Entries, Rows
 from spikescr.sim.program import Convolution
-from spikescr.sim.recording import KINDS
 from spikescr.sim.steps.base import Array, Step
 from spikescr.sim.steps.make import StepTypes
 from spikescr.sim.steps.synapses import convolution_counts
@@ -20,15 +21,19 @@ class CompiledConvolution(Step):
     operation: Convolution
 
     def prepare(self) -> None:
-        """Numbers as the kernel takes them, and a table for its counts, which take real values for events."""
-        self.numbers = kernel_of(self.operation, self.dtype).numbers
-        self.rows = Rows.between(np.zeros(self.samples, np.int64), np.ones(self.samples, np.int64)).arrays
-        self.unused = np.zeros((len(KINDS), 1, self.samples), np.int64)
+        """Numbers as the kernel takes them."""
+        self.kernel = kernel_of(self.operation, self.dtype)
+        self.rows = Rows.between(np.zeros(self.samples, np.int64), np.ones(self.samples, np.int64))
+        self.buffers = Buffers()
 
     def __call__(self, n: int, *arriving: Array) -> Array:
         """Convolves."""
         x, y = np.ascontiguousarray(arriving[0], self.dtype), self.zeros(self.samples, self.operation.width)
-        convolve_values(y, self.rows, x, self.rows, *self.numbers, self.unused, KIND["mac"])
+        count = int(np.count_nonzero(x))
+        ptr, idx = np.empty(self.samples + 1, np.int64), np.empty(count + 1, np.int32)
+        amounts = np.empty(count + 1, self.dtype)
+        list_values(x, ptr, idx, amounts)
+        convolve(self.kernel, self.buffers, y, self.rows, Entries(self.rows, ptr, idx[:count], amounts[:count]))
         self.counts = convolution_counts(self.operation, x)
         return y
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spikescr.sim.fast import currents, neurons, operations
+from spikescr.sim.fast import convolutions, currents, neurons, operations
 from spikescr.sim.fast.batch import Batch, Output, failure
 from spikescr.sim.fast.kernels import events as kernels
 from spikescr.sim.fast.plan import KIND
@@ -43,7 +43,7 @@ KERNELS: Mapping[type[Operation], Callable[[Batch, Any], Output]] = {
     Neuron: neurons.neuron,
     FixedNeuron: neurons.neuron,
     Integrator: neurons.integrator,
-    Convolution: operations.convolution,
+    Convolution: convolutions.convolution,
     DelayLine: operations.delay_line,
     ChannelDelay: operations.channel_delay,
     Select: operations.select,
@@ -70,6 +70,7 @@ def run(batch: Batch, inputs: Mapping[str, FloatArray]) -> Recording:
         if operation.name in batch.plan.absorbed:
             continue
         batch.ports.signals[operation.name] = _evaluate(batch, operation, inputs)
+        batch.ports.forget(batch.plan.read[operation.name])
     return batch.recording
 
 
@@ -87,16 +88,16 @@ def _source(batch: Batch, source: Source, x: FloatArray) -> Output:
     x = np.ascontiguousarray(x, np.float64)
     kernels.nonzero_span(x, lo, hi)
     rows = Rows.between(lo, hi)
-    cum = ports.buffers(f"{name} cum", (rows.count + 1,), np.int64)
+    cum = ports.buffers((rows.count + 1,), np.int64)
     dtype = batch.dtype if source.signal is Signal.VALUES else np.dtype(np.float64)
-    packed = ports.buffers(f"{name} rows", (rows.count, source.width), dtype)
+    packed = ports.buffers((rows.count, source.width), dtype)
     kernels.pack(x, rows.arrays, packed, cum)
     if source.signal is Signal.CLOCK:
         batch.valid = np.count_nonzero(x[..., 0], axis=0)
     if source.signal is Signal.VALUES:
         ports.know_nonzero(name, cum)
         return Values(rows, packed)
-    return ports.listed(name, Values(rows, packed))
+    return ports.listed(Values(rows, packed))
 
 
 def _sink(batch: Batch, sink: Sink) -> Output:

@@ -106,22 +106,41 @@ def tally_events(ptr, idx, mult, seen, out):
 
 @njit(**KERNEL)
 def list_events(packed, ptr, idx, cum, mult):
-    """Event list of packed non-negative integers; `mult` of size 0: all are 0 or 1 and cum is not filled."""
+    """Event list of packed non-negative integers; `mult` of size 0: all are 0 or 1 and cum is not filled.
+
+    idx and mult have an entry to spare: every channel is written, and the next one over it where it has no events.
+    """
     p = 0
     ptr[0] = 0
     for r in range(len(packed)):
         total = 0
-        for j in range(packed.shape[1]):
-            count = packed[r, j]
-            if count != 0:
+        if len(mult):
+            for j in range(packed.shape[1]):
+                count = np.int64(packed[r, j])
                 idx[p] = j
-                if len(mult):
-                    mult[p] = count
-                    total += np.int64(count)
-                p += 1
+                mult[p] = count
+                total += count
+                p += count != 0
+        else:
+            for j in range(packed.shape[1]):
+                idx[p] = j
+                p += packed[r, j] != 0
         ptr[r + 1] = p
         if len(mult):
             cum[r + 1] = cum[r] + total
+
+
+@njit(**KERNEL)
+def list_values(packed, ptr, idx, amounts):
+    """What is not 0 in packed values; idx and amounts have an entry to spare, as in `list_events`."""
+    p = 0
+    ptr[0] = 0
+    for r in range(len(packed)):
+        for j in range(packed.shape[1]):
+            idx[p] = j
+            amounts[p] = packed[r, j]
+            p += packed[r, j] != 0
+        ptr[r + 1] = p
 
 
 @njit(**KERNEL)
