@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,17 @@ class Recording:
     membranes: dict[str, NDArray[np.float64]]
     outputs: dict[str, NDArray[np.float64]]
     counts: Ledger
+
+
+def joined(parts: Sequence[Recording]) -> Recording:
+    """What several runs of one Program did, their samples one after the other."""
+    first = parts[0]
+    return Recording(
+        {name: np.concatenate([part.spikes[name] for part in parts], axis=1) for name in first.spikes},
+        {name: np.concatenate([part.membranes[name] for part in parts], axis=1) for name in first.membranes},
+        {name: np.concatenate([part.outputs[name] for part in parts], axis=1) for name in first.outputs},
+        Ledger(first.counts.operations, np.concatenate([part.counts.table for part in parts], axis=-1)),
+    )
 
 
 def probabilities(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
