@@ -1,0 +1,276 @@
+"""Computing calls become drafts of nodes: joined at one place, merged over the steps of a loop, delays found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spikescr.export.record.calls import Call, Fault
+from spikescr.export.record.places import HELD, LATER, MEAN, STRIDE, SUM, Rows, place_of, sample_of, step_of
+
+
+class RefusedError(Exception):
+    """Why a call has no place in a step network."""
+
+    def __init__(self, fault: Fault, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.fault, self.remedy = fault, remedy
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A row of elements that a draft reads in a step: of which signal (`LATER` added: a step later) and where there."""
+
+    signal: NDArray[np.int64]
+    local: NDArray[np.int64]
+    shape: tuple[int, ...]
+
+
+@dataclass
+class Draft:
+    """A node before its operands are put together.
+
+    Attributes:
+        operation: of the step network.
+        path: of the module.
+        line: of the user's code.
+        readings: what it reads.
+        result: number of its signal.
+        shape: of the result.
+        arrays: constants.
+        options: of the operation.
+        steps: in which it was called: 0 and up, HELD, MEAN, SUM.
+        held: signals that are the same in every step and were read in later steps than the first.
+    """
+
+    operation: str
+    path: str
+    line: str
+    readings: list[Reading]
+    result: int
+    shape: tuple[int, ...]
+    arrays: dict[str, NDArray[Any]]
+    options: dict[str, Any]
+    steps: set[int] = field(default_factory=set)
+    held: set[int] = field(default_factory=set)
+
+
+class Drafts:
+    """All drafts of a record, in the order of their first calls."""
+
+    def __init__(self) -> None:
+        self.list: list[Draft] = []
+        self.loops: set[int] = set()
+        """Signals that were thought to be the same in every step and are not."""
+        self._slots: dict[tuple[Any, ...], Draft] = {}
+        self._counts: dict[tuple[Any, ...], int] = {}
+
+    def input(self, name: str, shape: Sequence[int], *, held: bool) -> int:
+        """The signal of the network's input."""
+        options = {"name": name, "held": held}
+        steps = {HELD} if held else set[int]()
+        return self._add(Draft("input", "", "", [], len(self.list), tuple(shape), {}, options, steps)).result
+
+    def join(self, operands: Sequence[Rows]) -> tuple[Tensor, list[Reading]]:
+        """The place of every row, and what each operand reads; the same in all rows.
+
+        Raises:
+            RefusedError: Rows hold elements of several samples or steps, or differ from one another.
+        """
+        known = any(bool((rows.signal >= 0).any()) for rows in operands)
+        empty = [(rows.place < 0) | ((rows.signal < 0) if known else torch.tensor(False)) for rows in operands]
+        steps = [step_of(rows.place) for rows in operands]
+        samples = [sample_of(rows.place) for rows in operands]
+        highest = _over(samples, empty, -1)
+        lowest = -_over([-sample for sample in samples], empty, -STRIDE)
+        if bool(((highest != lowest) & (highest >= 0)).any()):
+            raise RefusedError(
+                "samples", "it joins elements of several samples", "keep the axis of the samples out of it"
+            )
+        now = _now(steps, empty)
+        readings = []
+        for rows, step, none in zip(operands, steps, empty, strict=True):
+            late = (step >= 0) & (step < now[:, None]) & ~none
+            if bool((late & (step < now[:, None] - 1)).any()):
+                raise RefusedError(
+                    "steps", "it joins elements of several steps", "keep the axis of the steps out of it"
+                )
+            signal = rows.signal + torch.where(late, LATER, 0) if bool(late.any()) else rows.signal
+            readings.append(_common(signal, rows.local, now, rows.shape))
+        where = torch.where(highest >= 0, place_of(now, highest), -1)
+        count = prod(operands[0].sizes)
+        return where.expand(count), readings
+
+    def emit(
+        self,
+        call: Call,
+        where: Tensor,
+        readings: list[Reading],
+        operation: str,
+        shape: Sequence[int],
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+        part: int = 0,
+    ) -> tuple[int, Tensor]:
+        """The signal of a computation, new or that of the same call in another step, and the places of its rows.
+
+        Raises:
+            RefusedError: The steps of a loop do different things.
+        """
+        steps = frozenset(step_of(where[where >= 0]).tolist())
+        if not steps:
+            raise RefusedError("structure", "it computes with constants alone", "compute them once, outside")
+        if steps & {MEAN, SUM} and not _commutes(operation, steps):
+            raise RefusedError(
+                "steps",
+                "it needs the mean or sum over all steps: no single step does it",
+                "take the mean at the very end",
+            )
+        draft = Draft(
+            operation, call.path, call.line, readings, -1, tuple(shape), dict(arrays or {}), dict(options or {})
+        )
+        base = (call.path, call.name, call.line, part)
+        if steps == {HELD}:
+            for known in self.list:
+                if known.steps == {HELD} and known.path == call.path and _same(known, draft):
+                    return known.result, where
+        refused: RefusedError | None = None
+        later = self._a_step_later(draft, steps)
+        for number, candidate in enumerate((draft, later)):
+            if candidate is not None:
+                then = frozenset(step + number for step in steps)
+                slot = self._slots.get((*base, self._counts.get((*base, then), 0)))
+                if slot is not None and not slot.steps & then:
+                    try:
+                        self._merge(slot, candidate, then)
+                    except RefusedError as error:
+                        refused = refused or error
+                    else:
+                        self._called(slot, candidate, base, then)
+                        return slot.result, where + number * STRIDE
+        if refused is not None:
+            raise refused
+        draft.result = len(self.list)
+        self._slots[*base, self._counts.get((*base, steps), 0)] = self._add(draft)
+        self._called(draft, draft, base, steps)
+        return draft.result, where
+
+    def _called(self, slot: Draft, draft: Draft, base: tuple[Any, ...], steps: frozenset[int]) -> None:
+        """A call was the slot's, in these steps."""
+        self._counts[*base, steps] = self._counts.get((*base, steps), 0) + 1
+        slot.steps |= steps
+        if any(step > 0 for step in steps):
+            slot.held |= {int(s) for reading in draft.readings for s in np.unique(reading.signal) if 0 <= s < LATER}
+
+    def _a_step_later(self, draft: Draft, steps: frozenset[int]) -> Draft | None:
+        """The call as one of the next step that reads what was made a step before: a loop's state on its way."""
+        if len(steps) != 1 or min(steps) < 0:
+            return None
+        readings = []
+        for reading in draft.readings:
+            if (reading.signal >= LATER).any():
+                return None
+            moving = [code >= 0 and self.list[code].steps != {HELD} for code in reading.signal.tolist()]
+            readings.append(Reading(reading.signal + np.where(moving, LATER, 0), reading.local, reading.shape))
+        return replace(draft, readings=readings)
+
+    def _merge(self, slot: Draft, draft: Draft, steps: frozenset[int]) -> None:
+        """The same call in other steps: constants 0 of the first are values of the step before."""
+        first = slot.steps <= {0, HELD} or steps <= {0, HELD}
+        if not _same(slot, draft, readings=False):
+            raise RefusedError(
+                "structure", "the steps of a loop use other constants", "use the same layers in each step"
+            )
+        for number, (old, new) in enumerate(zip(slot.readings, draft.readings, strict=True)):
+            same = (old.signal == new.signal) & (old.local == new.local)
+            begins = first & (old.signal < 0) & (new.signal >= LATER)
+            if not bool((same | begins).all()):
+                raise RefusedError(
+                    "structure",
+                    "the steps of a loop read different things",
+                    "start from zeros, and let every step do the same",
+                )
+            slot.readings[number] = Reading(
+                np.where(begins, new.signal, old.signal), np.where(begins, new.local, old.local), old.shape
+            )
+        if HELD in slot.steps:
+            self.loops.add(slot.result)
+
+    def _add(self, draft: Draft) -> Draft:
+        self.list.append(draft)
+        return draft
+
+
+def _over(parts: Sequence[Tensor], empty: Sequence[Tensor], blank: int) -> Tensor:
+    """The largest of every row, over all operands."""
+    rows = [torch.where(none, blank, part).amax(1) for part, none in zip(parts, empty, strict=True)]
+    return torch.stack(torch.broadcast_tensors(*rows)).amax(0)
+
+
+def _now(steps: Sequence[Tensor], empty: Sequence[Tensor]) -> Tensor:
+    """The step of every row.
+
+    Raises:
+        RefusedError: A mean or sum over the steps stands beside something else.
+    """
+    now = _over(steps, empty, SUM - 1)
+    mean, total, held = (_over([(step == kind).long() for step in steps], empty, 0) > 0 for kind in (MEAN, SUM, HELD))
+    if bool(((mean | total) & (now >= 0)).any()) or bool((mean & total).any()) or bool((total & held).any()):
+        raise RefusedError(
+            "steps", "it joins a mean or sum over the steps with something else", "add first, then take the mean or sum"
+        )
+    return torch.where(mean, MEAN, torch.where(total, SUM, now))
+
+
+def _common(signal: Tensor, local: Tensor, now: Tensor, shape: tuple[int, ...]) -> Reading:
+    """What every row reads. A constant 0 in the first step stands for the value before it.
+
+    Raises:
+        RefusedError: Rows differ.
+    """
+    first, where = signal.amax(0), local.amax(0)
+    if signal.shape[0] > 1 or local.shape[0] > 1:
+        before = (signal < 0) & (first >= LATER) & (now <= 0)[:, None]
+        if not bool((((signal == first) & (local == where)) | before).all()):
+            raise RefusedError(
+                "structure",
+                "steps or samples take different ways through it",
+                "let every step and sample go through the same layers",
+            )
+    size = prod(shape)
+    return Reading(first.expand(size).numpy(), where.expand(size).numpy(), shape)
+
+
+AFFINE = frozenset(["linear", "conv", "conv_transpose", "batch_norm", "scale", "bias", "sum", "reduce", "avg_pool"])
+"""Operations that can be done in every step before a mean or sum over the steps as well as behind it."""
+
+
+def _commutes(operation: str, steps: frozenset[int]) -> bool:
+    return operation in AFFINE or (operation == "complement" and SUM not in steps)
+
+
+def _same(one: Draft, other: Draft, *, readings: bool = True) -> bool:
+    """Whether two drafts do the same with the same."""
+    if one.operation != other.operation or one.shape != other.shape or len(one.readings) != len(other.readings):
+        return False
+    if one.arrays.keys() != other.arrays.keys() or one.options != other.options:
+        return False
+    if not all(_equal(array, other.arrays[name]) for name, array in one.arrays.items()):
+        return False
+    return not readings or all(
+        np.array_equal(a.signal, b.signal) and np.array_equal(a.local, b.local) and a.shape == b.shape
+        for a, b in zip(one.readings, other.readings, strict=True)
+    )
+
+
+def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Equal arrays; of the same memory without looking."""
+    same = one.__array_interface__["data"] == other.__array_interface__["data"] and one.strides == other.strides
+    return one.shape == other.shape and (same or np.array_equal(one, other))
