@@ -180,6 +180,11 @@ def compared(backend: Backend) -> tuple[IntArray, IntArray]:
     return backend.take() if isinstance(backend, CrossCheck) else (np.zeros(2, np.int64), np.zeros(2, np.int64))
 
 
+def quiet() -> np.errstate:
+    """NumPy says nothing of overflow while the block lasts: what is not finite is an error, which names the place."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 def check_program(program: Program, backend: str) -> None:
     """Refuses two operations of one name, and a port that reads one source twice.
 

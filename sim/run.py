@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.errors import GraphError, UsageError
+from spikescr.errors import BackendError, GraphError, UsageError
 from spikescr.files import in_memory, replacing
-from spikescr.sim.backends import Backend, compared
+from spikescr.sim.backends import Backend, compared, quiet
 from spikescr.sim.counting.account import Account
 from spikescr.sim.counting.counts import Counts
 from spikescr.sim.counting.energy import DEFAULT_COST, EnergyCost
@@ -64,6 +64,7 @@ def run_batches(
 
     Raises:
         GraphError: recordings are given and the program has other inputs or outputs, or they do not fit it.
+        BackendError: the run failed, or an output is not finite.
     """
     inputs = values if isinstance(values, Mapping) else _recordings(program, values)
     clocks = [o.name for o in program.of_type(Source) if o.signal is Signal.CLOCK and o.name not in inputs]
@@ -72,7 +73,9 @@ def run_batches(
         steps = valid[samples]
         given = {name: np.ascontiguousarray(array[:, samples], np.float64) for name, array in inputs.items()}
         ticks = (np.arange(program.steps)[:, None] < steps).astype(np.float64)[..., None]
-        yield _executed(program, backend.run(given | dict.fromkeys(clocks, ticks)), samples, steps)
+        with quiet():
+            recording = backend.run(given | dict.fromkeys(clocks, ticks))
+        yield _executed(program, recording, samples, steps)
 
 
 def _recordings(program: Program, values: NDArray[np.floating]) -> dict[str, FloatArray]:
@@ -89,6 +92,13 @@ def _recordings(program: Program, values: NDArray[np.floating]) -> dict[str, Flo
 def _executed(program: Program, recording: Recording, samples: slice, valid: IntArray) -> Batch:
     late = {sink.name: sink.latency or 0 for sink in program.of_type(Sink)}
     outputs = {name: recording.outputs[name][first : first + program.steps] for name, first in late.items()}
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            step, sample, channel = np.argwhere(~np.isfinite(values))[0]
+            raise BackendError(
+                f"{name} at step {step}: channel {channel} of sample {samples.start + sample} is "
+                f"{values[step, sample, channel]}"
+            )
     return Batch(samples, valid, recording, outputs)
 
 

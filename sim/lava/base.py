@@ -8,6 +8,7 @@ from typing import Any
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPortVectorDense
 
+from spikescr.sim.backends import quiet
 from spikescr.sim.lava.shared import Slot
 from spikescr.sim.program import FloatArray, Operation
 
@@ -43,8 +44,9 @@ class OperationModel(PyLoihiProcessModel):
         In Lava's own loop a selector waits on the command channel and on VarPorts, at the cost of a condition
         variable per step; these models have no VarPorts.
         """
-        while True:
-            self._cmd_handlers[self.service_to_process.recv()[0]]()
+        with quiet():
+            while True:
+                self._cmd_handlers[self.service_to_process.recv()[0]]()
 
     def run_spk(self) -> None:
         """One step; a failure is noted for the parent and ends this process, since Lava would hang."""

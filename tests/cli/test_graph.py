@@ -406,3 +406,22 @@ def test_a_membrane_without_end_names_the_graph_and_its_input(tmp_path: Path) ->
     told = refused(str(tmp_path / "net.nir"), "--input", str(tmp_path / "x.npy"), "--dt", str(DT))
     assert f"{tmp_path / 'net.nir'} on {tmp_path / 'x.npy'}: fast: n at step" in told
     assert "is not finite" in told
+
+
+@pytest.mark.parametrize("backend", ["fast", pytest.param("lava", marks=pytest.mark.lava)])
+@pytest.mark.parametrize("spiking", [True, False])
+def test_a_sum_that_overflows_is_one_line(tmp_path: Path, backend: str, spiking: bool) -> None:
+    """No warning of NumPy's before it; and of a graph without neurons, whose outputs are no numbers, too."""
+    three = np.ones(3)
+    nodes = {"input": nir.Input(np.array([3])), "w": nir.Linear(np.ones((3, 3)))}
+    if spiking:
+        nodes["n"] = nir.LIF(2 * DT * three, 2 * three, 0 * three, three, 0 * three)
+    nodes["output"] = nir.Output(np.array([3]))
+    nir.write(tmp_path / "net.nir", nir.NIRGraph(nodes, [*itertools.pairwise(nodes)]))
+    np.save(tmp_path / "x.npy", np.full((2, 3), 1e308))
+    words = ["net.nir", "--input", "x.npy", "--dt", str(DT), "--backend", backend]
+    found = spikescr("simulate", *words, cwd=tmp_path)
+    assert found.returncode == 1
+    assert found.stderr.count("\n") == 1, found.stderr
+    place = f"{backend}: n at step 0" if spiking else "output at step 0: channel 0 of sample 0 is inf"
+    assert found.stderr.startswith(f"error: net.nir on x.npy: {place}")
