@@ -130,8 +130,33 @@ def _one_line(error: Exception, ctx: click.Context) -> str:
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if _is_memory(error):
+        return f"out of memory{_memory_story(error)}; {_less_memory(ctx)}"
     again = f"spikescr --debug {ctx.invoked_subcommand}"
     return f"{type(error).__name__}: {error}; run again with --debug for the whole story: {again} ..."
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether memory was refused: by Python and NumPy, or by torch, which has a RuntimeError for it."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(text in str(error) for text in ("not enough memory", "can't allocate memory", "out of memory"))
+    )
+
+
+def _memory_story(error: Exception) -> str:
+    first = " ".join(str(error).splitlines()[:1])
+    return f" ({first})" if first else ""
+
+
+def _less_memory(ctx: click.Context) -> str:
+    """What the command that runs can be told to take less."""
+    if ctx.invoked_subcommand in ("train", "distill"):
+        return "choose a smaller batch_size or model.width, or fewer steps"
+    command = COMMANDS.get(ctx.invoked_subcommand or "")
+    known = {option for each in import_module(command[0]).command.params for option in each.opts} if command else set()
+    less = [option for option in ("--batch-size", "--workers", "--chunk-size", "--limit", "--steps") if option in known]
+    return f"give less of {', '.join(less)}" if less else "take a smaller file, or a machine with more memory"
 
 
 @click.group(cls=CommandTable, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

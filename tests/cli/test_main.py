@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 
 import click
 import pytest
@@ -83,6 +84,18 @@ def test_command_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
         (PermissionError(13, "Permission denied", "runs/x"), 1, "error: runs/x: Permission denied\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
         (
+            MemoryError("Unable to allocate 1. TiB"),
+            1,
+            "error: out of memory (Unable to allocate 1. TiB); choose a smaller batch_size or model.width, or fewer "
+            "steps\n",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: tried 9 bytes\nException raised"),
+            1,
+            "error: out of memory ([enforce fail] DefaultCPUAllocator: can't allocate memory: tried 9 bytes); choose "
+            "a smaller batch_size or model.width, or fewer steps\n",
+        ),
+        (
             ZeroDivisionError("by [bold]zero"),
             1,
             "error: ZeroDivisionError: by [bold]zero; run again with --debug for the whole story: "
@@ -95,6 +108,21 @@ def test_errors_are_one_line_and_a_status(
 ) -> None:
     found = run(raising(error))
     assert (found.exit_code, found.stderr, found.stdout) == (status, message, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("simulate", "give less of --batch-size, --workers, --chunk-size, --limit, --steps"),
+        ("evaluate", "give less of --batch-size, --limit"),
+        ("inspect", "take a smaller file, or a machine with more memory"),
+    ],
+)
+def test_out_of_memory_says_what_the_command_can_do(monkeypatch: pytest.MonkeyPatch, name: str, remedy: str) -> None:
+    command = import_module(COMMANDS[name][0]).command
+    monkeypatch.setattr(command, "invoke", lambda ctx: raising(MemoryError())())
+    found = CliRunner().invoke(main, [name])
+    assert (found.exit_code, found.stderr) == (1, f"error: out of memory; {remedy}\n")
 
 
 @pytest.mark.parametrize(("error", "status"), [(UsageError("so not"), 2), (ZeroDivisionError("zero"), 1)])
