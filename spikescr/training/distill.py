@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from torch import Tensor
 from torch.nn import functional
 
 from spikescr.checkpoint import CheckpointInfo, load_checkpoint
 from spikescr.data import DataSet
+from spikescr.documents import read_model
 from spikescr.errors import CheckpointError, UsageError
 from spikescr.files import sha256, write_text
 from spikescr.model import Network, readout
 from spikescr.runs import JobFolder, RunFolder
-from spikescr.schemas import PARSED, faults
-from spikescr.sizes import require_memory
-from spikescr.strangers import open_regular
 from spikescr.training.batches import by_length
 from spikescr.training.config import Augmentation, CurriculumConfig, Distillation, TrainConfig
 from spikescr.training.devices import Devices
@@ -159,19 +157,7 @@ def read_record(job: JobFolder) -> JobRecord | None:
     """
     if not job.record.exists():
         return None
-    try:
-        with open_regular(job.record, CheckpointError) as file:
-            require_memory(
-                PARSED * job.record.stat().st_size,
-                str(job.record),
-                "begin anew without resume (--resume)",
-                CheckpointError,
-            )
-            return JobRecord.model_validate_json(file.read(), strict=True)
-    except OSError as error:
-        raise CheckpointError(f"{job.record}: {error.strerror}; begin anew without resume (--resume)") from error
-    except ValidationError as error:
-        raise CheckpointError(f"{job.record}: {faults(error)}; begin anew without resume (--resume)") from error
+    return read_model(job.record, JobRecord, "begin anew without resume (--resume)", CheckpointError)
 
 
 def distill(

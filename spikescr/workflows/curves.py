@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from spikescr.errors import SpikescrError, UsageError
+from spikescr.documents import read_rows
+from spikescr.errors import UsageError
 from spikescr.extras import require
 from spikescr.files import replacing
 from spikescr.runs import RunFolder
+from spikescr.training.metrics import EpochMetrics
 
 PANELS = (
     ("loss", "Loss (cross-entropy, nats)", 1.0, (("train_loss", "--"), ("valid_loss", "-"))),
@@ -59,13 +60,6 @@ def read_metrics(run: RunFolder) -> dict[str, list[float]]:
     Raises:
         SpikescrError: it is not there, or is no table of metrics; the message names the file.
     """
-    path = run.require(run.metrics)
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        columns = ["epoch", *(column for *_, lines in PANELS for column, _ in lines)]
-        table = {column: [float(row[column]) for row in rows] for column in columns}
-    except (KeyError, TypeError, ValueError) as error:
-        raise SpikescrError(f"{path}: no table of metrics ({error!r}); train again: spikescr train") from error
-    if not rows:
-        raise SpikescrError(f"{path}: has no epoch; train again: spikescr train")
-    return table
+    rows = read_rows(run.require(run.metrics), EpochMetrics, f"make it again: {run.make_command(run.metrics)}")
+    columns = ["epoch", *(column for *_, lines in PANELS for column, _ in lines)]
+    return {column: [float(getattr(row, column)) for row in rows] for column in columns}

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from spikescr.errors import ExportError, GraphError, SpikescrError, UsageError
+from spikescr.documents import read_model
+from spikescr.errors import ExportError, GraphError, UsageError
 from spikescr.files import sha256
 from spikescr.readouts import SOFTMAX_SUM
 from spikescr.runs import RunFolder
@@ -76,6 +77,12 @@ def open_deployed(path: Path) -> Deployed:
         raise GraphError(f"{path}: metadata {dialect.DATA} cannot be used ({error}); export again") from error
 
 
+class _Made(BaseModel):
+    """What is read of quantization.json; the rest is for people. files: SHA-256 by name, the trained network's too."""
+
+    files: dict[str, str]
+
+
 def require_current(run: RunFolder, deployed: Deployed) -> None:
     """Sees to it that a run folder's graph is of the network that is there now, where there is one.
 
@@ -91,28 +98,9 @@ def require_current(run: RunFolder, deployed: Deployed) -> None:
         )
     trained = RunFolder(run.path.parent).checkpoint
     if run.is_in_integers and run.quantization.exists() and trained.exists():
-        files = read_json(run.quantization, f"quantise again with: {run.make_command(run.quantization)}").get("files")
-        digest = files.get(trained.name) if isinstance(files, dict) else None
-        if digest != sha256(trained):
-            raise ExportError(
-                f"{run.quantization} tells of another network than {trained}; "
-                f"quantise again with: {run.make_command(run.quantization)}"
-            )
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """An object in a JSON file.
-
-    Raises:
-        SpikescrError: the file holds none.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise SpikescrError(f"{path}: is no JSON ({error}); {remedy}") from error
-    if not isinstance(content, dict):
-        raise SpikescrError(f"{path}: must be a JSON object, is {type(content).__name__}; {remedy}")
-    return content
+        remedy = f"quantise again with: {run.make_command(run.quantization)}"
+        if read_model(run.quantization, _Made, remedy).files.get(trained.name) != sha256(trained):
+            raise ExportError(f"{run.quantization} tells of another network than {trained}; {remedy}")
 
 
 class Trained(Protocol):

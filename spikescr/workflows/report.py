@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
+from spikescr.documents import read_model
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.files import replacing_together, sha256, write_text
 from spikescr.quantities import si
@@ -257,10 +256,7 @@ def _provenance(run: RunFolder, audit: Audit) -> Provenance:
 def _configuration(run: RunFolder) -> TrainConfig:
     from spikescr.training.config import TrainConfig
 
-    try:
-        return TrainConfig.model_validate_json(run.config.read_bytes())
-    except ValidationError as error:
-        raise SpikescrError(f"{run.config}: is no training's configuration ({error.error_count()} faults)") from error
+    return read_model(run.config, TrainConfig, f"make it again: {run.make_command(run.config)}")
 
 
 def _training(run: RunFolder, config: TrainConfig) -> str:

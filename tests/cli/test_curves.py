@@ -15,6 +15,7 @@ from spikescr.runs import RunFolder
 from spikescr.training.metrics import EpochMetrics, write_metrics
 from spikescr.workflows.curves import PANELS, read_metrics
 
+HEADER = "epoch,lr,train_loss,train_accuracy,valid_loss,valid_accuracy,firing_rate\n"
 SMALL = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=2"]
 
 
@@ -59,14 +60,28 @@ def test_every_run_is_drawn_with_labelled_axes(tmp_path: Path, monkeypatch: pyte
     ("content", "message"),
     [
         (None, "metrics.csv does not exist; make it with: spikescr train --run"),
-        ("epoch,loss\n1,2\n", r"metrics.csv: no table of metrics \(KeyError\('train_loss'\)\); train again"),
-        ("epoch,lr\n1,x\n", "metrics.csv: no table of metrics"),
+        (
+            "epoch,loss\n1,2\n",
+            r"metrics\.csv: line 2: lr: Field required; train_loss: Field required; .*; make it again: ",
+        ),
+        (
+            HEADER + "1,x,0.5,0.5,0.5,0.5,0.1\n",
+            r"metrics\.csv: line 2: lr: Input should be a valid number.*\(got 'x'\)",
+        ),
+        (HEADER + "1,1,nan,0.5,0.5,0.5,0.1\n", r"metrics\.csv: line 2: train_loss: Input should be a finite number"),
+        (HEADER + "1,1,1,0.5,0.5,0.5,0.1\n2,1\n", r"metrics\.csv: line 3: train_loss: .*\(got None\)"),
+        (
+            HEADER + "1,1,1,2,0.5,0.5,0.1\n",
+            r"metrics\.csv: line 2: train_accuracy: Input should be less than or equal to 1",
+        ),
+        (HEADER + '1,"1,1\n', r"metrics\.csv: line 2: unexpected end of data"),
+        (HEADER.encode() + b"\xff\n", r"metrics\.csv: no text in UTF-8 \(invalid start byte at byte 82\)"),
     ],
 )
-def test_a_run_without_metrics_is_named(tmp_path: Path, content: str | None, message: str) -> None:
+def test_a_run_without_metrics_is_named(tmp_path: Path, content: str | bytes | None, message: str) -> None:
     run = RunFolder(tmp_path)
     if content is not None:
-        run.metrics.write_text(content)
+        run.metrics.write_bytes(content if isinstance(content, bytes) else content.encode())
     found = CliRunner().invoke(main, ["curves", str(tmp_path), "--out", str(tmp_path / "a.png")])
     assert found.exit_code == 1
     assert re.search(message, found.stderr), found.stderr
@@ -78,7 +93,8 @@ def test_an_empty_table_is_named(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["curves", str(run), "--out", str(tmp_path / "a.svg")])
     assert (found.exit_code, found.stderr) == (
         1,
-        f"error: {run}/metrics.csv: has no epoch; train again: spikescr train\n",
+        f"error: {run}/metrics.csv: has no row below the names of its columns; make it again: spikescr train --run "
+        f"{run}\n",
     )
 
 

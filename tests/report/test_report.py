@@ -281,7 +281,7 @@ def test_neither_graph_nor_recordings_are_needed_without_a_recording(workplace: 
         (["nowhere"], 1, "make it with: spikescr simulate --run nowhere"),
         (["one", "--cost", "free"], 2, "free: no such constants (--cost)"),
         (["one", "--out", "tones/testing_list.txt"], 2, "is a file"),
-        (["odd"], 1, "odd/config.json: is no training's configuration (1 faults)"),
+        (["odd"], 1, "odd/config.json: TrainConfig: Input should be an object (got []); make it again: spikescr train"),
         (["other"], 1, "other/model.nir is another graph than was simulated; spikescr simulate --run other again"),
     ],
 )
