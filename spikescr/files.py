@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spikescr.errors import UsageError
+from spikescr.errors import SpikescrError, UsageError
 
 _STAGED, _REMOVED = ".staged", ".removed"
 _UNFINISHED = ".unfinished"
@@ -87,14 +87,17 @@ def finish(folder: Path) -> None:
     """Puts in its places what `replacing_together` had ready when it was killed; nothing where nothing is left.
 
     The caller sees to it that no other process works in the folder.
+
+    Raises:
+        SpikescrError: what says what was ready is damaged, or names something outside the folder.
     """
     unfinished = folder / _UNFINISHED
     plan = unfinished / _PLAN
     if plan.exists():
-        names = json.loads(plan.read_text(encoding="utf-8"))
-        waiting = [name for name in names["made"] if (unfinished / name).exists()]
+        made, gone = _read_plan(plan)
+        waiting = [name for name in made if (unfinished / name).exists()]
         (unfinished / _OLD).mkdir(exist_ok=True)
-        for name in (*names["gone"], *waiting):
+        for name in (*gone, *waiting):
             if os.path.lexists(folder / name):
                 shutil.move(folder / name, unfinished / _OLD / secrets.token_hex(8))
         for name in waiting:
@@ -104,6 +107,19 @@ def finish(folder: Path) -> None:
         plan.unlink()
     if unfinished.exists():
         shutil.rmtree(unfinished)
+
+
+def _read_plan(path: Path) -> tuple[list[str], list[str]]:
+    """Names of what was made, and of what goes; folders come from strangers too, so none may lead out of this one."""
+    try:
+        plan = json.loads(path.read_bytes())
+        made, gone = ([str(name) for name in plan[key]] for key in ("made", "gone"))
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise SpikescrError(f"{path}: damaged ({error!r}); remove {path.parent} to stay with what was there") from error
+    for name in (*made, *gone):
+        if not name or Path(name).is_absolute() or {"..", "."} & set(name.split("/")):
+            raise SpikescrError(f"{path}: {name!r} leads out of the folder; remove {path.parent}")
+    return made, gone
 
 
 def is_unfinished(folder: Path) -> bool:

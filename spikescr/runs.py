@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,7 @@ class _Folder:
         fresh = not self.path.exists()
         self.create()
         try:
+            _recover(self._wholes())
             with hold(self.path, self._wholes(), exclusive=True):
                 finish(self.path)
                 yield
@@ -76,11 +77,17 @@ class _Folder:
         if not self.path.is_dir():
             yield  # there is nothing to read, as `require` will say
             return
-        if is_unfinished(self.path):
-            with self.locked():
-                pass
+        self.recover()
         with hold(self.path, self._wholes(), exclusive=False):
             yield
+
+    def recover(self) -> None:
+        """Puts in its place what a command that was killed had ready, here and in what this folder is a part of.
+
+        Raises:
+            SpikescrError: another command is at work in it.
+        """
+        _recover((*self._wholes(), self.path))
 
     def _wholes(self) -> list[Path]:
         """The folders that this one is a part of: the run of a network in integers, the job of a stage."""
@@ -89,6 +96,13 @@ class _Folder:
             path = path.parent
             wholes.insert(0, path)
         return wholes
+
+
+def _recover(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if is_unfinished(path):
+            with _Folder(path).locked():
+                pass
 
 
 @dataclass(frozen=True)
@@ -253,9 +267,7 @@ class RunFolder(_Folder):
         Raises:
             SpikescrError: it is not; the message has the command that makes it.
         """
-        if not path.exists() and is_unfinished(self.path):
-            with self.locked():
-                pass  # it is put in its place
+        self.recover()
         if not path.exists():
             raise SpikescrError(f"{path} does not exist; make it with: {self.make_command(path)}")
         return path

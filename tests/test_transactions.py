@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nir
+import numpy as np
 import pytest
 
+import spikescr
+from spikescr.errors import SpikescrError
 from spikescr.files import finish, is_unfinished, remove_folder, replacing_together, write_text
 from spikescr.runs import RunFolder
 
@@ -156,6 +162,66 @@ def test_a_file_that_is_missing_is_put_in_its_place_by_who_asks_for_it(tmp_path:
         if done:
             break
     assert done
+
+
+def test_what_a_killed_command_had_ready_is_what_the_next_reader_sees(tmp_path: Path) -> None:
+    """`energy` of a folder of results, whenever `simulate --out` was killed while it put them there."""
+    made = {}
+    for name, x in (("old", np.ones((3, 1))), ("new", np.ones((5, 1)))):
+        nodes = {
+            "input": nir.Input(np.ones(1, int)),
+            "fc": nir.Linear(np.ones((2, 1))),
+            "output": nir.Output(np.array([2])),
+        }
+        graph = nir.NIRGraph(nodes, [("input", "fc"), ("fc", "output")])
+        (tmp_path / name).mkdir()
+        spikescr.simulate(graph, x, dt=1e-3).save(tmp_path / name / "audit.npz")
+        (tmp_path / name / "summary.json").write_text(name)
+        made[name] = spikescr.audit(tmp_path / name).energy("executed").tolist()
+    folder = tmp_path / "out"
+    ends = set()
+    for number in range(1000):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "old", folder)
+
+        def rewrite() -> None:
+            with replacing_together(folder, ("audit.npz", "summary.json")) as stage:
+                shutil.copytree(tmp_path / "new", stage, dirs_exist_ok=True)
+
+        done = killed_at(number, rewrite)
+        for path in (folder, folder / "audit.npz") if (folder / "audit.npz").exists() else (folder,):
+            found = spikescr.audit(path).energy("executed").tolist()
+            assert found in made.values(), f"event {number}"
+        assert found == made[(folder / "summary.json").read_text()], f"event {number}"
+        ends.add(found == made["new"])
+        if done:
+            break
+    assert done
+    assert ends == {False, True}
+
+
+@pytest.mark.parametrize(
+    ("plan", "fault"),
+    [
+        ("{", "damaged (JSONDecodeError("),
+        ("[]", "damaged (TypeError("),
+        ('{"made": []}', "damaged (KeyError('gone'))"),
+        ('{"made": 1, "gone": []}', "damaged (TypeError("),
+        ('{"made": ["../other"], "gone": []}', "'../other' leads out of the folder"),
+        ('{"made": [], "gone": ["/etc/passwd"]}', "'/etc/passwd' leads out of the folder"),
+        ('{"made": [], "gone": ["a/../../other"]}', "'a/../../other' leads out of the folder"),
+        ('{"made": [], "gone": [""]}', "'' leads out of the folder"),
+    ],
+)
+def test_a_plan_from_strangers_leads_nowhere(tmp_path: Path, plan: str, fault: str) -> None:
+    """A run folder that came from elsewhere may hold anything under the name of a killed command's plan."""
+    folder, other = tmp_path / "run", tmp_path / "other"
+    (folder / ".unfinished").mkdir(parents=True)
+    other.write_text("mine")
+    (folder / ".unfinished/.plan.json").write_text(plan)
+    with pytest.raises(SpikescrError, match=rf"^{folder}/.unfinished/.plan.json: {re.escape(fault)}.*remove {folder}"):
+        RunFolder(folder).recover()
+    assert other.read_text() == "mine"
 
 
 def test_a_folder_that_is_removed_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:

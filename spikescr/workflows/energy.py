@@ -24,9 +24,10 @@ def audit_file(path: Path) -> Path:
     """
     if path.is_file():
         return path
+    run = RunFolder(path)
+    run.recover()
     if (path / AUDIT).is_file():
         return path / AUDIT
-    run = RunFolder(path)
     return run.require(run.audit)
 
 

@@ -72,6 +72,7 @@ def fit_run(run: RunFolder, chip: str = "loihi2", *, bits: int | None = None, no
         SpikescrError: the graph cannot be read or run, or the simulation's file is damaged.
     """
     audit = None
+    run.recover()
     if run.audit.exists():
         audit = Audit.load(run.audit)
         if audit.about.get("files", {}).get(run.graph.name) != sha256(run.require(run.graph)):
