@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from spikescr.errors import SpikescrError
 from spikescr.sim.backends import Backend, compared
 from spikescr.sim.counting.account import Account
 from spikescr.sim.counting.facts import SampleFacts
-from spikescr.sim.program import FloatArray, IntArray, Neuron, Program
+from spikescr.sim.program import FloatArray, IntArray, Neuron, Program, Sink
 from spikescr.sim.run import Batch, run_batches, write_data
 
 _ACCOUNT = "account."  # before the names of an account's arrays in a file
@@ -29,6 +29,7 @@ _FIELDS = {
     "differing": Field("i", (2,), lowest=0),
     "seconds": Field("f", lowest=0),
     "build_seconds": Field("f", lowest=0),
+    "left_out": Field("U", ("left out", 2)),
 }
 """What a file of a chunk must hold beside the account."""
 
@@ -48,6 +49,7 @@ class ChunkResult:
         seconds: time in the backend.
         build_seconds: time that building the backend took, 0 where one was there already.
         key: of the simulation that it is a part of.
+        left_out: name and fault of each sample that could not be read, text (n, 2).
     """
 
     account: Mapping[str, NDArray[Any]]
@@ -58,6 +60,7 @@ class ChunkResult:
     seconds: float
     build_seconds: float
     key: str = ""
+    left_out: NDArray[np.str_] = field(default_factory=lambda: np.empty((0, 2), np.str_))
 
     def save(self, path: Path) -> None:
         """Writes an .npz archive without pickled objects."""
@@ -142,7 +145,7 @@ def run_chunk(
     both, differing = compared(backend)
     return ChunkResult(
         account=account.arrays(),
-        answers=np.concatenate(answers),
+        answers=np.concatenate(answers) if answers else np.zeros((0, program.of_type(Sink)[0].width)),
         valid=valid,
         compared=both,
         differing=differing,

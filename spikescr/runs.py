@@ -134,6 +134,7 @@ class RunFolder(_Folder):
     metrics.csv      train     one row per epoch
     times.csv        train     when each epoch ended
     precision.json   train     what mixed precision changed, where it was used
+    left-out.csv     train     recordings that cannot be read, where there are some
     checkpoints/     train     states from which a training continues
     model.safetensors train    best weights, with all that it takes to use them
     model.nir        export    the graph
@@ -168,6 +169,11 @@ class RunFolder(_Folder):
     def precision(self) -> Path:
         """Spikes that mixed precision changed, JSON; not there after a training in float32."""
         return self.path / "precision.json"
+
+    @property
+    def left_out(self) -> Path:
+        """Recordings that could not be read for the training, CSV; not there where all could."""
+        return self.path / "left-out.csv"
 
     @property
     def checkpoints(self) -> Path:
@@ -250,6 +256,7 @@ class RunFolder(_Folder):
             self.metrics: "train",
             self.times: "train",
             self.precision: "train",
+            self.left_out: "train",
             self.checkpoint: "train",
             self.graph: "export --to nir",
             self.simulation: "simulate",

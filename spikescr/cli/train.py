@@ -48,6 +48,7 @@ Written to the run folder:
   model.safetensors   the epoch that did best on the validation split
   metrics.csv         one row per epoch; times.csv: when it ended
   config.json         this training's configuration
+  left-out.csv        recordings that cannot be read, where there are some; the others are trained on
   checkpoints/        the state after the last epochs
 
 Ctrl-C and SIGTERM save the state and end; so --resume continues, on a CPU to the same bytes as undisturbed:
@@ -181,6 +182,8 @@ def _summary(result: TrainResult, best: EpochMetrics, run: RunFolder) -> None:
         shares = ", ".join(f"{drift.rate:.2%} at the {when}" for when, drift in result.drift.items())
         rows["bf16 changes"] = f"of neuron-steps {shares}; limit {config.precision_limit:.2%}"
         written.append(run.precision)
+    if run.left_out.exists():
+        written.append(run.left_out)
     rows["written"] = "\n".join(map(str, written))
     for row in rows.items():
         table.add_row(*row)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from spikescr.data.audio import read_rate
-from spikescr.errors import UsageError
+from spikescr.data.left_out import require_enough
+from spikescr.errors import DataError, UsageError
 from spikescr.progress import track
 
 SPLITS = ("train", "valid", "test")
@@ -73,8 +74,19 @@ class DataSet:
     def rate(self) -> int:
         """The most frequent sampling rate in Hz among the training recordings, the highest of several.
 
-        Reads the header of each training recording, once.
+        Reads the header of each training recording, once; those that cannot be read do not count.
+
+        Raises:
+            DataError: None of them can be read.
         """
         train = self.split("train")
-        counts = Counter(read_rate(item.path) for item in track(train, "Reading headers", len(train)))
+        counts: Counter[int] = Counter()
+        damaged: dict[str, str] = {}
+        for item in track(train, "Reading headers", len(train)):
+            try:
+                counts[read_rate(item.path)] += 1
+            except DataError as error:
+                damaged[item.name] = str(error)
+        if not counts:
+            require_enough(damaged, len(train))
         return max(counts, key=lambda rate: (counts[rate], rate))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from spikescr.data.binned import Binned, Counts
 from spikescr.data.dataset import DataSet, Item
 from spikescr.data.frontend import Frames, FrontEnd
+from spikescr.data.left_out import require_enough, require_enough_to_train
 from spikescr.data.preprocessing import Normaliser, Preprocessing, RecordingNormaliser
 from spikescr.data.sounds import Sounds, hear, warn
 from spikescr.data.spikes import SpikeBins
@@ -26,7 +27,7 @@ FLOOR_DB: dict[Normalise, float] = {"training": -100.0, "recording": -200.0}
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """The network input of n recordings, in the order in which they were asked for.
+    """The network input of the n recordings that could be read, in the order in which they were asked for.
 
     Attributes:
         values: Shape (n, T, C); exact zeros in padded steps. Of sound normalised frames, float32; of spikes counts, in
@@ -34,12 +35,14 @@ class Features:
         steps: Valid steps of each recording, shape (n,).
         labels: Class indices, shape (n,).
         names: Names of the recordings.
+        left_out: Name and fault of each recording of sound that was asked for and cannot be read.
     """
 
     values: npt.NDArray[Any]
     steps: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     names: tuple[str, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,7 +69,7 @@ def design(
 
     Raises:
         UsageError: A number is not positive, or absurd, or concerns sound where the data set holds spikes.
-        DataError: A training recording has no readable header.
+        DataError: No training recording has a readable header.
     """
     if dataset.signal == "spikes":
         if frames_per_step != 1 or normalise != "training":
@@ -108,7 +111,7 @@ def fit_and_load(
 
     Raises:
         UsageError: A number is not positive, or absurd, or the recordings do not fit the memory.
-        DataError: A training recording cannot be used.
+        DataError: Most of the training recordings cannot be read; or one of spikes cannot be used.
     """
     front_end = design(
         dataset, steps=steps, window_s=window_s, bands=bands, frames_per_step=frames_per_step, normalise=normalise
@@ -124,6 +127,7 @@ def fit_to_split(
         counting = Preprocessing(front_end=front_end)
         return counting, load(dataset.split("train"), counting)
     features = _log_mel(dataset.split("train"), front_end)
+    require_enough_to_train(features.left_out, dataset)
     preprocessing = _fitted(front_end, normalise, features.values, features.steps)
     assert preprocessing.normaliser is not None
     return preprocessing, _normalised(features, preprocessing.normaliser)
@@ -145,25 +149,31 @@ def _fitted(front_end: FrontEnd, normalise: Normalise, values: Frames, steps: np
     return Preprocessing(front_end=front_end, normaliser=normaliser)
 
 
-def load(items: Sequence[Item], preprocessing: Preprocessing) -> Features:
+def load(items: Sequence[Item], preprocessing: Preprocessing, *, is_part: bool = False) -> Features:
     """Read recordings and turn them into network input.
 
     Silent recordings are accepted, and longer ones than the window are cut to their loudest stretch, or to that of most
-    spikes; one logged warning for each of the two kinds says how many there were.
+    spikes; one logged warning for each of the two kinds says how many there were. Recordings of sound that cannot be
+    read are left out, each told by name in a warning; a file of spikes is read as a whole or not at all.
 
     Args:
         items: Which, in this order.
         preprocessing: From `fit_and_load` or a checkpoint.
+        is_part: They are part of more: all of them may be left out, and nothing is told of it; the caller asks
+            `require_enough` about the whole.
 
     Raises:
         UsageError: The recordings do not fit the memory, or are sound where the network takes spikes, or the reverse.
-        DataError: A recording cannot be used.
+        DataError: Most of the recordings cannot be read; or one of spikes cannot be used.
     """
     front_end, normaliser = preprocessing.front_end, preprocessing.normaliser
     if isinstance(front_end, SpikeBins):
         return _counts(items, front_end)
     assert normaliser is not None
-    return _normalised(_log_mel(items, front_end), normaliser)
+    features = _log_mel(items, front_end)
+    if not is_part:
+        require_enough(features.left_out, len(items))
+    return _normalised(features, normaliser)
 
 
 def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
@@ -203,17 +213,21 @@ def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
 
 
 def _log_mel(items: Sequence[Item], front_end: FrontEnd) -> Features:
-    """Read recordings as log-mel spectrograms, not yet normalised, zeros in padded steps."""
+    """Read recordings as log-mel spectrograms, not yet normalised, zeros in padded steps; leave out what is damaged."""
     shape = (len(items), front_end.window_steps, front_end.channels)
     _require_memory(shape, np.dtype(np.float32))
     values = np.zeros(shape, dtype=np.float32)
     steps = np.zeros(len(items), dtype=np.int64)
-    for index, (waveform, rate) in enumerate(hear(items, front_end)):
+    kept: list[Item] = []
+    left_out: dict[str, str] = {}
+    for index, (item, waveform, rate) in enumerate(hear(items, front_end, left_out)):
         frames = front_end.log_mel(waveform, rate)
         steps[index] = len(frames)
         values[index, : len(frames)] = frames
-    labels = np.array([item.label for item in items], dtype=np.int64)
-    return Features(values, steps, labels, tuple(item.name for item in items))
+        kept.append(item)
+    labels = np.array([item.label for item in kept], dtype=np.int64)
+    names = tuple(item.name for item in kept)
+    return Features(values[: len(kept)], steps[: len(kept)], labels, names, left_out)
 
 
 def _require_memory(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:

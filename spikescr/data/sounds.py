@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from spikescr.data.audio import Waveform, loudest_stretch, read_recording
 from spikescr.data.dataset import Item
 from spikescr.data.frontend import FrontEnd
-from spikescr.errors import UsageError
+from spikescr.errors import DataError, UsageError
 from spikescr.progress import track
 from spikescr.sizes import require_memory
 
@@ -21,19 +21,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Sounds:
-    """The waveforms of n recordings, in the order in which they were asked for.
+    """The waveforms of the n recordings that could be read, in the order in which they were asked for.
 
     Attributes:
         waveforms: Each of shape (samples,), float32, no longer than the window.
         rate: Of all of them, Hz.
         steps: Valid steps of each recording, shape (n,).
         labels: Class indices, shape (n,).
+        left_out: Name and fault of each recording that cannot be read.
     """
 
     waveforms: tuple[npt.NDArray[np.float32], ...]
     rate: int
     steps: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,7 +46,6 @@ def read_sounds(items: Sequence[Item], front_end: FrontEnd) -> Sounds:
 
     Raises:
         UsageError: They do not fit the memory, or are recordings of spikes.
-        DataError: A recording cannot be used.
     """
     import librosa
 
@@ -54,35 +55,41 @@ def read_sounds(items: Sequence[Item], front_end: FrontEnd) -> Sounds:
         f"a split of {len(items):,} recordings of {front_end.window_s:g} s",
         "choose a shorter window, or train without augmentation of waveforms",
     )
-    waveforms, steps = [], []
-    for whole, own in hear(items, front_end):
+    waveforms, steps, labels = [], [], []
+    left_out: dict[str, str] = {}
+    for item, whole, own in hear(items, front_end, left_out):
         kept = loudest_stretch(whole, front_end.window_samples(own))
         if own != rate:
             kept = librosa.resample(kept, orig_sr=own, target_sr=rate)[:window]
         waveforms.append(kept.astype(np.float32))
         steps.append(front_end.valid_steps(len(kept), rate))
-    labels = np.array([item.label for item in items], dtype=np.int64)
-    return Sounds(tuple(waveforms), rate, np.array(steps, dtype=np.int64), labels)
+        labels.append(item.label)
+    return Sounds(tuple(waveforms), rate, np.array(steps, dtype=np.int64), np.array(labels, dtype=np.int64), left_out)
 
 
-def hear(items: Sequence[Item], front_end: FrontEnd) -> Iterator[tuple[Waveform, int]]:
-    """Yield waveform and rate of each recording; one warning in the end tells the silent ones, one those to be cut.
+def hear(items: Sequence[Item], front_end: FrontEnd, left_out: dict[str, str]) -> Iterator[tuple[Item, Waveform, int]]:
+    """Yield waveform and rate of each recording that can be read; `left_out` gets name and fault of the others.
+
+    One warning in the end tells the silent ones, one those to be cut.
 
     Raises:
         UsageError: One is a recording of spikes.
-        DataError: A recording cannot be used.
     """
     silent: list[str] = []
     cut: list[tuple[float, str]] = []
     for item in track(items, "Reading recordings", len(items)):
         if item.index is not None:
             raise UsageError(f"the network takes recordings of sound, {item.name} is one of spikes")
-        waveform, rate = read_recording(item.path)
+        try:
+            waveform, rate = read_recording(item.path)
+        except DataError as error:
+            left_out[item.name] = str(error)
+            continue
         if not waveform.any():
             silent.append(item.name)
         if len(waveform) > front_end.window_samples(rate):
             cut.append((len(waveform) / rate, item.name))
-        yield waveform, rate
+        yield item, waveform, rate
     warn(silent, cut, f"loudest {front_end.window_s:g} s")
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 from spikescr.checkpoint import CheckpointInfo, load_checkpoint
 from spikescr.data import DataSet
 from spikescr.documents import read_model
-from spikescr.errors import CheckpointError, UsageError
+from spikescr.errors import CheckpointError, DataError, UsageError
 from spikescr.files import sha256, write_text
 from spikescr.model import Network, readout
 from spikescr.runs import JobFolder, RunFolder
@@ -83,6 +83,19 @@ class Teaching:
     def identity(self) -> dict[str, str]:
         """The loss and the teacher's checkpoint."""
         return {"objective": "distillation", "teacher": self.loss.teacher}
+
+    def require(self, source: Source) -> None:
+        """Refuses other recordings than the teacher's.
+
+        Raises:
+            DataError: a recording could be read for the one and not for the other.
+        """
+        differing = sorted(self.source.left_out.keys() ^ source.left_out.keys())
+        if differing or len(self.source) != len(source):
+            raise DataError(
+                f"{self.config.data}: {', '.join(differing[:3]) or 'a recording'} could be read for the teacher or for "
+                "the student, not for both: the data changed meanwhile; resume (--resume)"
+            )
 
     def _run(self, index: Tensor, epoch: int) -> Tensor:
         x, steps, _ = self.source.batch(index, epoch)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from spikescr.checkpoint import CheckpointInfo, packed
 from spikescr.errors import SpikescrError
-from spikescr.files import replacing_together, write_bytes, write_text
+from spikescr.files import replacing_together, write_bytes, write_csv, write_text
 from spikescr.runs import RunFolder
 from spikescr.training.metrics import write_metrics, write_times
 from spikescr.training.precision import as_json
@@ -21,10 +21,14 @@ class Keeper:
     The state comes first: all else follows from it, and is written again when a training continues.
 
     publishes: whether the best weights become the run's checkpoint; those of fine-tuning are no such network's.
+    left_out: name and fault of each recording that cannot be read.
     """
 
-    def __init__(self, folder: RunFolder, keep: int, *, publishes: bool = True) -> None:
+    def __init__(
+        self, folder: RunFolder, keep: int, *, publishes: bool = True, left_out: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
+        self.left_out = left_out or {}
         self.publishes = publishes
         self.checkpoints = Checkpoints(folder.checkpoints, keep)
         self._fresh = True
@@ -65,7 +69,7 @@ class Keeper:
         """Writes what a state tells, as one; a changed network takes all with it that was made of the one before."""
         progressed, setting, run = state.progressed, state.setting, self.folder
         weights = self._best(setting, state) if best and self.publishes else None
-        names = {path.name for path in (run.config, run.metrics, run.times, run.precision)}
+        names = {path.name for path in (run.config, run.metrics, run.times, run.precision, run.left_out)}
         if weights is not None and not (run.checkpoint.exists() and run.checkpoint.read_bytes() == weights):
             names |= {run.checkpoint.name, *run.derived}
         with replacing_together(run.path, names) as stage:
@@ -75,6 +79,8 @@ class Keeper:
                 write_bytes(staged.checkpoint, weights)
             write_metrics(staged.metrics, progressed.epochs)
             write_times(staged.times, progressed.seconds)
+            if self.left_out:
+                write_csv(staged.left_out, ("recording", "fault"), sorted(self.left_out.items()))
             if progressed.drift:
                 write_text(staged.precision, as_json(progressed.drift, setting.config))
 

@@ -116,7 +116,7 @@ def train(
         stop: asked after every optimisation step and every epoch; True in any process ends the training.
 
     Raises:
-        DataError: a recording cannot be used.
+        DataError: most of the recordings of a split cannot be read; fewer are left out, and named.
         UsageError: something differs from what is resumed; the message names it.
         SpikescrError: the loss is no number any more, the folder cannot be written, or bfloat16 changes too many
             spikes; the message names what is safe.
@@ -133,12 +133,16 @@ def train(
         torch.manual_seed(config.seed)
         config = config.model_copy(update={"model": sizes, "threads": threads})
         preprocessing, source = fit_source(config, dataset)
-        valid = Split.from_features(load(dataset.split("valid"), preprocessing))
+        objective.require(source)
+        validation = load(dataset.split("valid"), preprocessing)
+        valid = Split.from_features(validation)
+        left_out = {**source.left_out, **validation.left_out}
         setting = Setting(
             config=config,
             classes=dataset.classes,
             preprocessing=preprocessing,
             recordings=(len(source), len(valid)),
+            left_out=tuple(sorted(left_out)),
             objective=objective.identity(),
         )
         network = build(sizes)
@@ -149,7 +153,7 @@ def train(
             setting,
             source,
             valid,
-            Keeper(run, keep),
+            Keeper(run, keep, left_out=left_out),
             objective=objective,
             resume=resume,
             devices=devices,

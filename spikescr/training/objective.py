@@ -8,6 +8,8 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn import functional
 
+from spikescr.training.sources import Source
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -35,6 +37,10 @@ class Objective(Protocol):
         """What must be the same, name by name, when a training is resumed."""
         ...
 
+    def require(self, source: Source) -> None:
+        """Refuses other training recordings than it knows by their places."""
+        ...
+
 
 class CrossEntropy:
     """Cross-entropy of the readout, which the paper uses as logits."""
@@ -46,3 +52,6 @@ class CrossEntropy:
     def identity(self) -> dict[str, str]:
         """Its name."""
         return {"objective": "cross-entropy"}
+
+    def require(self, source: Source) -> None:
+        """Takes any."""

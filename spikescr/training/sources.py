@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from spikescr.data import DataSet, Features, Preprocessing, SpikeBins, load
 from spikescr.data.features import design, fit_to_sounds, fit_to_split
 from spikescr.data.frontend import FrontEnd
+from spikescr.data.left_out import require_enough_to_train
 from spikescr.data.noise import Noise, open_noise
 from spikescr.data.sounds import Sounds, read_sounds
 from spikescr.errors import UsageError
@@ -28,10 +29,11 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 class Source(Protocol):
     """Recordings to train on; what is seen of one follows from it, its place and the epoch alone.
 
-    steps: valid steps of each recording as it is (n,).
+    steps: valid steps of each recording as it is (n,). left_out: name and fault of those that cannot be read.
     """
 
     steps: Tensor
+    left_out: Mapping[str, str]
 
     def __len__(self) -> int: ...
 
@@ -46,9 +48,18 @@ class Spectra:
     steps: valid steps (n,).
     """
 
-    def __init__(self, split: Split, augmentation: Augmentation | None, *, seed: int, frames: int = 1) -> None:
-        """Split: in memory. augmentation: of masks. seed: of the training. frames: in each step."""
+    def __init__(
+        self,
+        split: Split,
+        augmentation: Augmentation | None,
+        *,
+        seed: int,
+        frames: int = 1,
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
+        """Split: in memory. augmentation: of masks. seed: of draws. frames: in each step. left_out: see Source."""
         self.steps = split.steps
+        self.left_out = left_out or {}
         self._split, self._augmentation, self._seed, self._frames = split, augmentation, seed, frames
 
     def __len__(self) -> int:
@@ -81,6 +92,7 @@ class Waveforms:
         """Sounds: in memory. augmentation: of waveforms and of spectra. noise: a source. seed: of the training."""
         assert isinstance(preprocessing.front_end, FrontEnd)
         self.steps = torch.from_numpy(sounds.steps)
+        self.left_out = sounds.left_out
         self._sounds, self._labels = sounds, torch.from_numpy(sounds.labels)
         self._preprocessing, self._front_end = preprocessing, preprocessing.front_end
         self._augmentation, self._noise, self._seed = augmentation, noise, seed
@@ -146,13 +158,16 @@ def open_source(
 def _spectra(features: Features, preprocessing: Preprocessing, augmentation: Augmentation | None, seed: int) -> Spectra:
     front_end = preprocessing.front_end
     frames = front_end.frames_per_step if isinstance(front_end, FrontEnd) else 1
-    return Spectra(Split.from_features(features), augmentation, seed=seed, frames=frames)
+    split = Split.from_features(features)
+    return Spectra(split, augmentation, seed=seed, frames=frames, left_out=features.left_out)
 
 
 def _sounds(dataset: DataSet, front_end: FrontEnd | SpikeBins) -> Sounds:
     if isinstance(front_end, SpikeBins):
         raise UsageError(f"{dataset.spec} holds spikes; augmentation of waveforms is for recordings of sound")
-    return read_sounds(dataset.split("train"), front_end)
+    sounds = read_sounds(dataset.split("train"), front_end)
+    require_enough_to_train(sounds.left_out, dataset)
+    return sounds
 
 
 def _waveforms(sounds: Sounds, preprocessing: Preprocessing, augmentation: Augmentation, seed: int) -> Waveforms:

@@ -39,7 +39,8 @@ class Setting(BaseModel):
     """What must be the same for a training to continue.
 
     config: of the training, complete. classes: names. preprocessing: as fitted to the training split. recordings: of
-    the training and of the validation split. objective: what its `identity` says.
+    the training and of the validation split. left_out: names of those that cannot be read. objective: what its
+    `identity` says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -48,6 +49,7 @@ class Setting(BaseModel):
     classes: tuple[ClassName, ...]
     preprocessing: Preprocessing
     recordings: tuple[Positive, Positive]
+    left_out: tuple[str, ...] = ()
     objective: dict[str, str]
 
     @model_validator(mode="after")

@@ -86,7 +86,8 @@ def evaluate_run(
         picture: also draw confusion and reliability, where there are labels.
 
     Raises:
-        SpikescrError: there is no checkpoint, or it or the recordings cannot be used.
+        SpikescrError: there is no checkpoint, or it cannot be used, or most of the recordings; those that cannot be
+            read are left out, and named.
     """
     if picture:
         require("matplotlib", "a picture (--png)")
@@ -95,7 +96,9 @@ def evaluate_run(
         model, info = load_checkpoint(run.checkpoint)
         trained = _Trained(run.checkpoint, info.classes, info.training.data, info.training.seed)
         items = choose_recordings(trained, data=data, split=split, limit=limit, recording=None)
-        answers = answer(model, load(items, info.preprocessing), batch_size)
+        features = load(items, info.preprocessing)
+        items = tuple(item for item in items if item.name not in features.left_out)
+        answers = answer(model, features, batch_size)
         labelled = all(item.label != NO_LABEL for item in items)
         assessment = assess(answers, info.classes, [item.speaker for item in items]) if labelled else None
         name = run.evaluation.name
@@ -104,6 +107,7 @@ def evaluate_run(
             "data": data or info.training.data,
             "split": split,
             "limit": limit,
+            "left_out": dict(features.left_out) or None,
             "seed": info.training.seed,
             "steps_per_second": info.training.steps,
             "checkpoint": sha256(run.checkpoint),

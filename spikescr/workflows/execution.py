@@ -180,6 +180,7 @@ def _sum_up(
     import numpy as np
 
     from spikescr.data.dataset import NO_LABEL
+    from spikescr.data.left_out import require_enough
     from spikescr.sim.counting.account import Account
     from spikescr.sim.counting.saved import Audit
 
@@ -187,6 +188,7 @@ def _sum_up(
     empty = Account(deployed.program).arrays()
     seconds = build_seconds = 0.0
     compared, differing = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    left_out = dict[str, str]()
     for index in range(chunks):
         result = store.get(index, empty)
         account.merge(result.account)
@@ -195,17 +197,20 @@ def _sum_up(
         build_seconds = max(build_seconds, result.build_seconds)
         compared += result.compared
         differing += result.differing
+        left_out |= dict(result.left_out.tolist())
+    require_enough(left_out, len(items))
+    items = [item for item in items if item.name not in left_out]
     audit = Audit.from_account(
         account,
         [item.name for item in items],
         ["" if item.label == NO_LABEL else deployed.classes[item.label] for item in items],
         [deployed.classes[answer] for answer in predicted],
-        _about(run, request, deployed, job),
+        _about(run, request, deployed, job, left_out),
     )
     return Execution(deployed, job, audit, compared, differing, seconds, build_seconds, elapsed, fresh)
 
 
-def _about(run: RunFolder, request: Request, deployed: Deployed, job: Job) -> dict[str, Any]:
+def _about(run: RunFolder, request: Request, deployed: Deployed, job: Job, left_out: dict[str, str]) -> dict[str, Any]:
     """What the audit and the summary say of a run."""
     from spikescr import dialect
     from spikescr.provenance import versions
@@ -219,6 +224,7 @@ def _about(run: RunFolder, request: Request, deployed: Deployed, job: Job) -> di
         "split": None if request.recording else request.split,
         "limit": request.limit,
         "recording": request.recording,
+        "left_out": left_out or None,
         "workers": request.workers,
         "scheduler": request.scheduler,
         "backend": job.backend,
@@ -269,7 +275,7 @@ def _summary(execution: Execution) -> dict[str, Any]:
     from spikescr.sim.counting.results import energy, layers
 
     audit, about, program = execution.audit, execution.audit.about, execution.deployed.program
-    which = ("seed", "data", "split", "limit", "recording", "workers", "scheduler", "backend", "precision")
+    which = ("seed", "data", "split", "limit", "recording", "left_out", "workers", "scheduler", "backend", "precision")
     return {
         "samples": audit.samples,
         "steps": about["steps"],

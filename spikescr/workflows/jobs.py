@@ -97,6 +97,7 @@ class _Engine:
 
 def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, ChunkResult]:
     """Reads, prepares and simulates some recordings, in whatever process this is; one thread."""
+    import numpy as np
     import threadpoolctl
 
     from spikescr.data import load
@@ -107,14 +108,16 @@ def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, Ch
     with threadpoolctl.threadpool_limits(1):
         fresh = _Engine.current is None or _Engine.current.job != job
         engine = _Engine.for_job(job)
-        features = load(items, engine.deployed.preprocessing)
+        features = load(items, engine.deployed.preprocessing, is_part=True)
         program = engine.deployed.program
         recorder = None if job.spikes is None else SpikeRecorder(program)
         result = run_chunk(program, engine.backend, features.values, features.steps, softmax_sum, recorder)
-        if recorder is not None and job.spikes is not None:
+        if recorder is not None and job.spikes is not None and len(features):
             with replacing(job.spikes / f"{index:06d}.h5") as temporary:
                 recorder.write(temporary)
-    return index, dataclasses.replace(result, build_seconds=engine.backend.build_seconds if fresh else 0.0)
+    left_out = np.array(list(features.left_out.items()), np.str_).reshape(-1, 2)
+    build_seconds = engine.backend.build_seconds if fresh else 0.0
+    return index, dataclasses.replace(result, build_seconds=build_seconds, left_out=left_out)
 
 
 @functools.cache

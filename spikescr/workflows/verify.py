@@ -212,7 +212,8 @@ def verify_run(
         verification = _verified(
             model, deployed.program, features.values, features.steps, features.names, "lava", batch_size, stall_seconds
         )
-        which = {"data": data or deployed.data, "split": split, "limit": limit, "recording": recording}
+        which: dict[str, Any] = {"data": data or deployed.data, "split": split, "limit": limit, "recording": recording}
+        which["left_out"] = dict(features.left_out) or None
         files = {path.name: sha256(path) for path in (run.graph, run.checkpoint)}
         packages = versions("spikescr", "torch", "spikingjelly", "lava-nc", "nir", "numpy")
         report = {**verification.as_json(), **which, "files": files, "versions": packages}

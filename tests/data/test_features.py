@@ -75,12 +75,46 @@ def test_each_training_recording_is_read_once(make_folder: Maker, monkeypatch: p
     assert reads == Counter(item.path for item in dataset.split("train"))
 
 
-def test_damaged_training_recording_is_named(make_folder: Maker) -> None:
-    root = make_folder(NAMES, lists={"validation_list.txt": ["no/0.wav"], "testing_list.txt": ["no/1.wav"]})
+def test_damaged_training_recording_is_named_and_left_out(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    lists = {"validation_list.txt": ["no/0.wav"], "testing_list.txt": ["no/1.wav"]}
+    root = make_folder(NAMES, lists=lists)
     path = root / "yes" / "7.wav"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"words/yes/7\.wav: truncated"):
+    whole = path.read_bytes()
+    path.unlink()
+    expected = fit_and_load(open_data(f"folder:{root}"), steps=40)
+    assert caplog.records == []
+    for damage in (whole[:-1], b"spoilt"):
+        path.write_bytes(damage)
+        preprocessing, features = fit_and_load(open_data(f"folder:{root}"), steps=40)
+        assert preprocessing == expected[0]
+        for name in ("values", "steps", "labels", "names"):
+            np.testing.assert_array_equal(getattr(features, name), getattr(expected[1], name))
+        assert list(features.left_out) == ["yes/7.wav"]
+        count, told = (record.getMessage() for record in caplog.records)
+        assert count == "1 of 18 recordings cannot be read and are left out:"
+        assert told.startswith(f"left out: {path}: ")
+        caplog.clear()
+
+
+def test_more_than_half_damaged_is_refused(make_folder: Maker) -> None:
+    lists = {"validation_list.txt": ["no/0.wav"], "testing_list.txt": ["no/1.wav"]}
+    root = make_folder(NAMES, lists=lists)
+    for number in range(10):
+        (root / f"yes/{number}.wav").write_bytes(b"spoilt")
+    with pytest.raises(DataError, match=rf"^10 of 18 recordings cannot be read, the first: {root}/yes/0\.wav: no read"):
         fit_and_load(open_data(f"folder:{root}"), steps=40)
+    for number in range(2, 10):
+        (root / f"no/{number}.wav").write_bytes(b"spoilt")
+    with pytest.raises(DataError, match=r"^18 of 18 recordings cannot be read, the first: \S+no/2\.wav: no readable"):
+        fit_and_load(open_data(f"folder:{root}"), steps=40)
+
+
+def test_a_class_that_loses_all_its_recordings_is_told(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    names = [*NAMES, "maybe/0.wav"]
+    root = make_folder(names, lists={"validation_list.txt": ["no/0.wav"], "testing_list.txt": ["no/1.wav"]})
+    (root / "maybe/0.wav").write_bytes(b"spoilt")
+    fit_and_load(open_data(f"folder:{root}"), steps=40)
+    assert caplog.records[-1].getMessage() == "no training recording can be read of: maybe"
 
 
 def test_silence_is_accepted_with_a_warning(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
