@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spikescr import dialect
-from spikescr.errors import DataError
+from spikescr.errors import DataError, GraphError
 from spikescr.sim.lowering.primitives import op_of
 from spikescr.sim.lowering.timing import WHOLE_STEPS
 from spikescr.sim.program import FloatArray
@@ -112,9 +112,18 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def _data_inputs(graph: nir.NIRGraph) -> list[str]:
-    """Names of the Inputs, the clock aside."""
+    """Names of the Inputs, the clock aside.
+
+    Raises:
+        GraphError: there is none.
+    """
     inputs = {name: node for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
-    return sorted(name for name, node in inputs.items() if op_of(node) != dialect.CLOCK)
+    names = sorted(name for name, node in inputs.items() if op_of(node) != dialect.CLOCK)
+    if not names:
+        raise GraphError(
+            "the graph has no Input that data could be fed to; give it one, with an edge to its first node"
+        )
+    return names
 
 
 def _inputs(stored: Mapping[str, _Stored], graph: nir.NIRGraph, where: Path | str) -> dict[str, FloatArray]:

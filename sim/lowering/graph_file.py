@@ -11,6 +11,7 @@ import h5py
 import nir
 import numpy as np
 
+from spikescr import dialect
 from spikescr.errors import GraphError
 from spikescr.sim.lowering.metadata import graph_faults
 from spikescr.sim.lowering.primitives import PRIMITIVES, Kind, Unreadable, fault_of
@@ -77,6 +78,36 @@ def describe_graph(path: Path) -> tuple[nir.NIRGraph, tuple[str, ...]]:
         reading.problems = [f"{problem}; the file {version}" for problem in reading.problems]
     reading.problems += [f"the graph's {fault}" for fault in graph_faults(graph.metadata)]
     return graph, tuple(f"{path}: {problem}" for problem in reading.problems)
+
+
+def reset_note(path: Path) -> str | None:
+    """What to know of a file whose neurons do not say where they reset to, None where all do.
+
+    Up to nir 1.0.4 (1.0.0 to 1.0.4, 0.1 and 0.2 were looked at) neurons had no `v_reset`, and their equations subtract
+    the threshold. nir reads such files as resetting to 0 since.
+
+    Raises:
+        GraphError: as `describe_graph`.
+    """
+    with open_hdf5(path, GraphError) as file:
+        untold: list[str] = []
+
+        def look(name: str, group: Any) -> None:
+            kind = group.get("type") if isinstance(group, h5py.Group) else None
+            if not isinstance(kind, h5py.Dataset) or kind.shape != () or "v_threshold" not in group:
+                return
+            if "v_reset" not in group and dialect.RESET not in group.get("metadata", ()):
+                untold.append(name.removeprefix("node/nodes/").replace("/nodes/", "."))
+
+        if f"node/metadata/{dialect.RESET}" not in file:
+            file.visititems(look)
+    if not untold:
+        return None
+    few = ", ".join(untold[:3]) + (f" and {len(untold) - 3} more" if len(untold) > 3 else "")
+    return (
+        f"{few}: the file has no v_reset, as those of nir up to 1.0.4, whose neurons subtract the threshold; it is "
+        "taken for v_reset = 0, as nir reads it now; to subtract give reset subtract (--reset subtract)"
+    )
 
 
 def refused_by_nir(graph: nir.NIRGraph) -> str | None:

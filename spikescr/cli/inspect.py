@@ -46,7 +46,7 @@ def command(
     from spikescr.sim.inspection.inspection import inspect
     from spikescr.sim.inspection.listing import as_json
     from spikescr.sim.inspection.listing import values as node_values
-    from spikescr.sim.lowering.graph_file import describe_graph, refused_by_nir
+    from spikescr.sim.lowering.graph_file import describe_graph, refused_by_nir, reset_note
 
     if file is not None and folder is not None:
         raise UsageError("give a FILE or --run, not both")
@@ -64,6 +64,8 @@ def command(
     warnings = [*problems, *report.warnings]
     if not problems and (refused := refused_by_nir(graph)):
         warnings.insert(0, f"nir does not infer its shapes: {refused}")
+    if note := reset_note(file):
+        warnings.append(note)
     for warning in warnings:
         notify(warning)
     if json_path is not None:

@@ -281,12 +281,15 @@ def _run(
 
     from spikescr.sim import backends
     from spikescr.sim.labels import find_readout, require_readout, take_labels
+    from spikescr.sim.lowering.graph_file import reset_note
     from spikescr.sim.run import run_graph
 
     for name in options.record:
         if name not in RECORDED:
             raise UsageError(f"record (--record) {name}: only {' and '.join(RECORDED)} can be recorded")
     program, inputs, steps = _prepare(graph, path, given, where, options, valid)
+    if path is not None and options.reset is None and (told := reset_note(path)):
+        notify(told)
     for note in program.notes:
         notify(note)
     readout, classes = find_readout(program, options.readout), None
