@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from random_graphs import RandomGraph
 
 from spikescr.sim.chip.bits import layer_bits
+from spikescr.sim.chip.layers import Signals
 from spikescr.sim.chip.limits import chip_named
 from spikescr.sim.chip.mapper import place
 from spikescr.sim.fast.backend import FastBackend
@@ -26,7 +29,9 @@ from spikescr.sim.program import (
     DelayLine,
     Integrator,
     Neuron,
+    Operation,
     Program,
+    Select,
     Signal,
     Synapse,
 )
@@ -89,6 +94,65 @@ def test_random_graphs(seed: int) -> None:
             if isinstance(line, (DelayLine, ChannelDelay)) and line.signal is not Signal.CLOCK:
                 readers = [o for o in program.operations if any(name in port.sources for port in o.ports.values())]
                 assert not readers or any(not isinstance(o, Synapse) or o.x.sources != (name,) for o in readers)
+
+
+def delays(operation: Operation) -> bool:
+    return isinstance(operation, (DelayLine, ChannelDelay))
+
+
+def agreed(seed: int) -> Counter[str]:
+    """Compares what a chip's layers hear and hold with what inspect tells node by node; how often each was compared."""
+    graph = RandomGraph(seed, steps=4, samples=1, layers=6, cycles=True).case.graph
+    program, told = lower(graph), {n.name: n for n in inspect(graph).nodes}
+    demands = [layer.demand for layer in placed(program).layers]
+    on_chip = {name for demand in demands for name in demand.operations}
+    compared: Counter[str] = Counter()
+
+    def senders(names: Iterable[str]) -> Iterator[str]:
+        """Through the delays that synapses hold."""
+        for name in names:
+            held = delays(program[name]) and name not in on_chip
+            yield from senders(program[name].ports["x"].sources) if held else (name,)
+
+    for demand in demands:
+        members = [program[name] for name in demand.operations]
+        heard = Counter(s for o in members for port in o.ports.values() for s in senders(port.sources))
+        for operation in members:
+            single = isinstance(operation, Synapse) and len(operation.taps) == 1 and operation.name in told
+            if not single or operation.x.signal is Signal.CLOCK:
+                continue
+            for source in senders(operation.x.sources):
+                if heard[source] == 1 and not isinstance(program[source], Select):
+                    pairs = sum(len(demand.inputs(i, i + 1).get(source, ())) for i in range(demand.neurons))
+                    assert pairs == told[operation.name].synapses, (seed, operation.name)
+                    compared["synapses"] += 1
+        if members and all(map(delays, members)):
+            held_bits = 0
+            for line in members:
+                stated = told[line.name].state_bytes if line.name in told else None
+                steps = int(np.sum(np.broadcast_to(line.delay, line.width))) if stated is None else stated // 8
+                held_bits += steps * (Signals(program).port_bits(line.x) or 24)
+                compared["delays of relays"] += stated is not None
+            assert int(demand.state_bits.sum()) == held_bits, (seed, demand.name)
+    for name, seen in told.items():
+        if seen.type == "Delay" and seen.state_bytes and name not in on_chip and seen.carries != "clock":
+            width = int(np.prod(seen.output_shape or (1,)))
+            assert max(d.longest for d in demands) * width * 8 >= seen.state_bytes, (seed, name)
+            compared["delays of synapses"] += 1
+    return compared
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_a_chip_hears_the_synapses_and_holds_the_delays_that_inspect_tells(seed: int) -> None:
+    agreed(seed)
+
+
+def test_what_is_compared_is_there() -> None:
+    compared = sum(map(agreed, range(30)), Counter())
+    assert compared["synapses"] > 30
+    assert compared["delays of relays"] > 5
+    assert compared["delays of synapses"] > 5
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])
