@@ -164,6 +164,27 @@ def test_killed_run_leaves_no_worker_behind(root: Path) -> None:
 
 
 @pytest.mark.lava
+def test_a_killed_worker_changes_nothing(root: Path, undisturbed: tuple) -> None:
+    with at_work(root, "--chunk-size", "2", "--workers", "2") as process:
+        mine = f"PPid:\t{process.pid}\n"
+        workers = [path for path in Path("/proc").glob("[0-9]*") if mine in _read(path / "status")]
+        workers = [path for path in workers if "workflows.workers" in _read(path / "cmdline")]
+        assert len(workers) == 2
+        os.kill(int(workers[0].name), signal.SIGKILL)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert err.count("warning: a worker was killed by SIGKILL; its chunk is simulated by another\n") == 1
+    assert_same(root, undisturbed)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""  # it ended meanwhile
+
+
+@pytest.mark.lava
 def test_second_command_keeps_out_of_a_run_folder_at_work(root: Path) -> None:
     with at_work(root, "--chunk-size", "1") as process:
         process.send_signal(signal.SIGSTOP)  # so that it is at work for as long as it takes
