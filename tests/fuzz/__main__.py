@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 
 from fuzz.corpus import corpus  # noqa: E402
 from fuzz.draws import Drawn, Draws, Guided, Seeded  # noqa: E402
-from fuzz.trial import KINDS, Outcome, attempt, fault_of  # noqa: E402
+from fuzz.trial import KINDS, Outcome, attempt, fault_of, placed, sources  # noqa: E402
 
 
 def main() -> int:
@@ -33,7 +32,7 @@ def main() -> int:
     kinds = options.kinds.split(",")
     with tempfile.TemporaryDirectory(prefix="fuzz-corpus-") as temporary:
         files = corpus((options.corpus or Path(temporary)).resolve())
-        _warm(files)
+        _warm(files, kinds)
         run = _Run(files, kinds, options.keep, options.minutes)
         {"seeds": run.seeded, "hypothesis": run.drawn, "atheris": run.guided}[options.engine](options.seed)
         return run.report()
@@ -45,7 +44,8 @@ class _OverError(BaseException):
 
 class _Run:
     def __init__(self, files: Path, kinds: list[str], keep: Path, minutes: float) -> None:
-        self.files, self.kinds, self.keep = files, kinds, keep
+        self.files, self.keep = files, keep
+        self.kinds = [kind for kind in kinds for _ in range(KINDS[kind].share)]
         self.begin = time.monotonic()
         self.end = self.begin + 60 * minutes
         self.count = 0
@@ -111,36 +111,16 @@ class _Run:
         return bool(self.faults)
 
 
-def _warm(files: Path) -> None:
-    """Imports what the commands import, so that each child has it; runs each command once on a valid file."""
-    import spikescr.cli.energy
-    import spikescr.cli.export
-    import spikescr.cli.fit
-    import spikescr.cli.inspect
-    import spikescr.cli.report
-    import spikescr.cli.simulate
-    import spikescr.export.deploy
-    import spikescr.export.to_netx
-    import spikescr.sim.fast.backend
-    import spikescr.training.state  # noqa: F401
-
-    graph, state = files / "graphs/chain.nir", next((files / "run/checkpoints").glob("*.safetensors"))
-    with tempfile.TemporaryDirectory() as out:
-        run = shutil.copytree(files / "run", Path(out) / "run")
-        for command in (
-            ["inspect", graph, "--values"],
-            ["fit", graph],
-            ["simulate", graph, "--input", files / "inputs/array.npy", "--out", f"{out}/out"],
-            ["simulate", files / "graphs/image.nir", "--input", files / "graphs/image.npy", "--out", f"{out}/image"],
-            ["export", "--to", "netx", "--graph", graph, "--out", f"{out}/a.net"],
-            ["export", "--to", "nir", "--run", run],
-            ["state"],
-            ["energy", files / "run"],
-            ["report", shutil.copytree(files / "run", Path(out) / "other")],
-        ):
-            fault = fault_of([str(word) for word in command], state)
-            if fault:
-                raise RuntimeError(f"a valid file fails: {command}: {fault}")
+def _warm(files: Path, kinds: list[str]) -> None:
+    """Runs each command once on each valid file: what it imports and compiles, each child has then."""
+    for name in kinds:
+        for source in sources(files, KINDS[name]):
+            for words in KINDS[name].commands:
+                with tempfile.TemporaryDirectory() as folder:
+                    file, command = placed(files, source, words, Path(folder))
+                    fault = fault_of(command, file)
+                if fault:
+                    raise RuntimeError(f"a valid file fails: {' '.join(command)}: {fault}")
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         raise RuntimeError(f"{threads} threads: children of fork would wait for the others' locks for good")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +11,49 @@ from pathlib import Path
 import h5py
 import nir
 import numpy as np
-from helpers import write_tones
+import soundfile
+from helpers import write_heidelberg, write_tones
+
+from spikescr.training.config import CurriculumConfig
+from spikescr.training.distill import JobRecord
 
 DT = 1e-3
 SMALL = ("steps=10", "model.heads=2", "model.width=8", "model.mlp_ratio=1", "model.kernel=3", "batch_size=16")
+TRAIN = ("train", "--data", "folder:{corpus}/tones", "--run", "{folder}", "epochs=2", "threads=1", *SMALL)
+"""Words of the command that trained `run`."""
 READY = "complete"
+KILLED = """
+from pathlib import Path
+from spikescr.runs import RunFolder
+from spikescr.workflows import execution
+
+class KilledError(Exception):
+    pass
+
+def killed(*_):
+    raise KilledError
+
+execution._sum_up = killed
+try:
+    execution.simulate_recordings(RunFolder(Path("begun")), execution.Request(limit=4, chunk_size=2))
+except KilledError:
+    pass
+"""
+"""A simulation that ends when its chunks are done."""
+SOUNDS = (
+    *("wav PCM_16", "wav FLOAT", "wav GSM610", "wav MS_ADPCM", "wav ULAW", "flac PCM_16", "ogg VORBIS", "ogg OPUS"),
+    *("aiff PCM_24", "au ALAW", "caf PCM_16", "w64 PCM_16", "rf64 PCM_16", "mp3 MPEG_LAYER_III"),
+)
+"""Suffix and coding."""
 
 
 def corpus(folder: Path) -> Path:
     """The folder with all files in it; made where it is not yet, in about a minute.
 
     `graphs/*.nir` with an input each of the same name, `inputs/*` for `graphs/chain.nir`, `run` (a run folder with a
-    checkpoint, a state of training, a graph, a simulation), `tones` (its data set).
+    checkpoint, a state of training, a graph, a simulation, its network in integers), `half` (the same training after
+    its first epoch), `begun` (a simulation of which one chunk is missing), `job/curriculum.json`, `tones` (the data set
+    of all these), `sounds/*` (recordings of many formats), `shd` (recordings of spikes).
     """
     if (folder / READY).exists():
         return folder
@@ -31,18 +63,33 @@ def corpus(folder: Path) -> Path:
         shape = next(tuple(node.output_type["output"]) for node in graph.nodes.values() if isinstance(node, nir.Input))
         np.save(folder / "graphs" / f"{name}.npy", np.ones((4, *shape)))
     _inputs(folder / "inputs", np.random.default_rng(0).integers(0, 2, (4, 2, 3)).astype(float))
-    write_tones(folder / "tones")
+    write_tones(folder / "tones", takes=2)
+    (folder / "tones/high/00000005_nohash_9.wav").write_bytes(b"RIFF")  # is left out
+    write_heidelberg(folder / "shd", "shd", {"train": 6, "test": 2})
+    _sounds(folder / "sounds")
     for command in (
-        ("train", "--data", f"folder:{folder.resolve() / 'tones'}", "--run", "run", "epochs=2", "threads=1", *SMALL),
+        tuple(word.format(corpus=folder.resolve(), folder="run") for word in TRAIN),
         ("export", "--to", "nir", "--run", "run"),
         ("simulate", "--run", "run", "--limit", "4"),
+        ("quantize", "--run", "run"),
     ):
-        words = [sys.executable, "-m", "spikescr", *command]
-        found = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-        if found.returncode:
-            raise RuntimeError(f"the corpus could not be made: {' '.join(command)}: {found.stderr}")
+        _run(folder, "-m", "spikescr", *command)
+    shutil.copytree(folder / "run", folder / "half", ignore=shutil.ignore_patterns("00002-*", "loihi2", "simulation"))
+    shutil.copytree(folder / "run", folder / "begun", ignore=shutil.ignore_patterns("checkpoints", "loihi2"))
+    _run(folder, "-c", KILLED)
+    (folder / "begun/simulation/chunks/000001.npz").unlink()
+    (folder / "job").mkdir()
+    (folder / "job/curriculum.json").write_text(JobRecord(config=CurriculumConfig()).model_dump_json(indent=2))
     (folder / READY).touch()
     return folder
+
+
+def _run(folder: Path, *words: str) -> None:
+    found = subprocess.run(
+        [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    if found.returncode:
+        raise RuntimeError(f"the corpus could not be made: {' '.join(words)}: {found.stderr}")
 
 
 def _chain(*nodes: nir.NIRNode, shape: tuple[int, ...], **metadata: object) -> nir.NIRGraph:
@@ -102,3 +149,11 @@ def _inputs(folder: Path, x: np.ndarray) -> None:
     }
     for name, data in recorded.items():
         nir.write_data(folder / f"{name}.h5", nir.NIRGraphData({"input": nir.NIRNodeData({"spikes": data})}))
+
+
+def _sounds(folder: Path) -> None:
+    folder.mkdir()
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 2000)
+    for number, (suffix, coding) in enumerate(sound.split() for sound in SOUNDS):
+        kind = {"w64": "W64", "rf64": "RF64", "mp3": "MP3"}.get(suffix)
+        soundfile.write(folder / f"{number}.{suffix}", wave, 8000, subtype=coding, format=kind)

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from fuzz.draws import Draws
-from fuzz.values import TEXTS, array, json_value
+from fuzz.values import NUMBERS, TEXTS, array, json_value
 
 ENDLESS = (10**6, 10**6)  # of a chunked data set that takes no place in the file
 
@@ -197,6 +197,27 @@ def _json(path: Path, draws: Draws) -> None:
     return None
 
 
+def _csv(path: Path, draws: Draws) -> None:
+    rows = [line.split(",") for line in path.read_text(errors="replace").splitlines()]
+    if not rows:
+        return _bytes(path, draws)
+    row = draws.one(rows)
+    match draws.whole(0, 5):
+        case 0:
+            rows.remove(row)
+        case 1:
+            rows.append(row)
+        case 2:
+            row.append(draws.one(TEXTS))
+        case 3:
+            del row[-1:]
+        case _:
+            at = draws.whole(0, max(0, len(row) - 1))
+            row[at : at + 1] = [str(draws.one((*NUMBERS, *TEXTS)))]
+    path.write_text("\n".join(",".join(cells) for cells in rows) + "\n")
+    return None
+
+
 _FORMATS = {
-    ".nir": _hdf5, ".h5": _hdf5, ".npy": _npy, ".npz": _npz, ".safetensors": _safetensors, ".json": _json,
+    ".nir": _hdf5, ".h5": _hdf5, ".npy": _npy, ".npz": _npz, ".safetensors": _safetensors, ".json": _json, ".csv": _csv,
 }  # fmt: skip

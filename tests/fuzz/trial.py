@@ -14,6 +14,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzz.corpus import TRAIN
 from fuzz.damage import damage
 from fuzz.draws import Draws
 
@@ -27,12 +28,14 @@ class Kind:
 
     Attributes:
         files: patterns in the corpus; one of them is damaged.
-        commands: words of the command line; {file} is the damaged file, {run} the run folder that holds it, {out} an
-            empty folder.
+        commands: words of the command line, or of READERS; {file} is the damaged file, {folder} the folder at the top
+            of the corpus that holds it, of which it is in a copy, {out} an empty folder.
+        share: trials of this kind for one of the slowest.
     """
 
     files: tuple[str, ...]
     commands: tuple[tuple[str, ...], ...]
+    share: int = 5
 
 
 _ON_GRAPH = (
@@ -45,11 +48,36 @@ _ON_GRAPH = (
 KINDS = {
     "graphs": Kind(("graphs/*.nir", "run/model.nir"), _ON_GRAPH),
     "inputs": Kind(("inputs/*",), (("simulate", "{corpus}/graphs/chain.nir", "--input", "{file}", "--out", "{out}"),)),
-    "checkpoints": Kind(("run/model.safetensors",), (("export", "--to", "nir", "--run", "{run}"),)),
-    "states": Kind(("run/checkpoints/*.safetensors",), (("state", "{file}"),)),
-    "audits": Kind(
-        ("run/simulation/audit.npz", "run/simulation/summary.json"), (("energy", "{run}"), ("report", "{run}"))
+    "checkpoints": Kind(("run/model.safetensors",), (("export", "--to", "nir", "--run", "{folder}"),)),
+    "integers": Kind(
+        ("run/loihi2/model.safetensors", "run/loihi2/quantization.json", "run/loihi2/model.nir"),
+        (
+            ("simulate", "--run", "{folder}", "--precision", "loihi2", "--limit", "1"),
+            ("fit", "--run", "{folder}/loihi2"),
+        ),
+        share=2,
     ),
+    "states": Kind(("run/checkpoints/*.safetensors",), (("state", "{file}"),)),
+    "resumed": Kind(("half/checkpoints/*.safetensors",), ((*TRAIN, "--resume"),), share=1),
+    "records": Kind(("job/curriculum.json",), (("record", "{folder}"),)),
+    "audits": Kind(("run/simulation/audit.npz",), (("energy", "{folder}"), ("report", "{folder}"))),
+    "run folders": Kind(
+        ("run/*.json", "run/*.csv", "run/simulation/*.json", "run/simulation/*.csv"),
+        (
+            ("report", "{folder}", "--no-recording"),
+            ("energy", "{folder}"),
+            ("curves", "{folder}", "--out", "{out}/a.svg"),
+            ("simulate", "--run", "{folder}", "--limit", "1"),
+        ),
+        share=2,
+    ),
+    "chunks": Kind(
+        ("begun/simulation/chunks/*",),
+        (("simulate", "--run", "{folder}", "--limit", "4", "--chunk-size", "2", "--resume"),),
+        share=2,
+    ),
+    "recordings": Kind(("sounds/*",), (("recording", "{file}"),)),
+    "spikes": Kind(("shd/*",), (("data", "check", "shd:{folder}"),), share=2),
 }
 
 
@@ -73,29 +101,41 @@ def attempt(corpus: Path, name: str, draws: Draws, keep: Path | None = None) -> 
         keep: folder for the damaged file where it shows a fault.
     """
     kind = KINDS[name]
-    files = sorted(path for pattern in kind.files for path in corpus.glob(pattern))
-    source, words = draws.one(files), draws.one(kind.commands)
+    source, words = draws.one(sources(corpus, kind)), draws.one(kind.commands)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
-        folder = Path(temporary)
-        if "{run}" in words:
-            shutil.copytree(corpus / "run", folder / "run")
-            file = folder / source.relative_to(corpus)
-        else:
-            file = folder / source.name
-            shutil.copy(source, file)
-        (folder / "out").mkdir()
-        places = {
-            "file": file, "run": folder / "run", "out": folder / "out", "corpus": corpus,
-            "input": source.with_suffix(".npy") if source.with_suffix(".npy").exists() else corpus / "inputs/array.npy",
-        }  # fmt: skip
+        file, command = placed(corpus, source, words, Path(temporary))
         damage(file, draws)
-        command = [word.format(**places) for word in words]
         outcome = judged(command, file)
         if outcome.fault and keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
             number = len(list(keep.iterdir()))
             shutil.copy(file, keep / f"{number:04}-{words[0]}-{file.name}")
         return outcome
+
+
+def sources(corpus: Path, kind: Kind) -> list[Path]:
+    """The valid files of a kind."""
+    return sorted(path for pattern in kind.files for path in corpus.glob(pattern) if not path.name.startswith("."))
+
+
+def placed(corpus: Path, source: Path, words: tuple[str, ...], folder: Path) -> tuple[Path, list[str]]:
+    """Puts a copy of a file of the corpus, with all beside it that the command needs, into a folder.
+
+    Returns:
+        The copy, and the command line on it.
+    """
+    file = folder / source.relative_to(corpus)
+    top = folder / source.relative_to(corpus).parts[0]
+    if any("{folder}" in word for word in words):
+        shutil.copytree(corpus / top.name, top)
+    else:
+        file.parent.mkdir(parents=True)
+        shutil.copy(source, file)
+    (folder / "out").mkdir()
+    own = source.with_suffix(".npy")
+    given = own if own.exists() else corpus / "inputs/array.npy"
+    places = {"file": file, "folder": top, "out": folder / "out", "corpus": corpus, "input": given}
+    return file, [word.format(**places) for word in words]
 
 
 def judged(command: list[str], damaged: Path) -> Outcome:
@@ -153,11 +193,11 @@ def _child(command: list[str], damaged: str, out: int) -> None:
 def fault_of(command: list[str], damaged: Path) -> str | None:
     """A line that names the fault, and its story; None where the command did as it should.
 
-    That is: it succeeded, without NaN among its figures of a damaged audit; or it said in one line, with exit status 1
-    or 2, what is wrong with a file, which it names.
+    That is: it succeeded, without NaN among its figures where what is damaged holds figures; or it said in one line,
+    with exit status 1 or 2, what is wrong with a file, which it names.
     """
-    if command[0] == "state":
-        return _load_state(damaged)
+    if command[0] in READERS:
+        return _read(command, damaged)
     from click.testing import CliRunner
 
     from spikescr.cli import main
@@ -172,7 +212,7 @@ def fault_of(command: list[str], damaged: Path) -> str | None:
         text = CliRunner().invoke(main, ["--debug", *command]).stderr
         fault = _place(text)
     elif result.exit_code == 0:
-        if damaged.suffix in (".npz", ".json") and re.search(r"\bnan\b", result.stdout):
+        if damaged.suffix in (".npz", ".json", ".safetensors", ".csv") and re.search(r"\bnan\b", result.stdout):
             fault, text = "not a number among the figures", result.stdout
     elif result.exit_code not in (1, 2) or not last.startswith("error: "):
         fault = f"exit status {result.exit_code}: {last[:80]}"
@@ -181,12 +221,34 @@ def fault_of(command: list[str], damaged: Path) -> str | None:
     return fault and f"{fault}\n{text}"
 
 
-def _load_state(path: Path) -> str | None:
-    from spikescr.errors import SpikescrError
+def _load_state(path: Path) -> None:
     from spikescr.training.state import load_state
 
+    load_state(path)
+
+
+def _read_record(job: Path) -> None:
+    from spikescr.runs import JobFolder
+    from spikescr.training.distill import read_record
+
+    read_record(JobFolder(job))
+
+
+def _read_recording(path: Path) -> None:
+    from spikescr.data.audio import read_recording
+
+    read_recording(path)
+
+
+READERS = {"state": _load_state, "record": _read_record, "recording": _read_recording}
+"""What reads a file without a command of its own that ends soon."""
+
+
+def _read(command: list[str], path: Path) -> str | None:
+    from spikescr.errors import SpikescrError
+
     try:
-        load_state(path)
+        READERS[command[0]](Path(command[1]))
     except SpikescrError as error:
         return None if path.name in str(error) else f"names no file: {str(error)[:60]}\n{error}"
     except Exception as error:
