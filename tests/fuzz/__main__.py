@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import os
+import random
+import resource
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from types import FunctionType
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # a child of fork has no threads
 
 from fuzz.corpus import corpus  # noqa: E402
 from fuzz.draws import Drawn, Draws, Guided, Seeded  # noqa: E402
-from fuzz.trial import KINDS, Outcome, attempt, fault_of, placed, sources  # noqa: E402
+from fuzz.trial import (  # noqa: E402
+    BYTES,
+    KINDS,
+    SECONDS,
+    Judge,
+    Outcome,
+    attempt,
+    fault_of,
+    in_process,
+    judged,
+    placed,
+    sources,
+)
 
 
 def main() -> int:
@@ -78,19 +94,36 @@ class _Run:
             seed += 1
 
     def guided(self, seed: int) -> None:
-        """Until its time is over; atheris varies what reaches code that nothing reached before."""
+        """Until its time is over; atheris varies what reaches code that nothing reached before. It ends the process.
+
+        Commands run in this process: what a child reaches, atheris does not see. Its own limits end the run at the
+        first command that is too slow or takes too much.
+        """
         import atheris
 
         def one(data: bytes) -> None:
             draws = Guided(data)
-            self.one(draws.one(self.kinds), draws)
+            self.one(draws.one(self.kinds), draws, judge=in_process)
+            if time.monotonic() > self.end:
+                status = self.report()
+                sys.stdout.flush()
+                os._exit(status)
 
-        atheris.Setup([sys.argv[0], f"-max_total_time={int(self.end - self.begin)}", f"-seed={seed + 1}"], one)
-        atheris.Fuzz()
+        for function in [each for each in gc.get_objects() if _is_watched(each)]:
+            atheris.instrument_func(function)
+        begun = Path("/proc/self/statm").read_text().split()[1]
+        megabytes = (int(begun) * resource.getpagesize() + BYTES) // 2**20
+        with tempfile.TemporaryDirectory() as seeds:
+            for number in range(50):
+                (Path(seeds) / str(number)).write_bytes(random.Random(seed + number).randbytes(400))
+            limits = [f"-timeout={SECONDS}", f"-rss_limit_mb={megabytes}", f"-artifact_prefix={self.keep}/"]
+            self.keep.mkdir(parents=True, exist_ok=True)
+            atheris.Setup([sys.argv[0], f"-seed={seed + 1}", "-max_len=1000", *limits, seeds], one)
+            atheris.Fuzz()
 
-    def one(self, kind: str, draws: Draws) -> str:
+    def one(self, kind: str, draws: Draws, judge: Judge = judged) -> str:
         """One trial; its fault. The file of a fault is kept."""
-        outcome = attempt(self.files, kind, draws, self.keep)
+        outcome = attempt(self.files, kind, draws, self.keep, judge)
         self.count += 1
         self.slowest = max(self.slowest, outcome.seconds)
         if outcome.fault:
@@ -109,6 +142,15 @@ class _Run:
             f"{self.slowest:.1f} s; {sum(map(len, self.faults.values()))} faults of {len(self.faults)} kinds"
         )
         return bool(self.faults)
+
+
+def _is_watched(each: object) -> bool:
+    """Whether it is a function of ours; what Numba compiles must stay as it is."""
+    return (
+        isinstance(each, FunctionType)
+        and (each.__module__ or "").startswith("spikescr.")
+        and ".kernels" not in each.__module__
+    )
 
 
 def _warm(files: Path, kinds: list[str]) -> None:

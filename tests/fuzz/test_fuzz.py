@@ -68,6 +68,7 @@ def small_files(folder: Path) -> list[Path]:
     )
     (folder / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     (folder / "a.json").write_text('{"a": [1, {"b": null}]}')
+    (folder / "a.csv").write_text("name,number\none,1\ntwo,2\n")
     return sorted(folder.iterdir())
 
 
@@ -89,8 +90,10 @@ def test_damage_is_that_of_its_seed_and_seldom_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["seeds", "hypothesis"])
+@pytest.mark.parametrize("engine", ["seeds", "hypothesis", "atheris"])
 def test_commands_stand_a_moment_of_it(engine: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if engine == "atheris":
+        pytest.importorskip("atheris")
     files = corpus.corpus(tmp_path_factory.getbasetemp() / "corpus")
     options = ["--minutes", "0.2", "--engine", engine, "--corpus", str(files), "--keep", str(files / engine)]
     environment = os.environ | {"PYTHONPATH": str(TESTS)}
