@@ -39,7 +39,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "networkx": ("networkx", "lava"),
     "scipy": ("scipy", "lava"),
     "lava": ("lava-nc", "lava"),
-    "lava.lib.dl": ("lava-dl", "netx"),
+    "lava.lib": ("lava-dl", "netx"),
 }
 """Module -> package that holds it, and the extra that brings it."""
 

@@ -141,7 +141,7 @@ def test_an_absent_package_is_an_import_error_and_bad_usage() -> None:
 
 
 def test_lava_dl_is_told_apart_from_lava(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, package in (("lava.lib.dl.netx", "lava-dl"), ("lava.magma.core", "lava-nc")):
+    for module, package in (("lava.lib", "lava-dl"), ("lava.lib.dl.netx", "lava-dl"), ("lava.magma.core", "lava-nc")):
         with pytest.raises(MissingExtraError, match=f"needs {package}, "), naming_extras("this"):
             raise ModuleNotFoundError(module, name=module)
     assert remedy("netx").endswith("lava-nc==0.10.0 lava-dl==0.6.0")

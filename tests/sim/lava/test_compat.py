@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from spikescr.provenance import installed_version
+
 pytestmark = pytest.mark.lava
 
 
@@ -63,6 +65,7 @@ def test_neither_torch_nor_the_training_packages_are_imported():
     assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 
 
+@pytest.mark.skipif(installed_version("lava-dl") is None, reason="lava-dl is not installed")
 def test_lava_dl_reads_networks_without_torchvision_and_opencv():
     code = "import sys, spikescr.sim.lava.netx as n; print(n.hdf5.Network, {'torchvision', 'cv2'} & set(sys.modules))"
     result = python(code)
