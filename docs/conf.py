@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+import importlib.metadata
 
 project = "spikescr"
 author = "the authors of spikescr"
-release = version("spikescr")
+release = importlib.metadata.version("spikescr")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
