@@ -11,11 +11,16 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from spikescr.cli.console import notify, output
+from spikescr.cli.module_options import example_options, module_option
+from spikescr.cli.options import max_memory
 from spikescr.cli.text import wide_console
 from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
+    import nir
+
+    from spikescr.export.record.step import Time
     from spikescr.export.to_netx import QuantizedLayer
 
 EPILOG = """\b
@@ -23,6 +28,9 @@ Example: export, then look at the file with nothing but the nir package.
   spikescr export --to nir
   python -c "import nir; print(len(nir.read('runs/latest/model.nir').nodes))"
 Reads model.safetensors of the run folder, writes model.nir beside it.
+\b
+  spikescr export --to nir --module net.py:make --weights net.pt --shape 4,1,3,32,32 --dt 0.001 --out NET.nir
+Records any module of PyTorch's and SpikingJelly's layers on an input of that shape, and writes its graph.
 \b
   spikescr export --to netx --graph FILE.nir --out FILE.net
 Writes a chain of spiking layers as lava-dl's network description, quantized for Loihi.
@@ -34,28 +42,72 @@ Without --graph it reads model.nir of the run folder and writes model.net beside
 @click.option("--to", "target", type=click.Choice(["nir", "netx"]), default="nir", show_default=True)
 @click.option("--run", "folder", type=click.Path(path_type=Path), help=f"Run folder.  [default: {DEFAULT_RUN}]")
 @click.option("--graph", "graph_path", type=click.Path(path_type=Path), help="NIR file to convert (netx).")
-@click.option("--out", "out_path", type=click.Path(path_type=Path), help="File to write (netx).")
+@module_option
+@example_options
+@click.option("--out", "out_path", type=click.Path(path_type=Path), help="File to write (netx, or of a module).")
 @click.option(
-    "--dt", type=click.FloatRange(min=0, min_open=True), help="Seconds per step, if the file has none (netx)."
+    "--dt",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds per step: of a module, or of a file that has none (netx).",
 )
-def command(target: str, folder: Path | None, graph_path: Path | None, out_path: Path | None, dt: float | None) -> None:
-    """Export the trained network of a run, exactly, as a NIR graph; or a NIR graph, quantized, to lava-dl's netx."""
-    if target == "netx":
+@max_memory
+def command(
+    target: str,
+    folder: Path | None,
+    graph_path: Path | None,
+    module_spec: str | None,
+    weights: Path | None,
+    shape: str | None,
+    example: Path | None,
+    time: Time,
+    out_path: Path | None,
+    dt: float | None,
+) -> None:
+    """Export a network, exactly, as NIR: a run's, or any module; or a NIR graph, quantized, to lava-dl's netx."""
+    if module_spec is not None:
+        if target == "netx" or folder is not None or graph_path is not None:
+            raise UsageError("--module goes --to nir, without --run and --graph; export its file --to netx afterwards")
+        if out_path is None or dt is None:
+            raise UsageError("--module wants --out NET.nir and --dt, seconds per step (0.001)")
+        _module_to_nir(module_spec, weights, shape, example, time, out_path, dt)
+    elif weights is not None or shape is not None or example is not None:
+        raise UsageError("--weights, --shape and --example belong to --module")
+    elif target == "netx":
         if folder is not None and graph_path is not None:
             raise UsageError("give --graph or --run, not both")
         _to_netx(RunFolder(folder or DEFAULT_RUN), graph_path, out_path, dt)
     elif graph_path is not None or out_path is not None or dt is not None:
-        raise UsageError("--graph, --out and --dt belong to --to netx; --to nir works on a run folder")
+        raise UsageError("--graph, --out and --dt belong to --to netx and to --module; --to nir works on a run folder")
     else:
         _to_nir(RunFolder(folder or DEFAULT_RUN))
 
 
+def _module_to_nir(
+    spec: str, weights: Path | None, shape: str | None, example: Path | None, time: Time, out: Path, dt: float
+) -> None:
+    from spikescr.workflows.export import export_module_file
+
+    exported = export_module_file(spec, weights, shape, example, time=time, dt=dt, out=out)
+    _print_graph(exported.graph, out)
+    table = Table(title="Folded against unfolded, on the example", box=SIMPLE_HEAD)
+    table.add_column("neurons", no_wrap=True)
+    for heading in ("largest difference of a current", "differing spikes"):
+        table.add_column(heading, justify="right")
+    for layer in exported.folding:
+        table.add_row(layer.layer, f"{layer.largest:.1e}", f"{layer.differing:,}")
+    output().print(table)
+
+
 def _to_nir(run: RunFolder) -> None:
-    from spikescr import dialect
-    from spikescr.files import sha256
     from spikescr.workflows.export import export_run
 
-    graph = export_run(run)
+    _print_graph(export_run(run), run.graph)
+
+
+def _print_graph(graph: nir.NIRGraph, path: Path) -> None:
+    from spikescr import dialect
+    from spikescr.files import sha256
+
     kinds = Counter(node.metadata.get(dialect.OP) or type(node).__name__ for node in graph.nodes.values())
     table = Table(title="Exported to NIR", box=SIMPLE_HEAD)
     table.add_column("nodes")
@@ -69,7 +121,7 @@ def _to_nir(run: RunFolder) -> None:
     table.add_row("latency, steps", str(graph.nodes["output"].metadata[dialect.LATENCY]))
     console = output()
     console.print(table)
-    console.print(f"wrote {run.graph} ({run.graph.stat().st_size / 1e6:.2f} MB, sha256 {sha256(run.graph)[:16]})")
+    console.print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB, sha256 {sha256(path)[:16]})")
 
 
 def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt: float | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from spikescr import dialect
 from spikescr.errors import ExportError, GraphError, UsageError
 from spikescr.export.chain import read_chain
-from spikescr.export.deploy import deploy, deploy_quantized, packed
+from spikescr.export.deploy import deploy, deploy_quantized, packed, write_graph
 from spikescr.export.to_netx import QuantizedLayer, quantize, write_netx
 from spikescr.files import replacing_together, sha256, write_bytes
 from spikescr.progress import Notify, silent
@@ -20,6 +20,9 @@ from spikescr.sim.lowering.graph_time import FOREIGN_DT, step_length
 
 if TYPE_CHECKING:
     import nir
+
+    from spikescr.export.module.convert import Exported
+    from spikescr.export.record.step import Time
 
 
 def export_run(run: RunFolder) -> nir.NIRGraph:
@@ -36,6 +39,43 @@ def export_run(run: RunFolder) -> nir.NIRGraph:
             with replacing_together(run.path, [run.graph.name, *run.results]) as stage:
                 write_bytes(stage / run.graph.name, content)
     return graph
+
+
+def export_module_file(
+    spec: str,
+    weights: Path | None,
+    shape: str | None,
+    example: Path | None,
+    *,
+    time: Time,
+    dt: float,
+    out: Path,
+) -> Exported:
+    """Writes the graph of a user's module.
+
+    Args:
+        spec: see `workflows.modules.load_module`.
+        weights: see there.
+        shape: see `workflows.modules.example_input`.
+        example: see there.
+        time: how steps reach the module, see `export.record.step.Time`.
+        dt: seconds per step.
+        out: the NIR file.
+
+    Raises:
+        SpikescrError: the module cannot be made, or something in it has no place in a graph.
+    """
+    import torch
+
+    from spikescr.export.module.convert import export_module
+    from spikescr.workflows.modules import example_input, load_module
+
+    given = torch.from_numpy(example_input(shape, example))
+    module = load_module(spec, weights)
+    said = {} if weights is None else {dialect.CHECKPOINT: sha256(weights)}
+    exported = export_module(module, given, dt=dt, time=time, metadata=said)
+    write_graph(out, exported.graph)
+    return exported
 
 
 def export_netx(

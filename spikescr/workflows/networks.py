@@ -5,19 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from spikescr.checkpoint import load_checkpoint
 from spikescr.errors import UsageError
 from spikescr.export.deploy import network_graph
 from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir as chart
 from spikescr.files import sha256
+from spikescr.model import Network
 from spikescr.quantization.file import load_quantized
 from spikescr.runs import RunFolder
 
 if TYPE_CHECKING:
     import nir
+    from numpy.typing import ArrayLike
+    from torch import Tensor, nn
 
-    from spikescr.model import Network
+    from spikescr.export.record.step import Time
+
+
+DEFAULT_DT = 1e-3
+"""Seconds per step of a module that does not say."""
 
 
 def load(path: Path | str) -> Network:
@@ -54,21 +63,43 @@ def load(path: Path | str) -> Network:
     return net
 
 
-def to_nir(net: Network, *, steps: int | None = None, dt: float | None = None) -> nir.NIRGraph:
+def module_graph(module: nn.Module, example: ArrayLike | Tensor, *, dt: float, time: Time) -> nir.NIRGraph:
+    """The NIR graph of any module; see `to_nir`."""
+    import torch
+
+    from spikescr.export.module.convert import export_module
+
+    given = example if isinstance(example, torch.Tensor) else torch.from_numpy(np.asarray(example, np.float64))
+    return export_module(module, given, dt=dt, time=time).graph
+
+
+def to_nir(
+    net: Network | nn.Module,
+    example: ArrayLike | Tensor | None = None,
+    *,
+    steps: int | None = None,
+    dt: float | None = None,
+    time: Time = "steps",
+) -> nir.NIRGraph:
     """The NIR graph of a network: exact, batch normalisation folded, in the dialect that docs/nir.md describes.
 
     Args:
-        net: what `load` gave; or a network of one's own in eval mode, real or in integers. It is not changed.
-        steps: T, steps of the window; None: as it was trained with.
-        dt: seconds per step; None: as it was trained with.
+        net: what `load` gave; a network of one's own of `spikescr.model` in eval mode, real or in integers; or any
+            module of PyTorch's and SpikingJelly's layers, which is recorded on the example. It is not changed.
+        example: of any module: an input as it takes it, (T, B, ...).
+        steps: T, steps of the window; None: as it was trained with. Of any module the example's.
+        dt: seconds per step; None: as it was trained with, of any module 1 ms.
+        time: how the example's steps reach any module: "steps", all in one call; "loop", the module is called with
+            (B, ...) once for each; "held", the example has none, (B, ...), and the module repeats it itself.
 
     Returns:
         The graph, whose metadata tells window, step, and of a trained network classes, data set, preprocessing,
         checkpoint and versions. `nir.write(path, graph)` makes a file of it, which every command takes.
 
     Raises:
-        UsageError: steps or dt are missing of a network that was not loaded, or other than it was trained with.
-        ExportError: the network cannot be folded.
+        UsageError: steps or dt are missing of a network that was not loaded, or other than it was trained with; any
+            module comes without an example.
+        ExportError: the network cannot be folded; something in a module has no place in a graph.
 
     Example:
         >>> import spikescr
@@ -77,7 +108,18 @@ def to_nir(net: Network, *, steps: int | None = None, dt: float | None = None) -
         >>> graph = spikescr.to_nir(net, steps=10, dt=0.1)
         >>> graph.metadata["spikescr.steps"]
         10
+        >>> import torch
+        >>> from spikingjelly.activation_based import layer, neuron
+        >>> own = torch.nn.Sequential(layer.Conv2d(1, 4, 3, step_mode="m"), neuron.IFNode(step_mode="m"))
+        >>> sorted(spikescr.to_nir(own, torch.rand(6, 2, 1, 8, 8)).nodes)  # 6 steps, 2 samples
+        ['0', '1', 'input', 'output']
     """
+    if example is not None:
+        if steps is not None:
+            raise UsageError("steps are the example's where there is one; leave them out")
+        return module_graph(net, example, dt=DEFAULT_DT if dt is None else dt, time=time)
+    if not isinstance(net, Network):
+        raise UsageError(f"a {type(net).__name__} is recorded: give an example of its input, (T, B, ...)")
     if net.info is None:
         if steps is None or dt is None:
             raise UsageError("the network does not tell its window: give steps, and dt in seconds per step")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,9 @@ from spikescr.errors import GraphError, UsageError
 from spikescr.export.fold import fold
 from spikescr.export.reference import Trace, trace
 from spikescr.files import sha256, write_text
+from spikescr.model import Network
 from spikescr.progress import track
 from spikescr.provenance import versions
-from spikescr.quantities import percent
 from spikescr.quantization.file import load_quantized
 from spikescr.runs import RunFolder
 from spikescr.sim.backends import Options, build
@@ -29,112 +29,20 @@ from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Program, Signal, Source
 from spikescr.sim.recording import predictions
 from spikescr.sim.run import run_batches
-from spikescr.tables import ShortTable, ShowsTable
 from spikescr.workflows.deployed import Deployed, choose_recordings, open_deployed, require_current
+from spikescr.workflows.modules import load_module, read_array
+from spikescr.workflows.verification import Verification
+from spikescr.workflows.verify_module import time_of, verify_module
 
 if TYPE_CHECKING:
     import nir
+    from torch import nn
 
-    from spikescr.model import Network
     from spikescr.sim.program import FloatArray, IntArray
-
-ROUNDING = 1e-9  # logits are sums of some hundred float64 weights of order 1
-
-
-@dataclass(frozen=True, repr=False)
-class Verification(ShowsTable):
-    """What a comparison of executed spikes with PyTorch's gave.
-
-    Attributes:
-        reference: What PyTorch computed with.
-        backend: What executed the graph.
-        samples: Names of the samples compared.
-        layers: Of each layer of neurons: neuron-steps compared, spikes of PyTorch, spikes that differ.
-        divergence: Where both part first, None where they do not; its sample is the position in `samples`.
-        membranes: PyTorch's and the executed one's there, in thresholds; None outside of the sample's steps.
-        logit_error: Largest difference of a logit.
-        differing_predictions: Samples whose predicted class differs.
-    """
-
-    reference: str
-    backend: str
-    samples: tuple[str, ...]
-    layers: tuple[LayerComparison, ...]
-    divergence: Divergence | None
-    membranes: tuple[float, float] | None
-    logit_error: float
-    differing_predictions: int
-
-    @property
-    def differing(self) -> int:
-        """Spikes that differ, all layers."""
-        return sum(layer.differing for layer in self.layers)
-
-    @property
-    def passed(self) -> bool:
-        """No spike and no prediction differs, and logits only by rounding."""
-        return not self.differing and not self.differing_predictions and self.logit_error <= ROUNDING
-
-    @property
-    def first(self) -> str | None:
-        """The first divergence in one line."""
-        d = self.divergence
-        if d is None:
-            return None
-
-        def fires(spike: bool) -> str:
-            return "fires" if spike else "is quiet"
-
-        text = (
-            f"first divergence: {d.layer}, step {d.step}, neuron {d.neuron}, {self.samples[d.sample]}: "
-            f"PyTorch {fires(d.expected)}, {self.backend.capitalize()} {fires(d.executed)}"
-        )
-        if self.membranes is None:
-            return f"{text}, outside of the recording's window"
-        expected, executed = self.membranes
-        return f"{text}; membranes {expected!r} and {executed!r}, apart by {abs(expected - executed):.1e}"
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything as verify.json has it."""
-        first = None
-        if self.divergence is not None:
-            first = asdict(self.divergence) | {"recording": self.samples[self.divergence.sample]}
-            if self.membranes is not None:
-                first |= dict(zip(("membrane_pytorch", f"membrane_{self.backend}"), self.membranes, strict=True))
-        return {
-            "recordings": len(self.samples),
-            "compared": sum(layer.compared for layer in self.layers),
-            "spikes": sum(layer.spikes for layer in self.layers),
-            "differing_spikes": self.differing,
-            "differing_predictions": self.differing_predictions,
-            "largest_logit_difference": self.logit_error,
-            "passed": self.passed,
-            "first_divergence": first,
-            "layers": [
-                asdict(layer) | {"firing_rate": layer.firing_rate, "silent": layer.silent} for layer in self.layers
-            ],
-        }
-
-    def short_table(self) -> ShortTable:
-        """Spikes compared and differing of each layer; a silent one proves nothing and says so."""
-        rows = [
-            (
-                layer.layer, f"{layer.compared:,}", f"{layer.spikes:,}",
-                "silent: proves nothing" if layer.silent else percent(layer.firing_rate), f"{layer.differing:,}",
-            )
-            for layer in self.layers
-        ]  # fmt: skip
-        summary = (
-            f"{len(self.samples)} samples: {self.differing:,} differing spikes, {self.differing_predictions} differing "
-            f"predictions, largest difference of logits {self.logit_error:.1e}"
-        )
-        columns = ("layer", "neuron-steps", "spikes", "firing rate", "differing")
-        title = f"{self.backend.capitalize()} against PyTorch ({self.reference})"
-        return ShortTable(title, columns, rows, (*([self.first] if self.first else []), summary))
 
 
 def verify(
-    net: Network,
+    net: Network | nn.Module,
     graph: nir.NIRGraph | Path | str,
     x: ArrayLike,
     *,
@@ -145,10 +53,12 @@ def verify(
     """Runs a network in PyTorch and its graph on a backend, in float64, and compares every spike.
 
     Args:
-        net: what `load` gave, or a network in eval mode; batch normalisation is folded in a copy, as `to_nir` does.
+        net: what `load` gave, or a network in eval mode; batch normalisation is folded in a copy, as `to_nir` does. Any
+            other module is compared as it is, in float64, sample by sample.
         graph: what `to_nir` made of it, or the path of the file.
-        x: input (T, B, C), T at most the window that the graph was made for; padded steps are ignored.
-        steps: valid steps of each sample (B,); None: all T.
+        x: input (T, B, C), T at most the window that the graph was made for; padded steps are ignored. Of any other
+            module as its example was, T the window.
+        steps: valid steps of each sample (B,); None: all T. Any other module has whole windows.
         backend: "lava", process by process; "fast"; or another of `spikescr.sim.backends.NAMES`.
         batch_size: samples at once.
 
@@ -172,7 +82,11 @@ def verify(
         >>> spikescr.verify(net, graph, x, backend="fast").differing
         0
     """
-    read = read_graph(Path(graph)) if isinstance(graph, str | Path) else graph
+    read = read_graph(Path(graph), type_check=False) if isinstance(graph, str | Path) else graph
+    if not isinstance(net, Network) or time_of(read) is not None:
+        if steps is not None:
+            raise UsageError("a module's samples are whole windows; leave steps out")
+        return verify_module(net, read, x, backend=backend, batch_size=batch_size)
     program = lower(read)
     values, valid = _samples(program, x, steps)
     names = tuple(f"sample {position}" for position in range(len(values)))
@@ -219,6 +133,43 @@ def verify_run(
         report = {**verification.as_json(), **which, "files": files, "versions": packages}
         write_text(run.verification, json.dumps(report, indent=1) + "\n")
     return verification
+
+
+def verify_module_file(
+    spec: str, weights: Path | None, graph: Path, data: Path, *, backend: str, batch_size: int
+) -> tuple[Verification, Path]:
+    """Compares a user's module with its graph, and writes NET.verify.json beside it.
+
+    Args:
+        spec: see `workflows.modules.load_module`.
+        weights: see there.
+        graph: the NIR file.
+        data: input as the module takes it, .npy.
+        backend: "lava" or "fast".
+        batch_size: samples at once.
+
+    Raises:
+        SpikescrError: the module cannot be made, or the graph is not its own or cannot be run.
+    """
+    x = read_array(data)
+    read = read_graph(graph, type_check=False)
+    module = load_module(spec, weights)
+    try:
+        verification = verify_module(module, read, x, backend=backend, batch_size=batch_size)
+    except GraphError as error:
+        raise GraphError(f"{graph}: {error}") from error
+    paths = [graph, data, *([] if weights is None else [weights])]
+    packages = versions("spikescr", "torch", "spikingjelly", "lava-nc", "nir", "numpy")
+    report = {
+        **verification.as_json(),
+        "module": spec,
+        "backend": backend,
+        "files": {path.name: sha256(path) for path in paths},
+        "versions": packages,
+    }
+    written = graph.with_suffix(".verify.json")
+    write_text(written, json.dumps(report, indent=1) + "\n")
+    return verification, written
 
 
 _STALL_SECONDS = 60.0

@@ -1,0 +1,112 @@
+"""What a module does on an input, neuron by neuron, in float64: what executed spikes are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+
+from spikescr.errors import ExportError
+from spikescr.export.record.recorder import copied
+from spikescr.export.record.step import Time
+from spikescr.progress import track
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A module's own values. spikes: node's name -> bool (T, B, N). answers: what it returned, of each sample a row."""
+
+    spikes: Mapping[str, NDArray[np.bool_]]
+    answers: FloatArray
+
+
+def observe(module: nn.Module, x: FloatArray, time: Time, widths: Mapping[str, int], steps: int) -> Observed:
+    """Runs a copy of a module, sample by sample, so that no sample sees another and no axis has to be guessed.
+
+    Args:
+        module: left as it is.
+        x: input (T, B, ...), or (B, ...) where `time` is "held".
+        time: how the steps reach the module, see `record.step.Time`.
+        widths: name of a node, of a neuron or a max pool that is a module -> channels N.
+        steps: T.
+
+    Returns:
+        Spikes of those nodes whose names are modules; the answers (B, ...), (B, T, ...) where `time` is "loop".
+
+    Raises:
+        ExportError: the module fails on x, or a part of it put out something else than T steps or one of N
+            channels in each call.
+    """
+    network = copied(module)
+    modules = dict(network.named_modules())
+    calls: dict[str, list[FloatArray]] = {}
+    watched = {}
+    for name in widths:
+        path = name.split(".call")[0]
+        if path in modules or (path == "net" and not list(network.children())):
+            watched[path] = modules.get(path, network)
+
+    def keep(path: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            y = output[0] if isinstance(output, (tuple, list)) else output
+            calls[path].append(y.detach().numpy().ravel().copy())
+
+        return hook
+
+    handles = [part.register_forward_hook(keep(path)) for path, part in watched.items()]
+    axis = 0 if time == "held" else 1
+    spikes: dict[str, list[NDArray[np.bool_]]] = {}
+    answers = []
+    try:
+        with torch.no_grad():
+            for b in track(range(x.shape[axis]), "Running the module", x.shape[axis]):
+                for path in watched:
+                    calls[path] = []
+                functional.reset_net(network)
+                one = torch.from_numpy(np.ascontiguousarray(x[b : b + 1] if axis == 0 else x[:, b : b + 1], np.float64))
+                try:
+                    made = [network(step) for step in one] if time == "loop" else network(one)
+                except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                    told = " ".join(str(error).split())
+                    raise ExportError(
+                        f"{type(module).__name__} fails on an input of shape {x.shape}: {told}"
+                    ) from error
+                answers.append(np.stack([_numbers(m) for m in made]) if time == "loop" else _numbers(made))
+                for name in widths:
+                    path = name.split(".call")[0]
+                    if path in watched:
+                        spikes.setdefault(name, []).append(_steps(name, calls[path], widths[name], steps))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Observed({name: np.stack(found, axis=1) for name, found in spikes.items()}, np.stack(answers))
+
+
+def _steps(name: str, calls: list[FloatArray], width: int, steps: int) -> NDArray[np.bool_]:
+    """(T, N) of what a module put out in its calls, the one that the name says of several in a step."""
+    number = int(name.rpartition(".call")[2]) - 1 if ".call" in name else 0
+    if calls and all(len(call) == steps * width for call in calls) and number < len(calls):
+        return calls[number].reshape(steps, width) != 0
+    if calls and all(len(call) == width for call in calls) and len(calls) % steps == 0:
+        return np.stack(calls).reshape(steps, -1, width)[:, number] != 0
+    sizes = sorted({len(call) for call in calls})
+    raise ExportError(
+        f"{name}: the module puts out {len(calls)} times {sizes} numbers in {steps} steps, its node {width} in each"
+    )
+
+
+def _numbers(answer: Any) -> FloatArray:
+    first = answer
+    while isinstance(first, (tuple, list)):
+        first = first[0]
+    assert isinstance(first, Tensor)
+    numbers: FloatArray = first.detach().double().numpy()
+    return numbers
