@@ -66,9 +66,9 @@ RULES: Mapping[str, Mapping[str, str]] = {
         "entries": "AC for every entry, 0 or not",
     },
     "attention": {
-        "linear": "AC as executed, in the order Q (K^T V)",
-        "quadratic": "AC in the order (Q K^T) V: coincidences of q and k, and every spike of v at every step",
-        "paper": "AC: every spike of q and of v at every step of the window",
+        "linear": "as executed: over steps in the order Q (K^T V), over tokens in the cheaper one",
+        "quadratic": "AC in the order (Q K^T) V: coincidences of q and k, and every spike of v at every step or token",
+        "paper": "AC: every spike of q and of v at every step of the window, or for every token",
         "none": "not charged",
     },
     "neuron": {
@@ -89,7 +89,7 @@ CONVENTIONS: Mapping[str, Convention] = {
     for c in (
         Convention(
             "executed",
-            "what was executed, event by event, attention in the linear order",
+            "what was executed, event by event, attention in the linear order or over tokens in the cheaper one",
             "this run; docs/energy.md",
             {"synapse": "events", "rotary": "events", "attention": "linear", **_NOTHING_ELSE},
         ),

@@ -132,7 +132,8 @@ def _rotary_entries(f: Facts) -> Charge:
 
 @linear
 def _quadratic(f: Facts) -> Charge:
-    return Charge(f["ac_quadratic"], 0.0, {"attention_order": (f["ac_quadratic"] - f["ac"], 0.0)})
+    # Real values are multiplied in this order alone, and then it is the one that was executed.
+    return Charge(f["ac_quadratic"], f["mac"], {"attention_order": (f["ac_quadratic"] - f["ac"], 0.0)})
 
 
 def _updates(each: int, less_once: int) -> Rule:
