@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -45,7 +46,7 @@ from spikescr.sim.program import (
 TABLE_BITS = 8  # of an entry of a rotary or position table
 TICK_BITS = 16  # of the count of clock ticks
 
-Channels = Callable[[int, int], IntArray]  # neurons [start, stop) -> channels that they hear
+Channels = Callable[[int, int], IntArray]  # neurons [start, stop) -> channels that they hear, sorted, each once
 Shared = Callable[[int, int], int]  # neurons [start, stop) -> bits that their core keeps once
 
 
@@ -90,8 +91,10 @@ class Demand:
             if emitter.index is not None:
                 heard = emitter.index[heard]
                 heard = heard[heard >= 0]
+                heard = np.unique(heard)
             by_emitter.setdefault(emitter.name, []).append(heard)
-        return {name: np.unique(np.concatenate(parts)) for name, parts in by_emitter.items()}
+        merged = {name: np.unique(np.concatenate(parts)) for name, parts in by_emitter.items() if len(parts) > 1}
+        return {name: merged.get(name, parts[0]) for name, parts in by_emitter.items()}
 
     def core_bits(self, start: int, stop: int) -> int:
         """Bits that a core with neurons [start, stop) keeps once."""
@@ -362,6 +365,12 @@ def _seen_by(operation: Convolution) -> Channels:
     _, out_height, out_columns = operation.out_shape
     per_group = out // operation.groups
 
+    @lru_cache(maxsize=64)  # cores one after the other hear the same
+    def seen(first: int, last: int, above: int, below: int) -> IntArray:
+        lines = np.arange(above, below)[:, None] * columns + np.arange(columns)
+        flat: IntArray = (np.arange(first, last)[:, None, None] * height * columns + lines).ravel()
+        return flat
+
     def channels(start: int, stop: int) -> IntArray:
         first, last = start // (out_height * out_columns), (stop - 1) // (out_height * out_columns)
         groups = range(first // per_group, last // per_group + 1)
@@ -371,10 +380,6 @@ def _seen_by(operation: Convolution) -> Channels:
             stride, padding, dilation = operation.stride[0], operation.padding[0], operation.dilation[0]
             above = max(top * stride - padding, 0)
             below = min(bottom * stride + (rows - 1) * dilation - padding + 1, height)
-        inputs = np.concatenate([np.arange(g * inside, (g + 1) * inside) for g in groups])
-        lines = np.arange(above, max(above, below))
-        seen = inputs[:, None, None] * height * columns + lines[:, None] * columns + np.arange(columns)
-        result: IntArray = seen.ravel()
-        return result
+        return seen(groups.start * inside, groups.stop * inside, above, max(above, below))
 
     return channels

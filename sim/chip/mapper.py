@@ -1,7 +1,7 @@
 """Places the layers of a Program on cores: greedily, each layer on cores of its own, as many neurons as a core takes.
 
 How many a core takes depends on how many cores its neurons send to, and these on the placement of other layers: the
-placement is repeated until nothing changes.
+placement is repeated until nothing changes, or so many chips are full that it does not matter.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from spikescr.sim.chip.limits import Chip
 from spikescr.sim.program import IntArray, Program, Signal, Source
 
 WEIGHT_BITS = 8
+_TOO_MANY = 32  # chips, beyond which a placement is not made better
 _ROUNDS = 20  # of placement; one or two more than layers in a loop are enough in practice
 
 
@@ -149,6 +150,8 @@ class _Placing:
                 break
             self.ranges = ranges
             self._reach()
+            if sum(map(len, ranges)) > _TOO_MANY * self.chip.whole("cores"):
+                break
         return tuple(
             Placed(demand, tuple(self._core(row, *r) for r in self.ranges[row]), self.reached[row], self.abroad[row])
             for row, demand in enumerate(self.layers)
@@ -157,17 +160,26 @@ class _Placing:
     def _fill(self, row: int) -> list[tuple[int, int]]:
         """Cores of a layer one after the other, each as full as it gets, at least one neuron."""
         cores, start, end = [], 0, self.layers[row].neurons
+        size = most = self.chip.whole("neurons")
         while start < end:
-            low, high = start + 1, min(end, start + self.chip.whole("neurons"))
-            while low < high:  # needs grow with the number of neurons
-                middle = (low + high + 1) // 2
-                if self._fits(row, start, middle):
-                    low = middle
-                else:
-                    high = middle - 1
-            cores.append((start, low))
-            start = low
+            size = self._fill_one(row, start, min(end - start, most), size)
+            cores.append((start, start + size))
+            start += size
         return cores
+
+    def _fill_one(self, row: int, start: int, most: int, guess: int) -> int:
+        """Neurons from `start` on that fit onto a core; needs grow with their number, and most cores have as many."""
+        low, high = 1, most
+        size, step = max(min(guess, most), 2), 1
+        while low < high:
+            if not low < size <= high:
+                size = (low + high + 1) // 2
+            if self._fits(row, start, start + size):
+                low, size = size, size + step
+            else:
+                high, size = size - 1, size - step
+            step *= 2
+        return low
 
     def _fits(self, row: int, start: int, stop: int) -> bool:
         core = self._core(row, start, stop)
