@@ -15,6 +15,8 @@ from torch import Tensor
 from spikescr.export.record.calls import Call, Fault
 from spikescr.export.record.places import HELD, LATER, MEAN, STRIDE, SUM, Rows, place_of, sample_of, step_of
 
+_APART = "keep the axis of the steps out of it"
+
 
 class RefusedError(Exception):
     """Why a call has no place in a step network."""
@@ -26,11 +28,19 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Reading:
-    """A row of elements that a draft reads in a step: of which signal (`LATER` added: a step later) and where there."""
+    """A row of elements that a draft reads in a step.
+
+    Attributes:
+        signal: of which signal, `LATER` added for each step before; -1 a constant 0.
+        local: where there.
+        shape: in which they are read.
+        held: signals that are the same in every step and are read in later steps than the first.
+    """
 
     signal: NDArray[np.int64]
     local: NDArray[np.int64]
     shape: tuple[int, ...]
+    held: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -99,11 +109,11 @@ class Drafts:
         for rows, step, none in zip(operands, steps, empty, strict=True):
             late = (step >= 0) & (step < now[:, None]) & ~none
             if bool((late & (step < now[:, None] - 1)).any()):
-                raise RefusedError(
-                    "steps", "it joins elements of several steps", "keep the axis of the steps out of it"
-                )
+                raise RefusedError("steps", "it joins elements of several steps", _APART)
             signal = rows.signal + torch.where(late, LATER, 0) if bool(late.any()) else rows.signal
-            readings.append(_common(signal, rows.local, now, rows.shape))
+            still = (step == HELD) & ~none & (now[:, None] > 0)
+            held = _known(rows.signal, still) if bool(still.any()) else frozenset[int]()
+            readings.append(replace(_common(signal, rows.local, now, rows.shape), held=held))
         where = torch.where(highest >= 0, place_of(now, highest), -1)
         count = prod(operands[0].sizes)
         return where.expand(count), readings
@@ -136,6 +146,7 @@ class Drafts:
         draft = Draft(
             operation, call.path, call.line, readings, -1, tuple(shape), dict(arrays or {}), dict(options or {})
         )
+        draft = _ordered(draft)
         base = (call.path, call.name, call.line, part)
         if steps == {HELD}:
             for known in self.list:
@@ -151,7 +162,7 @@ class Drafts:
                     try:
                         self._merge(slot, candidate, then)
                     except RefusedError as error:
-                        refused = refused or error
+                        refused = error if candidate is draft else refused
                     else:
                         self._called(slot, candidate, base, then)
                         return slot.result, where + number * STRIDE
@@ -166,8 +177,7 @@ class Drafts:
         """A call was the slot's, in these steps."""
         self._counts[*base, steps] = self._counts.get((*base, steps), 0) + 1
         slot.steps |= steps
-        if any(step > 0 for step in steps):
-            slot.held |= {int(s) for reading in draft.readings for s in np.unique(reading.signal) if 0 <= s < LATER}
+        slot.held |= frozenset[int]().union(*(reading.held for reading in draft.readings))
 
     def _a_step_later(self, draft: Draft, steps: frozenset[int]) -> Draft | None:
         """The call as one of the next step that reads what was made a step before: a loop's state on its way."""
@@ -178,8 +188,9 @@ class Drafts:
             if (reading.signal >= LATER).any():
                 return None
             moving = [code >= 0 and self.list[code].steps != {HELD} for code in reading.signal.tolist()]
-            readings.append(Reading(reading.signal + np.where(moving, LATER, 0), reading.local, reading.shape))
-        return replace(draft, readings=readings)
+            held = frozenset(reading.signal[np.logical_not(moving) & (reading.signal >= 0)].tolist())
+            readings.append(Reading(reading.signal + np.where(moving, LATER, 0), reading.local, reading.shape, held))
+        return _ordered(replace(draft, readings=readings))
 
     def _merge(self, slot: Draft, draft: Draft, steps: frozenset[int]) -> None:
         """The same call in other steps: constants 0 of the first are values of the step before."""
@@ -229,6 +240,12 @@ def _now(steps: Sequence[Tensor], empty: Sequence[Tensor]) -> Tensor:
     return torch.where(mean, MEAN, torch.where(total, SUM, now))
 
 
+def _known(signal: Tensor, where: Tensor) -> frozenset[int]:
+    """Signals at some elements of rows."""
+    signal, where = torch.broadcast_tensors(signal, where)
+    return frozenset(signal[where].unique().tolist()) - {-1}
+
+
 def _common(signal: Tensor, local: Tensor, now: Tensor, shape: tuple[int, ...]) -> Reading:
     """What every row reads. A constant 0 in the first step stands for the value before it.
 
@@ -239,6 +256,8 @@ def _common(signal: Tensor, local: Tensor, now: Tensor, shape: tuple[int, ...]) 
     if signal.shape[0] > 1 or local.shape[0] > 1:
         before = (signal < 0) & (first >= LATER) & (now <= 0)[:, None]
         if not bool((((signal == first) & (local == where)) | before).all()):
+            if bool((signal >= LATER).any()):
+                raise RefusedError("steps", "it joins elements of several steps", _APART)
             raise RefusedError(
                 "structure",
                 "steps or samples take different ways through it",
@@ -254,6 +273,22 @@ AFFINE = frozenset(["linear", "conv", "conv_transpose", "batch_norm", "scale", "
 
 def _commutes(operation: str, steps: frozenset[int]) -> bool:
     return operation in AFFINE or (operation == "complement" and SUM not in steps)
+
+
+def _ordered(draft: Draft) -> Draft:
+    """Operands that may change places in one order: x + y and y + x of a loop are the same."""
+    if draft.operation not in {"sum", "product", "maximum"}:
+        return draft
+
+    def rank(number: int) -> int:
+        codes = draft.readings[number].signal
+        return 0 if (codes < 0).all() else 1 if (codes >= LATER).any() else 2
+
+    order = sorted(range(len(draft.readings)), key=rank)
+    options = dict(draft.options)
+    if "coefficients" in options:
+        options["coefficients"] = tuple(options["coefficients"][number] for number in order)
+    return replace(draft, readings=[draft.readings[number] for number in order], options=options)
 
 
 def _same(one: Draft, other: Draft, *, readings: bool = True) -> bool:

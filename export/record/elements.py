@@ -12,6 +12,7 @@ from spikescr.export.record.calls import Call, Fault, Ref
 from spikescr.export.record.drafts import RefusedError
 from spikescr.export.record.places import (
     HELD,
+    LATER,
     MEAN,
     SUM,
     Track,
@@ -172,6 +173,16 @@ def _affine(scope: Scope, call: Call, track: Track, operation: str, item: Any, p
 def _binary(scope: Scope, call: Call, operation: str) -> Track:
     tracks = [scope.track(item) for item in call.arguments[:2]]
     return compute(scope, call, Grid(tracks, scope.shape_of(call)), operation)
+
+
+def delay(scope: Scope, call: Call) -> Track:
+    """SpikingJelly's Delay: the value of some steps before, 0 in the first ones."""
+    assert call.module is not None
+    track, steps = scope.track(call.arguments[0]), int(call.module.delay_steps)
+    if bool((step_of(compact(track.place)) < 0).any()):
+        raise RefusedError("steps", "it delays what has no steps", "delay what a neuron gives")
+    later = torch.where(compact(track.signal) < 0, -1.0, compact(track.signal) + float(steps * LATER))
+    return Track(track.place, later.expand(track.shape), track.local)
 
 
 def fire(scope: Scope, call: Call) -> Track:

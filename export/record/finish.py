@@ -192,9 +192,10 @@ class _Assembly:
         for result in results:
             operand = self._operand(result.reading)
             self._make("output", "", "", [operand], operand.shape, {}, {"name": result.name, "readout": result.readout})
-        for number, position in self.delays.items():
+        for code, position in self.delays.items():
             node = self.nodes[position]
-            self.nodes[position] = replace(node, operands=(Operand(self.final[number], self.drafts[number].shape),))
+            operand = Operand(self._signal(code - LATER), self.drafts[code % LATER].shape)
+            self.nodes[position] = replace(node, operands=(operand,))
         kinds = kinds_of(self.nodes, self.scope.record.example)
         problems = [
             Problem(
@@ -276,11 +277,12 @@ class _Assembly:
         """The signal of a draft, or its delay."""
         if code < LATER:
             return self.final[code]
-        number = code - LATER
-        if number not in self.delays:
-            draft = self.drafts[number]
-            self.delays[number] = self._make("delay", draft.path, draft.line, [], draft.shape, {}, {})
-        return self.delays[number]
+        if code not in self.delays:
+            draft = self.drafts[code % LATER]
+            self.delays[code] = self._make("delay", draft.path, draft.line, [], draft.shape, {}, {})
+            if code >= 2 * LATER:
+                self._signal(code - LATER)
+        return self.delays[code]
 
     def _make(
         self,

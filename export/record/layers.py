@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil, prod
 from typing import Any
 
@@ -220,7 +221,7 @@ def _product(scope: Scope, call: Call, x: Track, y: Track) -> Track:
     where, readings = scope.drafts.join(rows)
     lead = rows[0].shape[:-1]
     shapes = ((*lead, n, k), (*lead, k, m))
-    readings = [type(r)(r.signal, r.local, shape) for r, shape in zip(readings, shapes, strict=True)]
+    readings = [replace(reading, shape=shape) for reading, shape in zip(readings, shapes, strict=True)]
     signal, where = scope.drafts.emit(call, where, readings, "matmul", (*lead, n, m))
     made = grids[0].back(rows[0], where, signal, (*lead, n * m))
     return made.each(lambda part: part.reshape(whole))

@@ -57,6 +57,7 @@ HANDLERS: dict[str, Handler] = {
     "sum": elements.reduce,
     "mean": elements.reduce,
     "neuron": elements.fire,
+    "delay": elements.delay,
 }
 """Functions that compute, by name."""
 

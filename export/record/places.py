@@ -25,7 +25,7 @@ SUM = -3
 STRIDE = 1 << 20
 """Places of one step: more than samples are ever recorded."""
 LATER = 1 << 40
-"""Added to a signal's number: its value of the step before."""
+"""Added to a signal's number for each step before: its value of then."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional
+from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -184,7 +184,7 @@ class Recorder(TorchFunctionMode):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if not self._inside:
                 self._modules.append((path, module))
-                if is_neuron(module):
+                if is_neuron(module) or isinstance(module, layer.Delay):
                     self._inside.append(module)
 
         return hook
@@ -193,7 +193,8 @@ class Recorder(TorchFunctionMode):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], found: Any) -> None:
             if self._inside and self._inside[-1] is module:
                 self._inside.pop()
-                self._call("neuron", None, module, mapped(args, self._referred), mapped(kwargs, self._referred), found)
+                name = "delay" if isinstance(module, layer.Delay) else "neuron"
+                self._call(name, None, module, mapped(args, self._referred), mapped(kwargs, self._referred), found)
             if not self._inside and self._modules and self._modules[-1][1] is module:
                 self._modules.pop()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -178,7 +178,7 @@ def compute(
     rows = grid.rows()
     where, readings = scope.drafts.join(rows)
     shape = change(rows[0].shape)
-    readings = [type(reading)(reading.signal, reading.local, read(reading.shape)) for reading in readings]
+    readings = [replace(reading, shape=read(reading.shape)) for reading in readings]
     signal, where = scope.drafts.emit(call, where, readings, operation, read(shape), arrays, options, part)
     track = grid.back(rows[0], where, signal, shape)
     whole = scope.shape_of(call) if result is None else result

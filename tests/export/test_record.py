@@ -137,9 +137,40 @@ def test_a_bias_behind_a_sum_over_the_steps_comes_once() -> None:
     assert agrees(lively(Summed()), torch.rand(2, 2, 6, 6), "held").nodes[-1].options["readout"] == "sum"
 
 
+class Handwritten(nn.Module):
+    """A loop over time with a recurrent layer and a sum of its own: h from zeros, or from nothing."""
+
+    def __init__(self, start: str) -> None:
+        super().__init__()
+        self.start = start
+        self.inward, self.back = nn.Linear(6, 8), nn.Linear(8, 8)
+        self.spiking, self.out = neuron.LIFNode(tau=1.5, v_threshold=0.3), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = {"like": torch.zeros_like(x[0, :, :1]).expand(-1, 8), "fresh": torch.zeros(x.shape[1], 8, dtype=x.dtype)}[
+            self.start
+        ]
+        total = 0
+        for step in x:
+            h = self.spiking(self.inward(step) + self.back(h))
+            total = total + self.out(h)
+        return total / len(x)
+
+
+@pytest.mark.parametrize("start", ["like", "fresh"])
+def test_a_loop_over_time_with_a_recurrent_layer(start: str) -> None:
+    torch.manual_seed(1)
+    network = agrees(Handwritten(start), 2 * torch.rand(5, 3, 6))
+    assert operations(network).count("neuron") == operations(network).count("delay") == 1
+    assert operations(network).count("linear") == 3
+    assert network.nodes[-1].options["readout"] == "sum"
+
+
 CONTAINERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: layer.LinearRecurrentContainer(neuron.IFNode(v_threshold=0.4), 6, 6),
     "element": lambda: layer.ElementWiseRecurrentContainer(neuron.IFNode(v_threshold=0.9), lambda y, x: y + x),
+    "filter": lambda: nn.Sequential(neuron.IFNode(), layer.SynapseFilter(tau=3.0), layer.Linear(6, 4), neuron.IFNode()),
+    "delay": lambda: nn.Sequential(neuron.IFNode(), layer.Delay(2), layer.Linear(6, 4), neuron.IFNode(v_threshold=0.2)),
     "steps": lambda: layer.MultiStepContainer(nn.Linear(6, 4), neuron.IFNode(v_threshold=0.2)),
     "folded": lambda: nn.Sequential(
         layer.SeqToANNContainer(nn.Linear(6, 4), nn.BatchNorm1d(4)), neuron.IFNode(v_threshold=0.3)
@@ -183,6 +214,7 @@ FOLDS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "batch": ("samples", lambda x: x + x.flip(1)),
     "mean": ("samples", lambda x: x - x.mean(1, keepdim=True)),
     "all": ("samples", lambda x: x / 2 - x.mean() + x),
+    "steps": ("steps", lambda x: x + x.flip(0)),
 }
 
 
