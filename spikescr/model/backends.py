@@ -12,7 +12,7 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -49,12 +49,12 @@ PLAIN = Backend("spikescr")
 FUSED = Backend("spikescr, layers in one go", layers=fused)
 
 
-def spikingjelly_window(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def spikingjelly_window(x: Tensor, v: Tensor, alpha: float = ALPHA) -> tuple[Tensor, Tensor]:
     """Spikes and last membrane by SpikingJelly, whose kernels follow from the device; arguments as in `Window`.
 
     Arrays are contiguous both ways: kernels are compiled anew for every other layout, too.
     """
-    atan = surrogate.ATan(alpha=ALPHA)
+    atan = surrogate.ATan(alpha=alpha)
     spikes, v, _ = functional.lif_multi_step(x.contiguous(), v, TAU, False, THRESHOLD, 0.0, atan, True)
     if spikes.requires_grad:
         spikes.register_hook(lambda gradient: gradient.contiguous())
@@ -81,7 +81,8 @@ def install(model: nn.Module, backend: Backend) -> None:
     """Lets a backend compute a network's training, in place of whichever did."""
     for module in model.modules():
         if type(module) is LIF:
-            module.window = backend.window
+            sharp = module.alpha == ALPHA
+            module.window = backend.window if sharp else partial(backend.window, alpha=module.alpha)
         if isinstance(module, Replaceable):
             module.trained_by = backend.layers(module)
 

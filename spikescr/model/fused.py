@@ -101,6 +101,7 @@ class Fire(torch.autograd.Function):
         mask: Tensor | None,
         lengths: Tensor,
         statistics: Statistics | None,
+        alpha: float = ALPHA,
     ) -> Tensor:
         """Spikes (T, B, N), times the mask (B, N) of a dropout."""
         y = y.contiguous()
@@ -113,7 +114,7 @@ class Fire(torch.autograd.Function):
         out, membrane = torch.empty_like(y), y.new_zeros(y.shape[1:])
         kernels.run(kernels.fire_forward, y.shape[1], y, scale, shift, gate, membrane, mask, lengths, out)
         ctx.save_for_backward(y, scale, shift, gate, mask, lengths)
-        ctx.statistics = statistics
+        ctx.statistics, ctx.alpha = statistics, alpha
         return out
 
     @staticmethod
@@ -126,15 +127,15 @@ class Fire(torch.autograd.Function):
         dc = torch.empty_like(y)
         dgate = None if gate is None else torch.empty_like(y)
         before = torch.zeros_like(y[0])
-        given = (y, scale, shift, gate, before, mask, lengths, mean, rate, ALPHA, upstream.contiguous(), dc, dgate)
+        given = (y, scale, shift, gate, before, mask, lengths, mean, rate, ctx.alpha, upstream.contiguous(), dc, dgate)
         sums = kernels.run(kernels.fire_backward, y.shape[1], *given, sums=(2, y.shape[2]))
         if statistics is None:
-            return dc, None, None, dgate, None, None, None
+            return dc, None, None, dgate, None, None, None, None
         own = torch.from_numpy(sums)
         a, b, c = statistics.backward_affine(scale, statistics.over_all(own))
         kernels.run(kernels.affine, y.shape[1], dc, y, a, b, c, lengths)
         dbeta, dgamma = own.to(y.dtype)
-        return dc, dgamma, dbeta, dgate, None, None, None
+        return dc, dgamma, dbeta, dgate, None, None, None, None
 
 
 class Rotation(torch.autograd.Function):

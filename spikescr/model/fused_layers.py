@@ -116,14 +116,14 @@ def _normalised(
     y = product(current, x, channels)
     statistics = norm.take_statistics(y, steps, channels)
     gamma, beta, mask = _share(norm.weight, channels), _share(norm.bias, channels), spiking.dropout.mask(y)
-    spikes: Tensor = Fire.apply(y, gamma, beta, gate, mask, steps, statistics)
+    spikes: Tensor = Fire.apply(y, gamma, beta, gate, mask, steps, statistics, spiking.lif.alpha)
     return spikes
 
 
 def _fire(layers: Sequence[Spiking], current: Tensor) -> Tensor:
     """SN of neurons of equal width side by side: spikes (T, B, n) for currents (T, B, n)."""
     steps = torch.full((current.shape[1],), len(current))
-    spikes: Tensor = Fire.apply(current, None, None, None, _masks(layers, current), steps, None)
+    spikes: Tensor = Fire.apply(current, None, None, None, _masks(layers, current), steps, None, layers[0].lif.alpha)
     return spikes
 
 
@@ -144,7 +144,7 @@ def _side_by_side(layers: Sequence[SpikingLayer], x: Tensor, valid: Tensor) -> T
     statistics = Statistics.from_batch(y, steps, torch.cat(means), norms[0].eps, norms[0].over_processes)
     for i, norm in enumerate(norms):
         norm.follow(statistics, slice(i * norm.num_features, (i + 1) * norm.num_features))
-    spikes: Tensor = Fire.apply(y, gamma, beta, None, _masks(layers, y), steps, statistics)
+    spikes: Tensor = Fire.apply(y, gamma, beta, None, _masks(layers, y), steps, statistics, layers[0].lif.alpha)
     return spikes
 
 

@@ -18,7 +18,7 @@ class _WindowParametricLIF(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, v: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, v: Tensor, decay: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
         h, before = torch.empty_like(x), torch.empty_like(x)
         for x_t, h_t, before_t in zip(x.unbind(0), h.unbind(0), before.unbind(0), strict=True):
             before_t.copy_(v)
@@ -27,14 +27,15 @@ class _WindowParametricLIF(torch.autograd.Function):
             v = h_t.masked_fill(h_t >= THRESHOLD, 0.0)
         fired = h >= THRESHOLD
         ctx.save_for_backward(h, before, fired, decay)
+        ctx.alpha = alpha
         ctx.mark_non_differentiable(v)
         return fired.to(x.dtype), v
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None]:
         h, before, fired, decay = ctx.saved_tensors
-        gradient = through_window(h - THRESHOLD, fired, decay, gradients[0])
-        return gradient, None, (gradient * before).sum()
+        gradient = through_window(h - THRESHOLD, fired, decay, gradients[0], ctx.alpha)
+        return gradient, None, (gradient * before).sum(), None
 
 
 class ParametricLIF(LIF):
@@ -66,7 +67,7 @@ class ParametricLIF(LIF):
         (x_seq,), (v,) = inputs, states
         assert isinstance(v, Tensor)
         decay = self._decay() if self.fixed_decay is None else x_seq.new_tensor(self.fixed_decay)
-        spikes, v = _WindowParametricLIF.apply(x_seq, v.detach(), decay)
+        spikes, v = _WindowParametricLIF.apply(x_seq, v.detach(), decay, self.alpha)
         return (spikes,), (v,)
 
     def _decay(self) -> Tensor:

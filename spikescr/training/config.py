@@ -117,6 +117,7 @@ class _Settings(BaseModel):
     cosine_epochs: float | None = Field(None, gt=0)
     final_lr: float = Field(0.01, ge=0, le=1)
     weight_decay: float = Field(5e-3, ge=0)
+    surrogate_alpha: float = Field(5.0, gt=0)
     seed: int = Field(0, ge=0, lt=2**63)
     threads: int | None = Field(None, ge=1)
     precision: Precision = "fp32"
@@ -157,6 +158,8 @@ class TrainConfig(_Settings):
             (T_max of torch's CosineAnnealingLR, stepped with every batch); None: it falls until the end.
         final_lr: The lowest rate, over that at the top.
         weight_decay: AdamW's.
+        surrogate_alpha: Sharpness of the arc tangent in whose place a spike has its gradient; 5 is the paper's, less
+            lets more neurons learn. It does not change what a network computes.
         seed: Of weights, order, dropout, augmentation, and of splits that a folder does not list.
         threads: Of torch; None: as many as torch chooses. Sums in another order may differ in the last bit, so equal
             weights need equal threads.

@@ -16,6 +16,7 @@ from spikescr.data import DataSet, load
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.model import Network, build, readout
 from spikescr.model.backends import install, pick
+from spikescr.model.neuron import soften
 from spikescr.runs import RunFolder
 from spikescr.training.batches import Split, shuffled
 from spikescr.training.config import TrainConfig
@@ -146,6 +147,7 @@ def train(
             objective=objective.identity(),
         )
         network = build(sizes)
+        soften(network, config.surrogate_alpha)
         if initial is not None:
             network.load_state_dict(dict(initial))
         return fit(

@@ -17,7 +17,7 @@ from spikescr.model import LIF, backends
 from spikescr.model.backends import FUSED, PLAIN, Backend, deviation, install, pick, spikingjelly_window
 from spikescr.model.fused_layers import fused
 from spikescr.model.layers import SpikingLayer
-from spikescr.model.neuron import own_window
+from spikescr.model.neuron import own_window, soften
 
 CPU = torch.device("cpu")
 
@@ -140,3 +140,18 @@ def test_an_installed_backend_computes_every_plain_neuron() -> None:
     found, _ = spikes_by_layer(model, x, steps)
     assert calls == len(expected)
     assert all(torch.equal(found[name], spikes) for name, spikes in expected.items())
+
+
+def test_an_installed_backend_keeps_the_sharpness_of_the_surrogates() -> None:
+    model, x, steps = calibrated_model(SMALL, dtype=torch.float32)
+    soften(model, 2.0)
+    gradients = []
+    for backend in (PLAIN, Backend("SpikingJelly", spikingjelly_window)):
+        install(model.train(), backend)
+        model.zero_grad()
+        torch.manual_seed(0)
+        model(x, steps).square().sum().backward()
+        gradients.append(model.head.weight.grad.clone())  # type: ignore[union-attr]
+        gradients.append(model.sem.current.synapse.weight.grad.clone())  # type: ignore[union-attr]
+    for plain, other in zip(gradients[:2], gradients[2:], strict=True):
+        torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max()))

@@ -15,6 +15,7 @@ from spikescr.model import LIF, ModelConfig, SequenceBatchNorm, SpikeSCR, fused,
 from spikescr.model.backends import FUSED, PLAIN, install
 from spikescr.model.fused_layers import product
 from spikescr.model.layers import Current, Masked, Replaceable, Spiking, SpikingLayer, TimeConv, valid_mask
+from spikescr.model.neuron import soften
 from spikescr.model.rotary import Rotary
 from spikescr.model.statistics import Statistics
 
@@ -153,10 +154,11 @@ def test_smooth_parts(part: str) -> None:
             torch.testing.assert_close(gradients[name], expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_a_whole_network_trains_alike(dropout: float) -> None:
+@pytest.mark.parametrize(("dropout", "alpha"), [(0.0, 5.0), (0.1, 5.0), (0.1, 2.0)])
+def test_a_whole_network_trains_alike(dropout: float, alpha: float) -> None:
     model, x, steps = calibrated_model(SMALL.model_copy(update={"dropout": dropout}), 21)
     model.train()
+    soften(model, alpha)
     found = both(model, lambda x, _: readout(model(x, steps), steps), x)
     (out, gradients, buffers), (plain_out, plain_gradients, plain_buffers) = found
     torch.testing.assert_close(out, plain_out, rtol=1e-11, atol=1e-11)

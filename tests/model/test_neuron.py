@@ -6,6 +6,7 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
 from spikescr.model import LIF
+from spikescr.model.neuron import soften
 
 
 def currents(dtype: torch.dtype, steps: int = 50) -> Tensor:
@@ -16,13 +17,13 @@ def currents(dtype: torch.dtype, steps: int = 50) -> Tensor:
     return x
 
 
-def stock_lif() -> neuron.LIFNode:
+def stock_lif(alpha: float = 5.0) -> neuron.LIFNode:
     return neuron.LIFNode(
         tau=2.0,
         decay_input=False,
         v_threshold=1.0,
         v_reset=0.0,
-        surrogate_function=surrogate.ATan(alpha=5.0),
+        surrogate_function=surrogate.ATan(alpha=alpha),
         detach_reset=True,
         step_mode="m",
     )
@@ -37,11 +38,14 @@ def lif_in_numpy(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return spikes, v
 
 
+@pytest.mark.parametrize("alpha", [5.0, 2.0])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-def test_spikes_and_gradients_are_those_of_spikingjelly(dtype: torch.dtype, tolerance: float) -> None:
+def test_spikes_and_gradients_are_those_of_spikingjelly(dtype: torch.dtype, tolerance: float, alpha: float) -> None:
     weights = torch.randn(50, 4, 33, generator=torch.Generator().manual_seed(4), dtype=dtype)
     found = []
-    for lif in (LIF(), stock_lif()):
+    own = LIF()
+    soften(own, alpha)
+    for lif in (own, stock_lif(alpha)):
         x = currents(dtype).requires_grad_()
         spikes = lif(x)
         (spikes * weights).sum().backward()
