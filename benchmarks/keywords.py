@@ -1,0 +1,250 @@
+"""Words by people whom training never heard: SpikeSCR, other spiking networks and a plain CNN, on the same recordings.
+
+    python benchmarks/keywords.py [--data folder:PATH] [--noise DIR] [--seeds N] [--quick] [--json FILE]
+
+Every network is trained with the recipe `commands` (speed, shift in time and noise; the noise of DIR/train, without
+--noise made here), the best epoch by validation is kept, and the test recordings are heard as they are, with the noise
+of DIR/test (without --noise made here) at 20, 10 and 0 dB, 20 dB quieter, and 100 ms later. All conditions are written
+as 16-bit files first, so that every network hears the same. Noise is scaled so that its mean square over a recording is
+10^(-x/10) of the recording's. Spiking networks are executed event by event; of the CNN the multiplications by what is
+not 0 count likewise, and as "dense" all of them. The front end, the same for all (cepstra excepted), is in no figure.
+Accuracies are means over seeds, intervals (Wilson, 95 %) of all answers together; operations and energy are those of
+the recordings as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+# Before torch, see there.
+import spikescr  # noqa: F401  # isort: skip
+import click
+import numpy as np
+import soundfile
+import torch
+from ds_cnn import TrainedCNN, count_macs, train_cnn
+from rich.console import Console
+from rich.table import Table
+
+from spikescr.data import DataSet, Item, load, open_data
+from spikescr.data.audio import Waveform, loudest_stretch, read_recording
+from spikescr.data.noise import Noise, open_noise
+from spikescr.files import write_text
+from spikescr.runs import LOIHI2, RunFolder
+from spikescr.sim.counting.energy import CONSTANTS
+from spikescr.training.assess import wilson
+from spikescr.training.augment_sound import mix
+from spikescr.training.config import TrainConfig
+from spikescr.training.loop import train
+from spikescr.training.recipes import read_recipe, resolve
+from spikescr.workflows.evaluate import evaluate_run
+from spikescr.workflows.execution import Request, simulate_recordings
+from spikescr.workflows.export import export_run
+from spikescr.workflows.quantize import quantize_run
+
+SNRS = (20, 10, 0)
+QUIETER_DB, LATER_S = 20, 0.1
+CONDITIONS = ("accuracy", *(f"snr{snr}" for snr in SNRS), "quiet", "shifted")
+FP32, INT8 = (CONSTANTS.costs[f"horowitz2014-45nm-{kind}"] for kind in ("fp32", "int8"))
+SPIKING: dict[str, tuple[str, ...]] = {
+    "spikescr": (),
+    "dcls": ("model.family=dcls",),
+    "recurrent": ("model.family=recurrent",),
+}
+"""Changes of the recipe."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network trained with one seed.
+
+    Attributes:
+        right: Right answers by condition.
+        recordings: Of each condition.
+        parameters: Weights and biases.
+        ac: Additions for a recording.
+        mac: Multiplications with additions for a recording, of what is not 0.
+        seconds: Of training.
+        dense: All multiplications of layers that do them whatever arrives; None of a spiking network.
+    """
+
+    right: dict[str, int]
+    recordings: int
+    parameters: int
+    ac: float
+    mac: float
+    seconds: float
+    dense: float | None = None
+
+
+def write_conditions(items: Sequence[Item], noise: Noise, rate: int, window_s: float, folder: Path) -> dict[str, str]:
+    """Write the recordings in every condition; returns data sets by condition."""
+    rng = np.random.default_rng(0)
+    written = {condition: folder / condition for condition in CONDITIONS}
+    for item in items:
+        waveform, own = read_recording(item.path)
+        waveform = loudest_stretch(waveform, round(window_s * own))
+        if own != rate:
+            raise click.UsageError(f"{item.path}: is at {own} Hz, others at {rate}")
+        for condition, heard in _heard(waveform, noise, rate, round(window_s * rate), rng).items():
+            path = (written[condition] / item.name).with_suffix(".wav")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, heard / max(1.0, float(np.abs(heard).max())), rate, subtype="PCM_16")
+    return {condition: f"folder:{path}" for condition, path in written.items()}
+
+
+def _heard(waveform: Waveform, noise: Noise, rate: int, window: int, rng: np.random.Generator) -> dict[str, Waveform]:
+    heard = {"accuracy": waveform, "quiet": waveform * 10 ** (-QUIETER_DB / 20)}
+    heard["shifted"] = np.pad(waveform, (round(LATER_S * rate), 0))[:window]
+    for snr in SNRS:
+        heard[f"snr{snr}"] = mix(waveform, noise.draw(rng, len(waveform)), snr)
+    return heard
+
+
+def try_spiking(config: TrainConfig, dataset: DataSet, conditions: dict[str, str], run: RunFolder) -> Trial:
+    """Train a spiking network, and let it hear every condition."""
+    result = train(config, dataset, run)
+    export_run(run)
+    audit = simulate_recordings(run, Request(data=conditions["accuracy"], split="all")).audit
+    right = {}
+    for condition, data in conditions.items():
+        assessment = evaluate_run(run, data=data, split="all").assessment
+        assert assessment is not None
+        right[condition] = assessment.correct
+    totals = audit.counts.totals()
+    per = audit.samples
+    return Trial(right, per, result.parameters, totals["ac"] / per, totals["mac"] / per, result.seconds)
+
+
+def try_integers(run: RunFolder, conditions: dict[str, str], trained: Trial, epochs: int) -> Trial:
+    """Quantize a trained network, fine-tune it, and execute it on every condition."""
+    quantize_run(run, epochs=epochs)
+    right, totals, per = {}, {}, 1
+    for condition, data in conditions.items():
+        request = Request(precision=LOIHI2, data=data, split="all")
+        audit = simulate_recordings(run.of_precision(LOIHI2), request).audit
+        assert audit.accuracy is not None
+        right[condition] = round(audit.accuracy * audit.samples)
+        if condition == "accuracy":
+            totals, per = audit.counts.totals(), audit.samples
+    return Trial(right, per, trained.parameters, totals["ac"] / per, totals["mac"] / per, trained.seconds)
+
+
+def try_cnn(config: TrainConfig, dataset: DataSet, conditions: dict[str, str]) -> Trial:
+    """Train the CNN, and let it hear every condition."""
+    trained: TrainedCNN = train_cnn(config, dataset)
+    right, recordings, macs, dense = {}, 0, 0.0, 0.0
+    for condition, data in conditions.items():
+        features = load(open_data(data, known=dataset.classes).split("all"), trained.preprocessing)
+        right[condition] = int((trained.answers(features).numpy() == features.labels).sum())
+        recordings = len(features)
+        if condition == "accuracy":
+            macs, dense = count_macs(trained.network, torch.from_numpy(features.values).transpose(0, 1))
+    return Trial(right, recordings, trained.parameters, 0.0, macs, trained.seconds, dense)
+
+
+def summarise(trials: Sequence[Trial]) -> dict[str, Any]:
+    """The figures of a network, from its seeds."""
+    count = sum(trial.recordings for trial in trials)
+    right = {condition: sum(trial.right[condition] for trial in trials) for condition in CONDITIONS}
+    ac, mac = (float(np.mean([getattr(trial, kind) for trial in trials])) for kind in ("ac", "mac"))
+    return {
+        **{condition: correct / count for condition, correct in right.items()},
+        "interval": {condition: wilson(correct, count) for condition, correct in right.items()},
+        "parameters": trials[0].parameters,
+        "ac": ac,
+        "mac": mac,
+        "energy_j": FP32.joules(ac, mac),
+        "energy_int8_j": INT8.joules(ac, mac),
+        "energy_dense_j": None if trials[0].dense is None else FP32.joules(0.0, trials[0].dense),
+        "train_seconds": float(np.mean([trial.seconds for trial in trials])),
+        "seeds": [asdict(trial) for trial in trials],
+    }
+
+
+@click.command()
+@click.option("--data", default="digits", show_default=True, help="As for train; `digits` or folder:PATH.")
+@click.option("--noise", type=click.Path(path_type=Path, exists=True), help="Folder with recordings in train and test.")
+@click.option("--recipe", default="commands", show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
+@click.option("--only", multiple=True, type=click.Choice([*SPIKING, "spikescr_int8", "ds_cnn"]), help="Networks.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many test recordings.")
+@click.option("--runs", type=click.Path(path_type=Path), help="Where trained networks are kept. Default: nowhere.")
+@click.option("--quick", is_flag=True, help="An epoch, 40 test recordings.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures there.")
+def main(
+    data: str,
+    noise: Path | None,
+    recipe: str,
+    seeds: int,
+    epochs: int | None,
+    only: tuple[str, ...],
+    limit: int | None,
+    runs: Path | None,
+    quick: bool,
+    json_file: Path | None,
+) -> None:
+    """Compare networks on words by people whom training never heard."""
+    wanted = set(only or [*SPIKING, "spikescr_int8", "ds_cnn"])
+    heard, unheard = (f"folder:{noise / part}" if noise else "made" for part in ("train", "test"))
+    changes = [f"augmentation.noise={heard}"]
+    changes += [f"epochs={1 if quick else epochs}"] if quick or epochs else []
+    dataset, content = open_data(data), read_recipe("train", recipe)
+    items = dataset.split("test")
+    chosen = items[:: -(-len(items) // (40 if quick else limit or len(items)))]
+    trials: dict[str, list[Trial]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        kept, written = runs or Path(temporary) / "runs", Path(temporary) / "heard"
+        for seed in range(seeds):
+            configs = {
+                name: resolve(content, TrainConfig, [*changes, *more], options={"seed": seed}, data=data)
+                for name, more in SPIKING.items()
+            }
+            plain = configs["spikescr"]
+            if not trials:
+                source = open_noise(unheard, dataset.rate)
+                conditions = write_conditions(chosen, source, dataset.rate, plain.window_s, written)
+            for name, config in configs.items():
+                run = RunFolder(kept / f"{name}-{seed}")
+                integers = name == "spikescr" and "spikescr_int8" in wanted
+                if name in wanted or integers:
+                    trials.setdefault(name, []).append(try_spiking(config, dataset, conditions, run))
+                if integers:
+                    tuned = try_integers(run, conditions, trials[name][-1], 1 if quick else 10)
+                    trials.setdefault("spikescr_int8", []).append(tuned)
+            if "ds_cnn" in wanted:
+                trials.setdefault("ds_cnn", []).append(try_cnn(plain, dataset, conditions))
+    results = {name: summarise(of_network) for name, of_network in trials.items()}
+    _show(results, len(chosen), seeds)
+    if json_file is not None:
+        write_text(json_file, json.dumps(results, indent=1) + "\n")
+
+
+def _show(results: dict[str, dict[str, Any]], recordings: int, seeds: int) -> None:
+    table = Table(title=f"{recordings} test recordings, {seeds} seed(s): right answers, %")
+    table.add_column("network")
+    columns = ("as they are", "interval", *(f"{snr} dB" for snr in SNRS), "20 dB quieter", "100 ms later")
+    more = ("parameters", "AC", "MAC", "FP32, uJ", "dense, uJ", "INT8, uJ", "training, s")
+    for column in (*columns, *more):
+        table.add_column(column, justify="right")
+    for name, row in results.items():
+        low, high = row["interval"]["accuracy"]
+        shares = [f"{100 * row[condition]:.1f}" for condition in CONDITIONS[1:]]
+        figures = (f"{row['parameters']:,}", f"{row['ac']:,.0f}", f"{row['mac']:,.0f}")
+        dense = "" if row["energy_dense_j"] is None else f"{1e6 * row['energy_dense_j']:.2f}"
+        energy = (f"{1e6 * row['energy_j']:.2f}", dense, f"{1e6 * row['energy_int8_j']:.3f}")
+        interval = f"{100 * low:.1f} to {100 * high:.1f}"
+        table.add_row(
+            name, f"{100 * row['accuracy']:.1f}", interval, *shares, *figures, *energy, f"{row['train_seconds']:.0f}"
+        )
+    Console(width=200).print(table)
+
+
+if __name__ == "__main__":
+    main()
