@@ -91,7 +91,7 @@ def command(
         batch_size=batch_size,
         stall_seconds=stall_seconds,
     )
-    _show(wide_console(), verification, run.verification)
+    _show(wide_console(), verification, run.verification, "recordings")
     _judge(verification, run.graph, run.verification)
 
 
@@ -99,7 +99,7 @@ def _module(spec: str, weights: Path | None, graph: Path, data: Path, backend: s
     from spikescr.workflows.verify import verify_module_file
 
     verification, written = verify_module_file(spec, weights, graph, data, backend=backend, batch_size=batch_size)
-    _show(wide_console(), verification, written)
+    _show(wide_console(), verification, written, "samples")
     _judge(verification, graph, written)
 
 
@@ -111,7 +111,7 @@ def _judge(verification: Verification, graph: Path, written: Path) -> None:
         )
 
 
-def _show(console: Console, verification: Verification, written: Path) -> None:
+def _show(console: Console, verification: Verification, written: Path, what: str) -> None:
     """Prints the comparison of every layer and the first divergence."""
     backend = verification.backend.capitalize()
     table = Table(title=f"{backend} against PyTorch ({verification.reference})", box=SIMPLE_HEAD)
@@ -126,7 +126,7 @@ def _show(console: Console, verification: Verification, written: Path) -> None:
         console.print(verification.first)
     explained = f" ({verification.explained:,} explained)" if verification.explained else ""
     console.print(
-        f"{len(verification.samples)} recordings: {verification.differing:,} differing spikes{explained}, "
+        f"{len(verification.samples)} {what}: {verification.differing:,} differing spikes{explained}, "
         f"{verification.differing_predictions} differing predictions, "
         f"largest difference of logits {verification.logit_error:.1e}"
     )

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import pickle
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -155,7 +156,9 @@ def _load(module: nn.Module, path: Path, spec: str) -> None:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of what the error then tells
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such file") from error
     except (safetensors.SafetensorError, pickle.UnpicklingError, *DAMAGE) as error:
