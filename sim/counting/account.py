@@ -22,8 +22,9 @@ _WAYS = [KINDS.index("ac"), KINDS.index("mac")]
 
 
 def layer_of(operation: str) -> str:
-    """The layer to which an operation belongs: its name but for the last word."""
-    return operation.rpartition(".")[0] or operation
+    """The layer that an operation belongs to: its name but for the last word, unless that is a number of a sequence."""
+    layer, _, own = operation.rpartition(".")
+    return operation if not layer or own.isdigit() else layer
 
 
 @dataclass

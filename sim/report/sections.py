@@ -190,7 +190,7 @@ def formula(audit: Audit, cost: EnergyCost) -> Section | None:
 
 def decisions(audit: Audit, cost: EnergyCost) -> Section | None:
     """When answers were final; None where no class was chosen."""
-    mean = summary.decisions(audit, cost)
+    mean, noun = summary.decisions(audit, cost), audit.noun[:-1]
     if mean is None:
         return None
     decisions = audit.decisions
@@ -207,17 +207,17 @@ def decisions(audit: Audit, cost: EnergyCost) -> Section | None:
     )  # fmt: skip
     table = Table(
         "When answers became final",
-        ("step", "ends at, ms", "recordings", "of all, up to here", "executed until then"), rows,
+        ("step", "ends at, ms", audit.noun, "of all, up to here", "executed until then"), rows,
     )  # fmt: skip
     text = (
-        f"An answer is final from the first step after which the running readout names no other class. On average that "
-        f"was step {mean['step']:.1f} ± {mean['step_spread']:.1f}, {percent(mean['share'])} of a recording; until "
+        "An answer is final from the first step after which the running readout names no other class. On average that "
+        f"was step {mean['step']:.1f} ± {mean['step_spread']:.1f}, {percent(mean['share'])} of a {noun}; until "
         f"its output {si(mean['joules'], 'J', zeros=True)} ± {si(mean['spread_j'], 'J', zeros=True)} were executed"
         f"{', all that comes before the attention of the whole recording included' if _waits(audit) else ''}.",
     )
     figure = Figure(
         "decisions",
-        "Share of the recordings whose answer was final, by time.",
+        f"Share of the {audit.noun} whose answer was final, by time.",
         charts.decided(final, audit.steps, audit.dt),
         (table,),
     )

@@ -143,7 +143,7 @@ def _show(console: Console, audit: Audit, content: dict[str, Any], *, layers: bo
     if decision is not None:
         console.print(
             f"predictions were final at step {decision['step']:.1f} ± {decision['step_spread']:.1f} "
-            f"({percent(decision['share'])} of a recording), {si(decision['joules'], 'J')} executed until then"
+            f"({percent(decision['share'])} of a {audit.noun[:-1]}), {si(decision['joules'], 'J')} executed until then"
         )
     console.print(f"operations that no cause explains: {content['unexplained_operations']:g}")
 

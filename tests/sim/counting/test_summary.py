@@ -101,6 +101,14 @@ def test_energy_of_each_layer_and_step_with_its_spread(ran: tuple[Audit, list[Ba
         np.testing.assert_allclose(found["spread_j"][row], each.std(axis=1), rtol=1e-6, atol=1e-18)
 
 
+@pytest.mark.parametrize(
+    ("operation", "layer"),
+    [("sem.lif", "sem"), ("fc", "fc"), ("conv_fc.2", "conv_fc.2"), ("conv_fc.3.count", "conv_fc.3"), ("0", "0")],
+)
+def test_numbers_of_a_sequence_are_layers_of_their_own(operation: str, layer: str) -> None:
+    assert layer_of(operation) == layer
+
+
 def test_what_every_recording_has_in_common_has_no_spread(ran: tuple[Audit, list[Batch]]) -> None:
     """Sums of squares cancel exactly, however many recordings and products there are."""
     audit, _ = ran
