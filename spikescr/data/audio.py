@@ -88,8 +88,11 @@ def read_rate(path: Path) -> int:
     Raises:
         DataError: The file is missing or no audio.
     """
-    with _told(path), open_regular(path), _sound(path) as sound:  # open says why not; libsndfile does not
-        return int(sound.samplerate)
+    with _told(path), open_regular(path) as file:  # open says why not; libsndfile does not
+        audio = find_audio(file)
+        whole = with_length(file, audio, path) if audio else file
+        with _sound(path if whole is file else whole) as sound:
+            return int(sound.samplerate)
 
 
 def loudest_stretch(waveform: Waveform, length: int) -> Waveform:

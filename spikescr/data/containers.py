@@ -20,6 +20,9 @@ UNKNOWN = 0x7F00_0000
 in and puts 0xFFFFFFFF (ffmpeg), 0x7FFFF000 (SoX, espeak), 0x7FFFFFFF, 0x80000000 (arecord), 0x7F000000 (SoX's AIFF) or
 0 there. Meant as sizes of words they would be hours."""
 
+_TO_THE_END = 2**64 - 1
+"""The size of a CAF's last chunk, -1, where who wrote it could not go back."""
+
 _WAVE64 = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 """Follows the four letters of a chunk's name in Wave64."""
 
@@ -80,9 +83,10 @@ def find_audio(file: BinaryIO) -> Audio | None:
 
 
 def with_length(file: BinaryIO, audio: Audio, path: Path) -> BinaryIO:
-    """Give a WAV whose header says 0, as some speech services stream it, the length that it has.
+    """Give a WAV (or RF64) whose header says 0, as some speech services stream it, the length that it has.
 
-    What follows the header may also be chunks of text: then the recording is empty, and the file comes back.
+    So too a CAF whose header says -1, "to the end of the file", which libsndfile takes for damage. What follows the
+    header may also be chunks of text: then the recording is empty, and the file comes back.
 
     Args:
         file: Open for reading.
@@ -94,9 +98,17 @@ def with_length(file: BinaryIO, audio: Audio, path: Path) -> BinaryIO:
     """
     file.seek(0)
     group = file.read(4)
-    if audio.promised or not audio.there or group not in {b"RIFF", b"RIFX"}:
+    endless = group == b"caff" and audio.promised == _TO_THE_END
+    if not endless and (audio.promised or not audio.there or group not in {b"RIFF", b"RIFX", b"RF64"}):
         return file
-    order = "<" if group == b"RIFF" else ">"
+    require_memory(
+        2 * audio.there, f"{path}: a recording without a length", "let 'ffmpeg -i in out.wav' give it one", DataError
+    )
+    if endless:
+        content = _content(file)
+        content[audio.begin - 8 : audio.begin] = struct.pack(">q", audio.there)
+        return io.BytesIO(content)
+    order = ">" if group == b"RIFX" else "<"
     end = audio.begin
     for chunk in _chunks(file, audio.begin, f"{order}4sI"):
         end = chunk.begin + chunk.size
@@ -104,14 +116,18 @@ def with_length(file: BinaryIO, audio: Audio, path: Path) -> BinaryIO:
             break
     if audio.begin < end <= audio.begin + audio.there <= end + 1:
         return file
-    require_memory(
-        2 * audio.there, f"{path}: a WAV without a length", "let 'ffmpeg -i in.wav out.wav' give it one", DataError
-    )
-    file.seek(0)
-    content = bytearray(file.read())
+    content = _content(file)
+    if group == b"RF64":
+        content[20:36] = struct.pack("<QQ", len(content) - 8, audio.there)
+        return io.BytesIO(content)
     content[4:8] = struct.pack(f"{order}I", min(len(content) - 8, 2**32 - 1))
     content[audio.begin - 4 : audio.begin] = struct.pack(f"{order}I", min(audio.there, 2**32 - 1))
     return io.BytesIO(content)
+
+
+def _content(file: BinaryIO) -> bytearray:
+    file.seek(0)
+    return bytearray(file.read())
 
 
 def _chunks(file: BinaryIO, begin: int, form: str, *, pad: int = 2) -> Iterator[_Chunk]:

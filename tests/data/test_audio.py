@@ -153,6 +153,32 @@ def test_wav_without_a_length_is_read_to_its_end(tmp_path: Path, length: int, ri
     np.testing.assert_array_equal(waveform, samples / 32768)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "field", "sizes"),
+    [
+        ("CAF", b"data", slice(4, 12), b"\xff" * 8),  # "to the end of the file" (Apple)
+        ("RF64", b"ds64", slice(8, 32), bytes(24)),  # of file, data and samples
+        ("W64", b"data", slice(16, 24), b"\xff" * 8),
+        ("W64", b"data", slice(16, 24), struct.pack("<Q", 24)),
+        ("AU", b".snd", slice(8, 12), b"\xff" * 4),
+        ("AIFF", b"SSND", slice(4, 8), bytes(4)),
+        ("AIFF", b"SSND", slice(4, 8), b"\xff" * 4),
+    ],
+)
+def test_other_containers_from_a_pipe_are_read_to_their_end(
+    tmp_path: Path, kind: str, name: bytes, field: slice, sizes: bytes
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, NOISE, 8000, format=kind, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    begin = content.rindex(name) if name == b"data" else content.index(name)
+    content[begin + field.start : begin + field.stop] = sizes
+    path.write_bytes(content)
+    waveform, rate = read_recording(path)
+    assert rate == read_rate(path) == 8000
+    np.testing.assert_allclose(waveform, NOISE, atol=1 / 32768)
+
+
 def test_empty_wav_with_a_chunk_behind_it_has_no_audio(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(0, b"LIST" + struct.pack("<I", 3) + b"abc\0"))
     with pytest.raises(DataError, match=r"a\.wav: empty recording \(0 samples\)$"):
