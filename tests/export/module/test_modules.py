@@ -1,7 +1,9 @@
 """Modules of SpikingJelly's layers recorded, folded, lowered and executed: every spike is the module's."""
 
 import json
+from pathlib import Path
 
+import nir
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 
 import spikescr
 from spikescr.errors import ExportError, GraphError, UsageError
+from spikescr.export.deploy import write_graph
 
 
 class Residual(nn.Module):
@@ -166,6 +169,14 @@ def test_metadata_say_what_the_graph_was_made_of() -> None:
     assert metadata["spikescr.steps"] == 5
     assert metadata["spikescr.readout"] == "sum"
     assert json.loads(metadata["spikescr.model"]) == {"module": "Held", "time": "held"}
+
+
+def test_a_file_with_grouped_convolutions_is_read_without_nir_s_own_check(tmp_path: Path) -> None:
+    net, x, _ = of("residual")
+    graph = spikescr.to_nir(net, x)
+    write_graph(tmp_path / "net.nir", graph)
+    assert nir.read(tmp_path / "net.nir", type_check=False).nodes["conv"].groups == 3
+    assert spikescr.verify(net, tmp_path / "net.nir", x.numpy(), backend="fast").differing == 0
 
 
 def test_simulate_takes_the_input_of_the_module() -> None:
