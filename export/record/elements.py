@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 import torch
+from spikingjelly.activation_based import layer
 from torch import Tensor
 
 from spikescr.export.record.calls import Call, Fault, Ref
@@ -177,8 +178,8 @@ def _binary(scope: Scope, call: Call, operation: str) -> Track:
 
 def delay(scope: Scope, call: Call) -> Track:
     """SpikingJelly's Delay: the value of some steps before, 0 in the first ones."""
-    assert call.module is not None
-    track, steps = scope.track(call.arguments[0]), int(call.module.delay_steps)
+    assert isinstance(call.module, layer.Delay)
+    track, steps = scope.track(call.arguments[0]), call.module.delay_steps
     if bool((step_of(compact(track.place)) < 0).any()):
         raise RefusedError("steps", "it delays what has no steps", "delay what a neuron gives")
     later = torch.where(compact(track.signal) < 0, -1.0, compact(track.signal) + float(steps * LATER))

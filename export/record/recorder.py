@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -74,6 +75,7 @@ def copied(module: nn.Module) -> nn.Module:
         network = copy.deepcopy(module)
     except (TypeError, RuntimeError) as error:
         raise ExportError(f"{type(module).__name__} cannot be copied: {error}; give a fresh module") from error
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # SpikingJelly's GPU kernels: no news on a CPU
     network = network.cpu().double().eval()
     functional.reset_net(network)
     return network

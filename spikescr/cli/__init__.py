@@ -28,6 +28,7 @@ COMMANDS = {
     ),
     "curves": ("spikescr.cli.curves", "Draw the learning curves of runs."),
     "evaluate": ("spikescr.cli.evaluate", "Accuracy, confusion and confidence of the trained network on a split."),
+    "check": ("spikescr.cli.check", "See whether a network of your own can be exported, and what it mixes."),
     "export": ("spikescr.cli.export", "Write the trained network as a NIR graph."),
     "quantize": ("spikescr.cli.quantize", "Make the trained network one in integers, as Loihi 2 computes."),
     "inspect": ("spikescr.cli.inspect", "List and draw what a NIR file consists of, whoever wrote it."),
