@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from importlib.util import find_spec
 
 import hypothesis
 import pytest
+
+# Networks are small here: threads would only wait for each other, busily, and children inherit this.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
 
 # A busy machine is no fault: tests have a limit of their own (pytest-timeout).
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -26,12 +30,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for key, value in getattr(report, "user_properties", ()):
                 if key == "note" and report.when == "call":
                     terminalreporter.write_line(f"note: {report.nodeid}: {value}")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    """The networks are small, and threads only get into each other's way. The simulator's tests run without torch."""
-    if find_spec("torch"):
-        import torch
-
-        torch.set_num_threads(1)
