@@ -123,7 +123,7 @@ class FastBackend:
             raise BackendError("fast: the backend is closed")
         samples = check_inputs(self._program, inputs, self.batch)
         sent, cut = fixed.messages(self._program, inputs)
-        parts = max(len(self._threads), -(-samples // self._at_once))
+        parts = len(self._threads) * -(-samples // (self._at_once * len(self._threads)))
         edges = [samples * part // parts for part in range(parts + 1)]
         slices = [slice(first, stop) for first, stop in itertools.pairwise(edges) if stop > first]
         return fixed.told(self._program, self._run(sent, slices), cut)

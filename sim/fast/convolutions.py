@@ -24,6 +24,9 @@ TILE = 1 << 20
 ROWS = 1 << 17
 """Bytes of the sums of some rows of one sample at all steps, about, where there are no blocks."""
 
+PATCHES = 1 << 16
+"""Bytes of what the weights meet in some rows of one step, about, where all is multiplied."""
+
 Scratch: TypeAlias = tuple[NDArray[Any], ...]
 
 
@@ -43,7 +46,7 @@ def convolve(kernel: Kernel, buffers: Buffers, out: NDArray[Any], rows: Rows, x:
     none = np.zeros(len(rows.lo), np.int64)
     no_values = (np.empty((0, 0), out.dtype), none, none, none)
     no_events = (none, none, none, NO_INTS, NO_PLACES, np.empty(0, out.dtype))
-    tile, scratch = _tile(kernel, buffers, rows, neurons=False)
+    tile, scratch = _tile(kernel, buffers, rows, x, neurons=False)
     kernels.convolve(
         out, NO_INTS, NO_PLACES, rows.arrays, np.empty((0, 0), np.int64), x.arrays, kernel.numbers, tile, scratch,
         no_values, no_events, np.empty((0, 1), out.dtype), NO_SPIKES, NO_MEMBRANES,
@@ -71,7 +74,7 @@ def image_neuron(batch: Batch, operation: Neuron, image: Image) -> Output:
     rows = ports.geometry.all if whole else ports.geometry.spanning(parts)
     ptr = ports.buffers((rows.count + 1,), np.int64)
     idx = ports.buffers((rows.count * operation.width + 8,), np.int32)
-    tile, scratch = _tile(kernel, ports.buffers, rows, neurons=True)
+    tile, scratch = _tile(kernel, ports.buffers, rows, x, neurons=True)
     sample, step = kernels.convolve(
         np.empty((0, 0), dtype), ptr, idx, rows.arrays, batch.count(operation, "fired"), x.arrays, kernel.numbers, tile,
         scratch, values, events, batch.plan.lif[name], batch.spikes_of(operation), batch.membranes_of(operation),
@@ -95,7 +98,14 @@ def _arriving(batch: Batch, operation: Convolution) -> tuple[Entries, Rows]:
     return x, ports.geometry.all if operation.bias is not None else ports.geometry.spanning([(x.rows, 0, 0)])
 
 
-def _tile(kernel: Kernel, buffers: Buffers, rows: Rows, *, neurons: bool) -> tuple[IntArray, Scratch]:
+def _multiplies(kernel: Kernel, x: Entries) -> bool:
+    """Whether so much is not 0 that multiplying all takes less time than listing what is not; see `multiply`."""
+    each = kernel.weight.shape[2]
+    listed = len(x.idx) * (7.5 + 0.16 * each)
+    return listed > max(x.rows.count, 1) * int(kernel.shapes[0].prod()) * (2 + 0.21 * each)
+
+
+def _tile(kernel: Kernel, buffers: Buffers, rows: Rows, x: Entries, *, neurons: bool) -> tuple[IntArray, Scratch]:
     """How much is convolved at once, (samples, rows, channels), and the memory for it."""
     dtype, samples = kernel.weight.dtype, len(rows.lo)
     inside, in_rows, _ = (int(n) for n in kernel.shapes[0])
@@ -105,13 +115,17 @@ def _tile(kernel: Kernel, buffers: Buffers, rows: Rows, *, neurons: bool) -> tup
     row = steps * width * channels * dtype.itemsize
     if kernel.weight.nbytes > WEIGHTS_AT_ONCE:
         tile = (min(samples, max(1, TILE // (height * row))), height, max(1, BLOCK * inside // kernel.weight.nbytes))
+        multiplied = 0
     else:
-        tile = (1, min(height, max(1, ROWS // row)), inside)
+        multiplied = steps * int(_multiplies(kernel, x))
+        one = kernel.weight.shape[1] * width * dtype.itemsize
+        tile = (1, min(height, max(1, min(ROWS // row, PATCHES // one) if multiplied else ROWS // row)), inside)
     taps = tile[2] * int(kernel.walk[3].prod())
+    places = tile[1] * width
     n = channels * height * width if neurons else 0
     eights = buffers((tile[0], steps, (n + 7) // 8), np.uint64)
     scratch = (
-        buffers((tile[0], steps, tile[1] * width, channels), dtype),
+        buffers((tile[0], steps, places, channels), dtype),
         buffers((width * taps,), np.int32),
         buffers((width * taps,), dtype),
         np.empty(width, np.uint64),
@@ -119,8 +133,11 @@ def _tile(kernel: Kernel, buffers: Buffers, rows: Rows, *, neurons: bool) -> tup
         buffers((tile[0], steps, channels * height + 1), np.int64),
         eights,
         eights.view(np.bool_),
-        np.empty(tile[1] * width * channels, dtype),
+        np.empty(places * channels, dtype),
         np.empty(channels + 1, np.int64),
         buffers((n + 8,), np.int32),
+        buffers((multiplied, int(kernel.shapes[0].prod())), dtype),
+        buffers((kernel.weight.shape[1] if multiplied else 0, places), dtype),
+        np.empty(places, dtype),
     )
     return np.array(tile), scratch

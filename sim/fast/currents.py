@@ -8,7 +8,7 @@ import numpy as np
 
 from spikescr.sim.fast.batch import NO_MEMBRANES, NO_SPIKES, Batch, Output
 from spikescr.sim.fast.kernels import counts as counting
-from spikescr.sim.fast.kernels.neurons import layer
+from spikescr.sim.fast.kernels.neurons import add_by_columns, layer
 from spikescr.sim.fast.kernels.taps import depthwise
 from spikescr.sim.fast.plan import KIND, Weights
 from spikescr.sim.fast.ports import NO_PLACES
@@ -23,6 +23,8 @@ NO_TALLY: IntArray = np.empty((0, 2), np.int64)
 # 0.70; at 0.4 0.88, 0.78, 0.99, 0.81; at 0.5 1.00, 1.00, 1.24, 1.05. In float32: at 0.3 0.70, 0.76, 0.65, 0.77; at 0.4
 # 0.86, 0.97, 1.01, 1.10; at 0.5 1.13, 1.15, 1.23, 1.35.
 DENSE_FROM = {np.dtype(np.float64): 0.45, np.dtype(np.float32): 0.4}
+CACHE = 1 << 19
+"""Bytes of weights that a core has at hand; larger ones are read in blocks of columns, each for all rows."""
 
 Parts: TypeAlias = list[tuple[Rows, int, int]]
 """Rows in which something arrives, with the shortest and the longest delay until it does."""
@@ -88,9 +90,16 @@ def currents(batch: Batch, operation: Synapse) -> Currents:
     if weights.channels is not None and operation.x.signal is not Signal.VALUES:
         return dense(batch, _depthwise(batch, operation, weights))
     if operation.x.signal is not Signal.VALUES:
+        assert weights.rows is not None
         events = ports.events(operation.x)
         limit = DENSE_FROM[batch.dtype] * events.rows.count * operation.x.width
         if int(events.ptr[events.rows.count]) < limit or operation.x.signal is Signal.CLOCK:
+            if len(weights.delays) == 1 and events.rows.count > 1 and weights.rows.nbytes > CACHE:
+                product = ports.buffers((events.rows.count, operation.width), batch.dtype)
+                block = max(16, CACHE // 2 * operation.width // weights.rows.nbytes & ~7)
+                add_by_columns(product, events.arrays, weights.rows, block)
+                arguments, _ = dense(batch, Values(events.rows, product), weights.delays)
+                return arguments, [(events.rows, first, last)]
             none = np.empty((0, 0), batch.dtype)
             return (
                 (none, ports.geometry.none.arrays, NO_INTS, events.arrays, weights.rows, weights.delays),

@@ -35,7 +35,7 @@ class Weights:
     Attributes:
         delays: of the taps.
         fan_outs: (taps, in), or (taps, 1) where all channels of a tap have the same.
-        rows: (taps * in, out), one row for each event, None for depthwise taps.
+        rows: (taps * in, out), one row for each event, None for depthwise taps and for values.
         channels: (N, longest delay + 1), None for dense taps.
         columns: (in, taps * out), the factor of one product for all taps, None for depthwise ones.
         bias: (out,), zeros where there is none.
@@ -208,8 +208,9 @@ class Plan:
                 channels[:, tap.delay] += tap.weight
         else:
             full = [np.diag(tap.weight) if tap.weight.ndim == 1 else tap.weight for tap in synapse.taps]
-            rows = self._array(np.concatenate([weight.T for weight in full]))
             columns = self._array(np.concatenate([weight.T for weight in full], axis=1))
+            if synapse.x.signal is not Signal.VALUES:
+                rows = columns if len(full) == 1 else self._array(np.concatenate([weight.T for weight in full]))
         return Weights(
             delays, fan_outs, rows, None if channels is None else self._array(channels), columns, self._array(bias)
         )

@@ -124,6 +124,59 @@ def gather(  # noqa: PLR0912, PLR0915
 
 
 @njit(**KERNEL)
+def lay_out(patches, first_row, stop_row, image, group, shapes, walk):
+    """What each weight of a group meets at the places of some output rows, patches (in channels K, places)."""
+    rows, columns, out_columns = shapes[0, 1], shapes[0, 2], shapes[1, 2]
+    height, width = walk[3]
+    for c in range(len(patches) // (height * width)):
+        for k in range(height):
+            for m in range(width):
+                patch = patches[(c * height + k) * width + m]
+                shift = m * walk[2, 1] - walk[1, 1]
+                for row in range(first_row, stop_row):
+                    y = row * walk[0, 0] + k * walk[2, 0] - walk[1, 0]
+                    place = (row - first_row) * out_columns
+                    before = ((group + c) * rows + y) * columns + shift
+                    for p in range(out_columns):
+                        x = p * walk[0, 1]
+                        inside = 0 <= y < rows and 0 <= x + shift < columns
+                        patch[place + p] = image[before + x] if inside else 0
+
+
+@njit(**KERNEL)
+def multiply(strip, first_row, stop_row, image, patches, sums, weight, shapes, walk):
+    """What `gather` gives for an image of which most is not 0, zeros and all: in the same order, place by place.
+
+    0.2 ns for a weight and a place on one core of an EPYC (AVX2); `gather` takes 7.5 ns and 0.16 for each channel.
+    """
+    places = (stop_row - first_row) * shapes[1, 2]
+    groups, taps, each = weight.shape
+    inside = shapes[0, 0] // groups
+    for g in range(groups):
+        lay_out(patches, first_row, stop_row, image, g * inside, shapes, walk)
+        for o in range(each):
+            for p in range(places):
+                sums[p] = 0
+            q = 0
+            while q + 8 <= taps:
+                a, b, c, d = patches[q], patches[q + 1], patches[q + 2], patches[q + 3]
+                e, f, h, i = patches[q + 4], patches[q + 5], patches[q + 6], patches[q + 7]
+                s, t, u, v = weight[g, q, o], weight[g, q + 1, o], weight[g, q + 2, o], weight[g, q + 3, o]
+                w, x, y, z = weight[g, q + 4, o], weight[g, q + 5, o], weight[g, q + 6, o], weight[g, q + 7, o]
+                for p in range(places):
+                    four = (((sums[p] + a[p] * s) + b[p] * t) + c[p] * u) + d[p] * v
+                    sums[p] = (((four + e[p] * w) + f[p] * x) + h[p] * y) + i[p] * z
+                q += 8
+            while q < taps:
+                a, s = patches[q], weight[g, q, o]
+                for p in range(places):
+                    sums[p] += a[p] * s
+                q += 1
+            for p in range(places):
+                strip[p, g * each + o] = sums[p]
+
+
+@njit(**KERNEL)
 def repeats(ptr, idx, amounts, r):
     """Whether the entries of row r are those of row r - 1."""
     count = ptr[r + 1] - ptr[r]
@@ -194,8 +247,9 @@ def convolve(  # noqa: PLR0912, PLR0915
     for each input column which taps meet which places. tile: samples, rows, channels. scratch: total (samples, steps,
     places, channels), lists, amounts_met, ends as of `gather`, starts and starts of `more` (samples, steps, segments
     + 1), eight flags in an entry (samples, steps, N / 8), the same one by one, v, cursor and found as of
-    `list_by_channel`. dense, more: values, packed rows, and sorted events that are added to the currents of neurons.
-    lif: as of `neurons.layer`, for neurons in the order (places, channels).
+    `list_by_channel`; images (steps, in width), patches and sums as of `multiply`: images of size 0 where `gather` is
+    to add, else a tile is of one sample and all channels. dense, more: values, packed rows, and sorted events that
+    are added to the currents of neurons. lif: as of `neurons.layer`, for neurons in the order (places, channels).
 
     Returns:
         (sample, step) of the first membrane that is not finite, or (-1, -1).
@@ -203,7 +257,9 @@ def convolve(  # noqa: PLR0912, PLR0915
     lo, hi, base = rows
     slo, shi, sbase, eptr, eidx, amounts = events
     weight, bias, shapes, walk, meetings = numbers
-    total, lists, amounts_met, ends, starts, more_starts, eights, flags, v, cursor, found = scratch
+    total, lists, amounts_met, ends, starts, more_starts, eights, flags, v, cursor, found, images, patches, sums = (
+        scratch
+    )
     packed, plo, phi, pbase = dense
     mlo, mhi, mbase, mptr, midx, mamounts = more
     channels, height, width = shapes[1]
@@ -226,6 +282,11 @@ def convolve(  # noqa: PLR0912, PLR0915
                 if slo[b] <= n < shi[b]:
                     s = sbase[b] + n - slo[b]
                     find_segments(eidx, eptr[s], eptr[s + 1], shapes[0, 2], starts[b - b0, at])
+                    if len(images):
+                        for i in range(images.shape[1]):
+                            images[at, i] = 0
+                        for e in range(eptr[s], eptr[s + 1]):
+                            images[at, eidx[e]] = amounts[e] if len(amounts) else 1
                 if mlo[b] <= n < mhi[b]:
                     s = mbase[b] + n - mlo[b]
                     find_segments(midx, mptr[s], mptr[s + 1], width, more_starts[b - b0, at])
@@ -246,6 +307,9 @@ def convolve(  # noqa: PLR0912, PLR0915
                         if n > max(lo[b], slo[b]) and repeats(eptr, eidx, amounts, s):
                             if c0 + tile[2] >= inside:
                                 copy(total[b - b0, at], total[b - b0, at - 1], size)
+                            continue
+                        if len(images):
+                            multiply(total[b - b0, at], r0, r1, images[at], patches, sums, weight, shapes, walk)
                             continue
                         gather(
                             total[b - b0, at], r0, r1, c0, min(c0 + tile[2], inside), lists, amounts_met, ends, eidx,

@@ -21,42 +21,65 @@ for _mask in range(256):
 
 
 @njit(**KERNEL)
-def add_rows(current, weight, first, idx, start, stop):
-    """Add the rows first + idx[start:stop] of weight; eight at once, so that `current` is loaded less often."""
-    width = len(current)
+def add_rows(current, weight, first, left, idx, start, stop):
+    """Add the rows first + idx[start:stop] of weight, eight at once, so that `current` is loaded less often.
+
+    left: the column from which on they are added, unsigned.
+    """
+    width = np.uint64(len(current))
     p = start
     while p + 8 <= stop:
         a, b, c, d = first + idx[p], first + idx[p + 1], first + idx[p + 2], first + idx[p + 3]
         e, f, g, h = first + idx[p + 4], first + idx[p + 5], first + idx[p + 6], first + idx[p + 7]
         for j in range(width):
-            current[j] += ((weight[a, j] + weight[b, j]) + (weight[c, j] + weight[d, j])) + (
-                (weight[e, j] + weight[f, j]) + (weight[g, j] + weight[h, j])
+            k = left + j
+            current[j] += ((weight[a, k] + weight[b, k]) + (weight[c, k] + weight[d, k])) + (
+                (weight[e, k] + weight[f, k]) + (weight[g, k] + weight[h, k])
             )
         p += 8
     if p + 4 <= stop:
         a, b, c, d = first + idx[p], first + idx[p + 1], first + idx[p + 2], first + idx[p + 3]
         for j in range(width):
-            current[j] += (weight[a, j] + weight[b, j]) + (weight[c, j] + weight[d, j])
+            current[j] += (weight[a, left + j] + weight[b, left + j]) + (weight[c, left + j] + weight[d, left + j])
         p += 4
     if p + 2 <= stop:
         a, b = first + idx[p], first + idx[p + 1]
         for j in range(width):
-            current[j] += weight[a, j] + weight[b, j]
+            current[j] += weight[a, left + j] + weight[b, left + j]
         p += 2
     if p < stop:
         a = first + idx[p]
         for j in range(width):
-            current[j] += weight[a, j]
+            current[j] += weight[a, left + j]
 
 
 @njit(**KERNEL)
-def add_scaled_rows(current, weight, first, idx, mult, start, stop):
-    """Add mult[p] times the row first + idx[p] of weight, for p in [start, stop)."""
+def add_scaled_rows(current, weight, first, left, idx, mult, start, stop):
+    """The same, of mult[p] times the row first + idx[p], one by one."""
     for p in range(start, stop):
         a = first + idx[p]
         m = current.dtype.type(mult[p])
-        for j in range(len(current)):
-            current[j] += m * weight[a, j]
+        for j in range(np.uint64(len(current))):
+            current[j] += m * weight[a, left + j]
+
+
+@njit(**KERNEL)
+def add_by_columns(product, events, weight, block):
+    """product (rows, N) = what the events of each row give, `block` columns after the other.
+
+    For weights that are larger than a cache: a part of them is read for all rows before the next. Every sum is taken in
+    the order in which `layer` takes it.
+    """
+    _, _, _, ptr, idx, mult = events
+    for first in range(0, product.shape[1], block):
+        for r in range(len(product)):
+            current = product[r, first : min(first + block, product.shape[1])]
+            for j in range(len(current)):
+                current[j] = 0
+            if len(mult):
+                add_scaled_rows(current, weight, 0, np.uint64(first), idx, mult, ptr[r], ptr[r + 1])
+            else:
+                add_rows(current, weight, 0, np.uint64(first), idx, ptr[r], ptr[r + 1])
 
 
 @njit(**KERNEL)
@@ -200,9 +223,9 @@ def layer(  # noqa: PLR0912, PLR0915
                     if elo[b] <= m < ehi[b]:
                         e = ebase[b] + m - elo[b]
                         if len(mult):
-                            add_scaled_rows(current, weight, k * inputs, eidx, mult, eptr[e], eptr[e + 1])
+                            add_scaled_rows(current, weight, k * inputs, np.uint64(0), eidx, mult, eptr[e], eptr[e + 1])
                         else:
-                            add_rows(current, weight, k * inputs, eidx, eptr[e], eptr[e + 1])
+                            add_rows(current, weight, k * inputs, np.uint64(0), eidx, eptr[e], eptr[e + 1])
             if lif.size == 0:
                 for j in range(width):
                     out[r, j] = current[j] + ticks * bias[j]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikescr.errors import BackendError
@@ -16,7 +16,7 @@ from spikescr.sim.fast import convolutions, plan
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.program import Convolution, Neuron, Port, Program, Signal, Sink, Source
 
-RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None)
+REPEATABLE = settings(derandomize=True, database=None)
 DECAY, GAIN = 0.75, 0.5
 
 
@@ -111,38 +111,39 @@ def run(case: Case, *, neurons: bool, **options: bool):
 
 
 @contextmanager
-def cut(few: int, at_once: int, block: int, tile: int, rows: int) -> Iterator[None]:
-    """Other limits of what is done at once."""
-    names = ("WEIGHTS_AT_ONCE", "BLOCK", "TILE", "ROWS")
-    before, own = [getattr(convolutions, name) for name in names], plan.FEW
-    try:
-        plan.FEW = few
-        for name, value in zip(names, (at_once, block, tile, rows), strict=True):
-            setattr(convolutions, name, value)
+def cut(
+    *, few: int = plan.FEW, at_once: int = 1 << 22, block: int = 1, tile: int = 1, rows: int = 1,
+    multiplied: bool | None = None,
+) -> Iterator[None]:  # fmt: skip
+    """Other limits of what is done at once, and one way to sum."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "FEW", few)
+        for name, value in {"WEIGHTS_AT_ONCE": at_once, "BLOCK": block, "TILE": tile, "ROWS": rows}.items():
+            patch.setattr(convolutions, name, value)
+        if multiplied is not None:
+            patch.setattr(convolutions, "_multiplies", lambda *_: multiplied)
         yield
-    finally:
-        plan.FEW = own
-        for name, value in zip(names, before, strict=True):
-            setattr(convolutions, name, value)
 
 
 WAYS = {
-    "as it is": None,
-    "planes where there are groups": (100, 1 << 22, 1 << 18, 1 << 20, 1 << 17),
-    "row by row": (0, 1 << 22, 1 << 18, 1 << 20, 1),
-    "blocks of one channel": (0, 0, 1, 1 << 20, 1),
-    "blocks, samples one by one": (0, 0, 200, 1, 1),
+    "as it is": {"rows": convolutions.ROWS},
+    "planes where there are groups": {"few": 100},
+    "gathered row by row": {"few": 0, "multiplied": False},
+    "multiplied row by row": {"few": 0, "multiplied": True},
+    "multiplied at once": {"few": 0, "rows": convolutions.ROWS, "multiplied": True},
+    "blocks of one channel": {"few": 0, "at_once": 0, "tile": 1 << 20},
+    "blocks, samples one by one": {"few": 0, "at_once": 0, "block": 200},
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(RELAXED, max_examples=25)
+@settings(REPEATABLE, max_examples=20)
 @given(cases())
 def test_sums_neurons_and_counts_are_those_of_loops(way: str, case: Case) -> None:
     o, (steps, samples) = case.operation, case.x.shape[:2]
     expected = np.stack([[convolved(o, case.x[n, b]) for b in range(samples)] for n in range(steps)])
     joined = expected if case.other is None else expected + case.other
-    with cut(*WAYS[way]) if WAYS[way] is not None else cut(plan.FEW, 1 << 22, 1 << 18, 1 << 20, 1 << 17):
+    with cut(**WAYS[way]):
         _, summed = run(case, neurons=False)
         made, fired = run(case, neurons=True, record_membranes=True)
         _, bare = run(case, neurons=True, record_spikes=False)
@@ -185,5 +186,5 @@ def test_a_membrane_that_is_not_finite_is_told_with_the_first_step_of_the_first_
     x = np.zeros((3, 3, 4))
     x[2, 1, 0], x[1, 1, 3], x[0, 2, 0] = 1e9, 1e9, 1e9
     told = "neuron at step 1: a membrane of sample 1 is not finite"
-    with cut(plan.FEW, 1 << 22, 1 << 18, 1 << 20, 1), pytest.raises(BackendError, match=told):
+    with cut(), pytest.raises(BackendError, match=told):
         run(Case(o, x, None, False), neurons=True)

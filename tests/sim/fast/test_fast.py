@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from from_torch import SMALL, calibrated_model, fold, to_nir
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracles.program_interpreter import InterpreterBackend
 from random_graphs import Case, cases
 
+from spikescr.errors import BackendError
+from spikescr.sim.fast import backend as backends
 from spikescr.sim.fast import currents
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Integrator, Neuron, Port, Program, Signal, Sink, Source, Synapse, Tap
 from spikescr.sim.recording import Recording
 from spikescr.sim.run import run_batches
+from spikescr.sizes import memory_limited
 
 REPEATABLE = settings(derandomize=True, database=None)
 
@@ -128,6 +133,43 @@ def test_what_it_cannot_be_built_with_is_refused() -> None:
         FastBackend(chain(), 1, dtype=np.float16)
     with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
         FastBackend(chain(), 0)
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        FastBackend(chain(), 1, threads=0)
+
+
+def test_a_sample_that_takes_more_memory_than_is_allowed_is_refused() -> None:
+    with memory_limited(1000), pytest.raises(BackendError, match=r"a sample of 3 steps takes 1\.\d+ kB of memory"):
+        FastBackend(chain(width=20), 1)
+
+
+@pytest.mark.parametrize("width", [40, 300])
+def test_a_synapse_larger_than_a_cache_gives_the_same_sums(width: int) -> None:
+    """Columns in blocks, of which the last may be narrower: the same order, so the same sums of any numbers."""
+    rng = np.random.default_rng(width)
+    program = chain(width=width)
+    synapse = replace(program["s"], taps=(Tap(0, rng.normal(size=(width, width))),), bias=rng.normal(size=width))
+    made = Program((program["x"], synapse, program["n"], program["out"]), 3, 0.01, 3)
+    for most in (1, 3):  # also sums of events
+        x = rng.integers(0, most + 1, (3, 2, width)) * (rng.random((3, 2, width)) < 0.3)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(currents, "CACHE", 1)
+            blocked = FastBackend(made, 2, record_membranes=True).run({"x": x.astype(float)})
+        same(blocked, FastBackend(made, 2, record_membranes=True).run({"x": x.astype(float)}))
+
+
+@settings(REPEATABLE, max_examples=15)
+@given(cases(), st.integers(1, 3), st.booleans())
+def test_parts_and_threads_change_nothing(case: Case, threads: int, one_by_one: bool) -> None:
+    program = lower(case.graph)
+    with pytest.MonkeyPatch.context() as patch:
+        if one_by_one:
+            patch.setattr(backends, "AT_ONCE", 1)
+        with FastBackend(program, 4, record_membranes=True, threads=threads) as parted:
+            runs = [parted.run(case.inputs) for _ in "ab"]
+    expected = FastBackend(program, 4, record_membranes=True).run(case.inputs)
+    for run in runs:
+        assert run.membranes.keys() == expected.membranes.keys()
+        same(run, expected)
 
 
 def test_counts_that_somebody_holds_are_not_overwritten() -> None:
