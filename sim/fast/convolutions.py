@@ -102,7 +102,7 @@ def _multiplies(kernel: Kernel, x: Entries) -> bool:
     """Whether so much is not 0 that multiplying all takes less time than listing what is not; see `multiply`."""
     each = kernel.weight.shape[2]
     listed = len(x.idx) * (7.5 + 0.16 * each)
-    return listed > max(x.rows.count, 1) * int(kernel.shapes[0].prod()) * (2 + 0.21 * each)
+    return listed > max(x.rows.count, 1) * int(kernel.shapes[0].prod()) * (0.8 + 0.21 * each)
 
 
 def _tile(kernel: Kernel, buffers: Buffers, rows: Rows, x: Entries, *, neurons: bool) -> tuple[IntArray, Scratch]:

@@ -8,6 +8,7 @@ from spikescr.sim.fast.batch import Batch, Output, failure
 from spikescr.sim.fast.kernels import counts as counting
 from spikescr.sim.fast.kernels import events as kernels
 from spikescr.sim.fast.kernels import rotary as turning
+from spikescr.sim.fast.kernels import routing
 from spikescr.sim.fast.kernels.attention import attention as attend
 from spikescr.sim.fast.signals import Events, Values
 from spikescr.sim.program import (
@@ -49,28 +50,35 @@ def channel_delay(batch: Batch, operation: ChannelDelay) -> Output:
 
 
 def select(batch: Batch, operation: Select) -> Output:
-    """Events to where they are selected, columns of packed rows."""
+    """Events to where they are selected, columns of packed rows; what is only given another shape stays what it is."""
     ports = batch.ports
+    if operation.name in batch.plan.reshapes and len(operation.x.sources) == 1:
+        return ports.signals[operation.x.sources[0]]
     if operation.signal is not Signal.VALUES:
         events = ports.events(operation.x, unique=True)
         if not len(events.mult):
             starts, targets = batch.plan.selects[operation.name]
-            entries = int(np.diff(starts)[events.idx[: events.ptr[-1]]].sum())
+            entries = routing.selected(events.idx, starts)
             ptr = ports.buffers((events.rows.count + 1,), np.int64)
-            idx = ports.buffers((entries + 1,), np.int32)
-            kernels.select_events(events.ptr, events.idx, starts, targets, ptr, idx)
-            return Events(events.rows, ptr, idx, ptr, events.mult, unique=True)
+            idx = ports.buffers((entries + 8,), np.int32)
+            eights = np.zeros((operation.width + 7) // 8, np.uint64)
+            routing.select_events(events.ptr, events.idx, starts, targets, eights, ptr, idx)
+            return Events(events.rows, ptr, idx[:entries], ptr, events.mult, unique=True)
     x = ports.values(operation.x)
     packed = batch.packed(operation, x.rows, x.packed.dtype)
-    kernels.select_values(packed, x.packed, operation.index)
+    routing.select_values(packed, x.packed, operation.index)
     return batch.as_carried(operation, Values(x.rows, packed))
 
 
 def maximum(batch: Batch, operation: Maximum) -> Output:
-    """Of the operands, which stand one after the other in packed rows."""
-    x = batch.ports.values(operation.x)
+    """Of the operands, which stand one after the other in packed rows, or are selected from others one by one."""
+    window = batch.plan.windows.get(operation.name)
+    x = batch.ports.values(operation.x if window is None else window.x)
     packed = batch.packed(operation, x.rows, x.packed.dtype)
-    x.packed.reshape(-1, operation.fan, operation.width).max(axis=1, out=packed)
+    if window is not None:
+        routing.select_maximum(packed, x.packed, window.index)
+    else:
+        x.packed.reshape(-1, operation.fan, operation.width).max(axis=1, out=packed)
     return batch.as_carried(operation, Values(x.rows, packed))
 
 

@@ -14,6 +14,7 @@ from spikescr.sim.program import (
     Gate,
     IntArray,
     Integrator,
+    Maximum,
     Neuron,
     Operation,
     Port,
@@ -110,7 +111,8 @@ class Plan:
         readers: operation -> those that read it.
         drives: neuron -> what runs with it.
         images: neuron -> the convolution that runs with it.
-        absorbed: operations that run with a neuron.
+        windows: maximum -> the select that runs with it.
+        absorbed: operations that run with a neuron, or a maximum.
         read: operation -> those that nobody reads after it.
         weights: synapse -> Weights.
         lif: neuron -> (5, N) or (5, 1), 4 rows where the reset is soft, 6 in fixed point; behind an image in the order
@@ -118,6 +120,7 @@ class Plan:
         kernels: convolution -> Kernel.
         sums: integrator -> decay, gain, drive (3, N).
         selects: select -> where each channel's begin (in + 1,), and which outputs take it, channel by channel.
+        reshapes: selects that take every channel to its own place.
         counted: (operation, kind) of all counts that a run may set.
         quiet: neurons that cannot fire but in the steps in which something arrives.
     """
@@ -141,12 +144,15 @@ class Plan:
         self.images = {name: image for name, image in found.items() if image is not None}
         self.absorbed = {d.synapse.name for d in self.drives.values()}
         self.absorbed |= {i.convolution.name for i in self.images.values()}
+        self.windows = {m.name: w for m in program.of_type(Maximum) if (w := self._window(by_name, m)) is not None}
+        self.absorbed |= {w.name for w in self.windows.values()}
         self.absorbed |= {n.x.sources[0] for n in program.of_type(Neuron) if n.name in self.drives}
         self.read = self._read()
         self.weights = {s.name: self._weights(s) for s in program.of_type(Synapse)}
         self.lif = {n.name: self._lif(n) for n in program.of_type(Neuron)}
         self.sums = {i.name: self._array(np.stack([i.decay, i.gain, i.drive])) for i in program.of_type(Integrator)}
         self.selects = {s.name: _targets(s) for s in program.of_type(Select)}
+        self.reshapes = {s.name for s in program.of_type(Select) if np.array_equal(s.index, np.arange(s.x.width))}
         self.counted = [(row, KIND[kind]) for row, o in enumerate(program.operations) for kind in o.counts]
         self.quiet = {n.name for n in program.of_type(Neuron) if _is_quiet(n)}
 
@@ -178,6 +184,10 @@ class Plan:
         others = tuple(name for name in sources if name != image.name)
         return Image(image, Port(others, neuron.width, by_name[others[0]].signal) if others else None)
 
+    def _window(self, by_name: dict[str, Operation], maximum: Maximum) -> Select | None:
+        select = self._only(by_name, maximum.x.sources)
+        return select if isinstance(select, Select) and select.signal is Signal.VALUES else None
+
     def _only(self, by_name: dict[str, Operation], sources: tuple[str, ...]) -> Operation | None:
         """The one source, if nothing else reads it."""
         return by_name[sources[0]] if len(sources) == 1 and len(self.readers[sources[0]]) == 1 else None
@@ -189,6 +199,7 @@ class Plan:
                 runs_with[self.images[neuron.name].convolution.name] = neuron.name
             elif neuron.name in self.drives:
                 runs_with |= dict.fromkeys((self.drives[neuron.name].synapse.name, neuron.x.sources[0]), neuron.name)
+        runs_with |= {select.name: name for name, select in self.windows.items()}
         order = {o.name: place for place, o in enumerate(self.program.operations)}
         read: dict[str, list[str]] = {name: [] for name in self.readers}
         for name, readers in self.readers.items():

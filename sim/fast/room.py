@@ -35,6 +35,8 @@ def _with(plan: Plan, operation: Operation) -> tuple[Operation, ...]:
     """What is evaluated with an operation: a neuron's synapse or convolution."""
     if operation.name in plan.images:
         return plan.images[operation.name].convolution, operation
+    if operation.name in plan.windows:
+        return (plan.windows[operation.name],)
     if operation.name in plan.drives:
         return (plan.drives[operation.name].synapse,)
     return (operation,)

@@ -128,19 +128,35 @@ def lay_out(patches, first_row, stop_row, image, group, shapes, walk):
     """What each weight of a group meets at the places of some output rows, patches (in channels K, places)."""
     rows, columns, out_columns = shapes[0, 1], shapes[0, 2], shapes[1, 2]
     height, width = walk[3]
-    for c in range(len(patches) // (height * width)):
-        for k in range(height):
-            for m in range(width):
+    stride = walk[0, 1]
+    for m in range(width):
+        shift = m * walk[2, 1] - walk[1, 1]
+        left = min(max(0, -(shift // stride)), out_columns)  # the first place that reads no padding
+        right = max(left, min(out_columns, (columns - 1 - shift) // stride + 1))
+        for c in range(len(patches) // (height * width)):
+            for k in range(height):
                 patch = patches[(c * height + k) * width + m]
-                shift = m * walk[2, 1] - walk[1, 1]
                 for row in range(first_row, stop_row):
                     y = row * walk[0, 0] + k * walk[2, 0] - walk[1, 0]
                     place = (row - first_row) * out_columns
-                    before = ((group + c) * rows + y) * columns + shift
-                    for p in range(out_columns):
-                        x = p * walk[0, 1]
-                        inside = 0 <= y < rows and 0 <= x + shift < columns
-                        patch[place + p] = image[before + x] if inside else 0
+                    if y < 0 or y >= rows:
+                        for p in range(place, place + out_columns):
+                            patch[p] = 0
+                        continue
+                    for p in range(place, place + left):
+                        patch[p] = 0
+                    for p in range(place + right, place + out_columns):
+                        patch[p] = 0
+                    to, of = (
+                        np.uint64(place + left),
+                        np.uint64(((group + c) * rows + y) * columns + shift + left * stride),
+                    )
+                    if stride == 1:
+                        for p in range(np.uint64(right - left)):
+                            patch[to + p] = image[of + p]
+                    else:
+                        for p in range(np.uint64(right - left)):
+                            patch[to + p] = image[of + p * np.uint64(stride)]
 
 
 @njit(**KERNEL)
@@ -270,6 +286,7 @@ def convolve(  # noqa: PLR0912, PLR0915
         biases[j] = bias[j % channels]
     shared = lif.shape[1] == 1
     constants = np.empty((len(lif), 1 if shared else len(biases)), lif.dtype)
+    repeated = np.empty(total.shape[:2], np.bool_)
     bad_sample, bad_step = -1, -1
     end = 0
     if lif.size:
@@ -279,8 +296,10 @@ def convolve(  # noqa: PLR0912, PLR0915
         for b in range(b0, b1):
             for n in range(lo[b], hi[b]):
                 at = n - lo[b]
+                repeated[b - b0, at] = False
                 if slo[b] <= n < shi[b]:
                     s = sbase[b] + n - slo[b]
+                    repeated[b - b0, at] = n > max(lo[b], slo[b]) and repeats(eptr, eidx, amounts, s)
                     find_segments(eidx, eptr[s], eptr[s + 1], shapes[0, 2], starts[b - b0, at])
                     if len(images):
                         for i in range(images.shape[1]):
@@ -304,7 +323,7 @@ def convolve(  # noqa: PLR0912, PLR0915
                         if not slo[b] <= n < shi[b]:
                             continue
                         s = sbase[b] + n - slo[b]
-                        if n > max(lo[b], slo[b]) and repeats(eptr, eidx, amounts, s):
+                        if repeated[b - b0, at]:
                             if c0 + tile[2] >= inside:
                                 copy(total[b - b0, at], total[b - b0, at - 1], size)
                             continue

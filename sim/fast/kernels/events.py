@@ -237,34 +237,6 @@ def delay_channels(out, rows, packed, packed_rows, delay):
 
 
 @njit(**KERNEL)
-def select_events(ptr, idx, starts, targets, out_ptr, out_idx):
-    """Entries of every row to those that select them, sorted: channel c to targets[starts[c]:starts[c + 1]].
-
-    out_ptr, out_idx: to fill, out_idx as long as it takes.
-    """
-    p = 0
-    out_ptr[0] = 0
-    for r in range(len(ptr) - 1):
-        first, in_order = p, True
-        for e in range(ptr[r], ptr[r + 1]):
-            for t in range(starts[idx[e]], starts[idx[e] + 1]):
-                out_idx[p] = targets[t]
-                in_order &= p == first or out_idx[p] > out_idx[p - 1]
-                p += 1
-        if not in_order:
-            out_idx[first:p].sort()
-        out_ptr[r + 1] = p
-
-
-@njit(**KERNEL)
-def select_values(out, packed, index):
-    """out[r, i] = packed[r, index[i]], 0 where index[i] is -1."""
-    for r in range(len(out)):
-        for i in range(len(index)):
-            out[r, i] = packed[r, index[i]] if index[i] >= 0 else 0
-
-
-@njit(**KERNEL)
 def inverted_gate(out, rows, spikes, whole):
     """Zeros in out (rows, N) where a spike stands; `whole`: a spike stands for all channels. Returns as `gate`."""
     lo, _, base = rows
