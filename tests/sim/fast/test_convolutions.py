@@ -137,7 +137,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(REPEATABLE, max_examples=20)
+@settings(REPEATABLE, max_examples=12)
 @given(cases())
 def test_sums_neurons_and_counts_are_those_of_loops(way: str, case: Case) -> None:
     o, (steps, samples) = case.operation, case.x.shape[:2]
