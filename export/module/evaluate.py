@@ -99,6 +99,11 @@ def _batch_norm(node: Node, x: Tensor) -> Tensor:
     return x * torch.from_numpy(scale).reshape(shape) + torch.from_numpy(a["bias"] - a["mean"] * scale).reshape(shape)
 
 
+def _affine(node: Node, x: Tensor) -> Tensor:
+    factor, addend = (torch.from_numpy(node.arrays[name])[:, None] for name in ("factor", "addend"))
+    return x * factor + addend
+
+
 def _max_pool(node: Node, x: Tensor) -> Tensor:
     o = node.options
     pool = {3: functional.max_pool1d, 4: functional.max_pool2d, 5: functional.max_pool3d}[x.ndim]
@@ -146,6 +151,7 @@ _OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "batch_norm": _batch_norm,
+    "affine": _affine,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "select": _select,

@@ -80,6 +80,21 @@ class Held(nn.Module):
         return self.pool(self.fires(self.conv(x.unsqueeze(0).repeat(5, 1, 1, 1, 1)))).sum(0).flatten(1)
 
 
+class Normalised(nn.Module):
+    """A batch normalisation that no weights can take: a sum of spikes stands before it, a neuron behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(layer.Conv2d(1, 4, 3, padding=1), neuron.IFNode(v_threshold=0.5))
+        self.pool, self.norm = layer.AvgPool2d(3, 1, 1), layer.BatchNorm2d(4)
+        self.fires, self.head = neuron.LIFNode(v_threshold=0.3), layer.Linear(4 * 36, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.pool(x)
+        return self.head((self.fires(self.norm(x)) + x).flatten(2)).mean(0)
+
+
 def multi_step(net: nn.Module, x: torch.Tensor) -> nn.Module:
     """Multi-step, batch statistics of x, eval mode."""
     functional.set_step_mode(net, "m")
@@ -101,11 +116,13 @@ def of(name: str) -> tuple[nn.Module, torch.Tensor, str]:
             return Loop().eval(), 4 * torch.randn(6, 3, 6), "steps"
         case "held":
             return multi_step(Held(), x := torch.rand(3, 1, 8, 8)), x, "held"
+        case "normalised":
+            return multi_step(Normalised(), x := torch.rand(4, 3, 1, 6, 6)), x, "steps"
     raise KeyError(name)
 
 
 @pytest.mark.parametrize("backend", ["fast", "lava"])
-@pytest.mark.parametrize("name", ["residual", "tokens", "loop", "held"])
+@pytest.mark.parametrize("name", ["residual", "tokens", "loop", "held", "normalised"])
 def test_every_spike_is_the_module_s(name: str, backend: str) -> None:
     net, x, time = of(name)
     before = {key: value.clone() for key, value in net.state_dict().items()}
