@@ -44,7 +44,7 @@ def comparison(rows: list[Row]) -> Table:
         lowest = f"{100 * row.lowest[1]:.1f} %" if row.neuron_layers else ""
         name = row.name if row.passed else f"{row.name} [red]x[/]"
         if not row.exported:
-            table.add_row(name, *[""] * 2, str(row.neuron_layers), lowest, *[""] * 5, row.refused)
+            table.add_row(name, *[""] * 2, str(row.neuron_layers), lowest, *[""] * 5, reasons(row.refused))
             continue
         moved = f"thresholds moved: {len(row.thresholds)}" if row.thresholds else ""
         table.add_row(
@@ -61,6 +61,15 @@ def comparison(rows: list[Row]) -> Table:
             "; ".join(filter(None, (row.cause, row.note, moved))),
         )
     return table
+
+
+def reasons(refused: str) -> str:
+    """Each reason once, with the first module that it is of."""
+    first: dict[str, str] = {}
+    for told in refused.split("; "):
+        path, _, reason = told.partition(": ")
+        first.setdefault(reason, path)
+    return "; ".join(f"{reason} ({path})" for reason, path in first.items())
 
 
 def charges(rows: list[Row]) -> Table:

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import zoo_networks
-from spikingjelly.activation_based import functional, monitor, neuron
+from spikingjelly.activation_based import functional, layer, monitor, neuron
+from torch import nn
 from zoo_calibration import calibrated, run_over
+from zoo_measure import measure
 from zoo_networks import LOOP, NETWORKS, VARIANTS, chosen
+from zoo_papers import evaluate
 
 QUICK = ("CSNN", "rsnn StatefulSynapseNet", "sew_resnet18", "spikformer_cifar10", "ottt_spiking_vggws")
 
@@ -62,3 +65,39 @@ def test_a_stand_in_is_empty_and_is_told() -> None:
     for name in zoo_networks.stand_ins():
         assert name in zoo_networks.STAND_INS
     assert zoo_networks.stand_ins() == zoo_networks.stand_ins()
+
+
+@pytest.mark.parametrize("name", ["rsnn StatefulSynapseNet", "CSNN"])
+def test_a_network_of_the_zoo_is_the_same_as_a_graph(name: str) -> None:
+    (entry,) = chosen([name])
+    row = measure(entry, 2, lava=False, speed=False)
+    assert row.passed, row
+    assert row.spikes > 100
+    assert {"executed", "spikingjelly", "neurobench", "syops"} <= set(row.charged)
+    assert 0 < row.charged["executed"]["ac"] <= row.charged["spikingjelly"]["ac"]
+
+
+def test_what_no_graph_can_say_is_refused_by_name() -> None:
+    (entry,) = chosen(["masnn_dvs128_gesture"])
+    row = measure(entry, 2, lava=False, speed=False)
+    assert (row.passed, row.exported) == (True, False)
+    assert "conv_blocks.0.attn" in row.refused
+    assert "sigmoid" in row.refused
+
+
+def test_the_papers_formula_is_rate_times_steps_times_flops() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        layer.Conv2d(1, 2, 3, padding=1, bias=False), neuron.IFNode(v_threshold=0.3), layer.Conv2d(2, 3, 3, stride=2),
+        layer.SeqToANNContainer(nn.Flatten()), layer.Linear(12, 5),
+    )  # fmt: skip
+    functional.set_step_mode(net, "m")
+    x = torch.rand(4, 2, 1, 6, 6)  # T 4, B 2
+    formula = evaluate(net, lambda: net(x), samples=2)
+    with torch.no_grad():
+        spikes = net[1](net[0](x))
+    functional.reset_net(net)
+    second, dense = 2 * 9 * 3 * 2 * 2, 12 * 5
+    assert formula.mac == 9 * 2 * 36  # of one step: a static image is convolved once
+    assert formula.sop == pytest.approx(spikes.mean().item() * 4 * second + 4 * dense, rel=1e-6)
+    assert formula.joules == pytest.approx(4.6e-12 * formula.mac + 0.9e-12 * formula.sop)
