@@ -13,15 +13,12 @@ import torch
 from torch import nn
 
 from spikescr import dialect
-from spikescr.errors import ExportError
 from spikescr.export.module.evaluate import evaluate
 from spikescr.export.module.fold import fold
 from spikescr.export.module.lower import lower
 from spikescr.export.module.rewrite import pooled
-from spikescr.export.record.calls import Record
-from spikescr.export.record.network import per_step
-from spikescr.export.record.recorder import record
-from spikescr.export.record.step import StepNetwork, Time
+from spikescr.export.record import Record, StepNetwork, record, stepped
+from spikescr.export.record.step import Time
 from spikescr.provenance import versions
 
 
@@ -69,9 +66,7 @@ def export_module(
         ExportError: something in it has no place in a graph; the message names module, operation and line.
     """
     recorded = record(module, example, time)
-    net, problems = per_step(recorded)
-    if net is None:
-        raise ExportError("; ".join(f"{p.path}: {p.operation}: {p.reason}" for p in problems))
+    net = stepped(recorded)
     folded = fold(pooled(net))
     about = {"module": type(module).__name__, "time": time}
     said = {

@@ -26,7 +26,13 @@ def executed(net: StepNetwork, backend: str = "fast", batch: int = 3, seed: int 
     if kind == "spikes":
         x = (x > 0.5).astype(float)
     expected = evaluate(net, {"input": x})
-    graph = lower(fold(pooled(net)), dt=1e-3)
+    folded = fold(pooled(net))
+    found = evaluate(folded, {"input": x})
+    for node in folded.nodes:
+        if node.operation == "neuron":
+            (same,) = (n.result for n in net.nodes if n.path == node.path)
+            np.testing.assert_array_equal(found[node.result], expected[same], err_msg=node.path)
+    graph = lower(folded, dt=1e-3)
     run = spikescr.simulate(graph, x.reshape(net.steps, batch, -1), backend=backend, record=("spikes",))
     wanted = {n.path: expected[n.result].reshape(net.steps, batch, -1) for n in net.nodes if n.operation == "neuron"}
     return graph, run, wanted, expected[net.nodes[-1].result].reshape(net.steps, batch, -1)
