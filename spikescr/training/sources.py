@@ -135,10 +135,10 @@ def fit_source(config: TrainConfig, dataset: DataSet) -> tuple[Preprocessing, So
     if config.augmentation is None or not config.augmentation.of_sound:
         preprocessing, features = fit_to_split(dataset, front_end, config.normalise)
         return preprocessing, _spectra(features, preprocessing, config.augmentation, config.seed)
+    front_end, noise = _of_sound(dataset, front_end, config.augmentation)
     sounds = _sounds(dataset, front_end)
-    assert isinstance(front_end, FrontEnd)
     preprocessing = fit_to_sounds(sounds, front_end, config.normalise)
-    return preprocessing, _waveforms(sounds, preprocessing, config.augmentation, config.seed)
+    return preprocessing, Waveforms(sounds, preprocessing, config.augmentation, noise, seed=config.seed)
 
 
 def open_source(
@@ -152,7 +152,8 @@ def open_source(
     """
     if augmentation is None or not augmentation.of_sound:
         return _spectra(load(dataset.split("train"), preprocessing), preprocessing, augmentation, seed)
-    return _waveforms(_sounds(dataset, preprocessing.front_end), preprocessing, augmentation, seed)
+    front_end, noise = _of_sound(dataset, preprocessing.front_end, augmentation)
+    return Waveforms(_sounds(dataset, front_end), preprocessing, augmentation, noise, seed=seed)
 
 
 def _spectra(features: Features, preprocessing: Preprocessing, augmentation: Augmentation | None, seed: int) -> Spectra:
@@ -162,17 +163,19 @@ def _spectra(features: Features, preprocessing: Preprocessing, augmentation: Aug
     return Spectra(split, augmentation, seed=seed, frames=frames, left_out=features.left_out)
 
 
-def _sounds(dataset: DataSet, front_end: FrontEnd | SpikeBins) -> Sounds:
+def _of_sound(
+    dataset: DataSet, front_end: FrontEnd | SpikeBins, augmentation: Augmentation
+) -> tuple[FrontEnd, Noise | None]:
+    """The front end as one of sound, and the noise: faults of both are told before any recording is read."""
     if isinstance(front_end, SpikeBins):
         raise UsageError(f"{dataset.spec} holds spikes; augmentation of waveforms is for recordings of sound")
+    return front_end, None if augmentation.noise is None else open_noise(augmentation.noise, front_end.sample_rate)
+
+
+def _sounds(dataset: DataSet, front_end: FrontEnd) -> Sounds:
     sounds = read_sounds(dataset.split("train"), front_end)
     require_enough_to_train(sounds.left_out, dataset)
     return sounds
-
-
-def _waveforms(sounds: Sounds, preprocessing: Preprocessing, augmentation: Augmentation, seed: int) -> Waveforms:
-    noise = open_noise(augmentation.noise, sounds.rate) if augmentation.noise is not None else None
-    return Waveforms(sounds, preprocessing, augmentation, noise, seed=seed)
 
 
 def ahead(source: Source, batches: Sequence[Tensor], epoch: int) -> Iterator[Inputs]:
