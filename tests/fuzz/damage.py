@@ -89,8 +89,17 @@ def _hdf5(path: Path, draws: Draws) -> None:
 
 
 def _replace(where: h5py.Group, key: str, draws: Draws, was: object) -> None:
-    text = isinstance(was, (bytes, str)) or (isinstance(was, np.ndarray) and was.dtype.kind in "OS")
+    rows = isinstance(was, np.ndarray) and was.dtype == object and was.size and isinstance(was.flat[0], np.ndarray)
+    text = not rows and (isinstance(was, (bytes, str)) or (isinstance(was, np.ndarray) and was.dtype.kind in "OS"))
     del where[key]
+    if rows and draws.whole(0, 3):
+        assert isinstance(was, np.ndarray)
+        kind = draws.one((was.flat[0].dtype, *("f2", "f4", "f8", "u2", "i8", "u1")))
+        kept = where.create_dataset(key, (len(was) + draws.one((0, 0, 0, 1, -1)),), h5py.vlen_dtype(np.dtype(kind)))
+        for index, row in zip(range(len(kept)), was, strict=False):
+            with np.errstate(all="ignore"):
+                kept[index] = (_numbers(draws, row) if draws.whole(0, 9) == 0 else row).astype(kind)
+        return
     if text and draws.whole(0, 3):
         values = np.atleast_1d(np.asarray(was, object)).ravel().copy()
         if isinstance(was, np.ndarray) and values.size and draws.whole(0, 1):
@@ -104,6 +113,12 @@ def _replace(where: h5py.Group, key: str, draws: Draws, was: object) -> None:
         where[key] = "object"
     else:
         where[key] = value
+
+
+def _numbers(draws: Draws, was: np.ndarray) -> np.ndarray:
+    """One axis of other numbers."""
+    made = array(draws, was).ravel()
+    return made if made.dtype.kind in "fiu" else np.zeros(3)
 
 
 def _npy(path: Path, draws: Draws) -> None:
