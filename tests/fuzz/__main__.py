@@ -50,7 +50,8 @@ def main() -> int:
         files = corpus((options.corpus or Path(temporary)).resolve())
         _warm(files, kinds)
         run = _Run(files, kinds, options.keep, options.minutes)
-        {"seeds": run.seeded, "hypothesis": run.drawn, "atheris": run.guided}[options.engine](options.seed)
+        with contextlib.suppress(KeyboardInterrupt):  # what was found until then is told
+            {"seeds": run.seeded, "hypothesis": run.drawn, "atheris": run.guided}[options.engine](options.seed)
         return run.report()
 
 
