@@ -92,6 +92,12 @@ class Problem:
     reason: str
     remedy: str
 
+    @property
+    def told(self) -> str:
+        """In one line: the module, or the whole one's class, the user's line, what is wrong and what would help."""
+        where = (self.path or self.owner) + (f" ({self.line})" if self.line else "")
+        return f"{where}: {self.operation}: {self.reason}" + (f"; {self.remedy}" if self.remedy else "")
+
 
 @dataclass(frozen=True)
 class Record:

@@ -167,6 +167,8 @@ def _affine(scope: Scope, call: Call, track: Track, operation: str, item: Any, p
     grid = Grid([track], whole)
     number = torch.as_tensor(item, dtype=torch.float64)
     array = values(number) if number.ndim == 0 else grid.constant(number, whole)
+    if operation == "scale" and array.ndim == 0 and float(array) == 1.0:
+        return track.each(lambda part: part.expand(whole))
     arrays = {"factor" if operation == "scale" else "addend": array}
     return compute(scope, call, grid, operation, arrays=arrays, part=part)
 
@@ -186,11 +188,14 @@ def delay(scope: Scope, call: Call) -> Track:
     return Track(track.place, later.expand(track.shape), track.local)
 
 
-def fire(scope: Scope, call: Call) -> Track:
-    """A neuron: its steps along the first axis, or one in each call."""
+def timed(scope: Scope, call: Call, *, several: bool) -> Track:
+    """What a neuron gets, steps along the first axis, every element at the step that the neuron is at.
+
+    Raises:
+        RefusedError: Its steps run over something else.
+    """
     assert call.module is not None
     track = scope.track(call.arguments[0])
-    several = getattr(call.module, "step_mode", "m") == "m"
     begun = scope.fired.get(call.module, 0)
     count = track.shape[0] if several else 1
     scope.fired[call.module] = begun + count
@@ -207,12 +212,19 @@ def fire(scope: Scope, call: Call) -> Track:
             if not bool(((part == highest) | empty).all()):
                 fault: Fault = "samples" if what == "samples" else "steps"
                 raise RefusedError(fault, f"its membranes belong to other {what} from step to step", _REMEDY)
-    timed = Track(place_of(due, sample).expand(whole), leading.signal, leading.local)
-    grid = Grid([timed], timed.shape)
-    if 0 not in grid.outer and count > 1:
+    return Track(place_of(due, sample).expand(whole), leading.signal, leading.local)
+
+
+def fire(scope: Scope, call: Call) -> Track:
+    """A neuron: its steps along the first axis, or one in each call."""
+    assert call.module is not None
+    several = getattr(call.module, "step_mode", "m") == "m"
+    track = timed(scope, call, several=several)
+    grid = Grid([track], track.shape)
+    if 0 not in grid.outer and track.shape[0] > 1:
         raise RefusedError("structure", "it gets constants alone", "compute them once, outside")
     equation = scope.equation(call.module)
-    found = compute(scope, call, grid, "neuron", options={"equation": equation}, result=whole)
+    found = compute(scope, call, grid, "neuron", options={"equation": equation}, result=track.shape)
     return found if several else found.each(lambda part: part.squeeze(0))
 
 

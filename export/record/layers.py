@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikescr.export.record.calls import Call, Ref
 from spikescr.export.record.drafts import RefusedError
-from spikescr.export.record.places import Track
+from spikescr.export.record.places import Track, filled, varying
 from spikescr.export.record.scope import Grid, Scope, Shape, bound, compute, constant, constants
 from spikescr.export.record.step import values
 
@@ -61,6 +61,12 @@ def convolution(scope: Scope, call: Call) -> Track:
     space = scope.shape_of(call)[-axes:]
     channels = arrays["weight"].shape[1] * given["groups"] if transposed else len(arrays["weight"])
     name = "conv_transpose" if transposed else "conv"
+    if any(axis in varying(filled(track)) for axis in range(len(track.shape) - axes, len(track.shape))):
+        raise RefusedError(
+            "operation",
+            "it is a convolution over the steps: it needs steps that are still to come",
+            "convolve over axes of one step, and use a Delay or a recurrent layer for time",
+        )
     return compute(scope, call, grid, name, lambda _: (channels, *space), arrays, options)
 
 

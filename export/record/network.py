@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikescr.errors import ExportError
-from spikescr.export.record import elements, layers, names
+from spikescr.export.record import elements, layers, names, own
 from spikescr.export.record.calls import Call, Problem, Record, Ref, leaves, mapped
 from spikescr.export.record.drafts import Drafts, RefusedError
 from spikescr.export.record.finish import finished
@@ -58,6 +58,7 @@ HANDLERS: dict[str, Handler] = {
     "mean": elements.reduce,
     "neuron": elements.fire,
     "delay": elements.delay,
+    "recurrent": own.recurrent,
 }
 """Functions that compute, by name."""
 
@@ -225,11 +226,8 @@ def stepped(record: Record) -> StepNetwork:
     """
     network, problems = per_step(record)
     if network is None:
-        first = problems[0]
-        where = " ".join(part for part in (first.path, first.owner, first.line and f"({first.line})") if part)
         more = f"; and {len(problems) - 1} more, see spikescr check" if len(problems) > 1 else ""
-        remedy = f"; {first.remedy}" if first.remedy else ""
-        raise ExportError(f"{where}: {first.operation}: {first.reason}{remedy}{more}")
+        raise ExportError(problems[0].told + more)
     return network
 
 

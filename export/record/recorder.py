@@ -21,9 +21,12 @@ from spikescr.export.record import names
 from spikescr.export.record.calls import Call, Fault, Problem, Record, Ref, Value, leaves, mapped
 from spikescr.export.record.neurons import is_neuron
 from spikescr.export.record.step import Time
+from spikescr.model.recurrent import RecurrentLIF
 
 SAMPLES = 2
 """Samples that are recorded: with fewer, no mixing would be seen; more say nothing new."""
+_WHOLE: dict[type[nn.Module], str] = {layer.Delay: "delay", RecurrentLIF: "recurrent"}
+"""Modules with steps that are known as a whole, beside neurons, and their names."""
 _HERE = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
 _JELLY = str(Path(functional.__file__).parents[1])
@@ -195,7 +198,7 @@ class Recorder(TorchFunctionMode):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], found: Any) -> None:
             if self._inside and self._inside[-1] is module:
                 self._inside.pop()
-                name = "delay" if isinstance(module, layer.Delay) else "neuron"
+                name = next((name for kind, name in _WHOLE.items() if isinstance(module, kind)), "neuron")
                 self._call(name, None, module, mapped(args, self._referred), mapped(kwargs, self._referred), found)
             if not self._inside and self._modules and self._modules[-1][1] is module:
                 self._modules.pop()
