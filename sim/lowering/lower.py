@@ -35,6 +35,7 @@ from spikescr.sim.lowering.timing import Timing, longest_delay
 from spikescr.sim.lowering.topology import Topology
 from spikescr.sim.program import (
     DelayLine,
+    IntArray,
     Operation,
     Port,
     Program,
@@ -119,6 +120,7 @@ class _Lowering:
         self._name_owners()
         for name in self._order():
             self._lower_node(name)
+        self._drop_unread()
         period = self.steps + (0 if self.open_end else self._lateness())
         self._check_room(period)
         return Program(
@@ -130,6 +132,16 @@ class _Lowering:
             notes=(*self.timing.notes, *self.neurons.notes),
             nested={name: path for name, path in self.top.paths.items() if len(path) > 1 and name in self.operations},
         )
+
+    def _drop_unread(self) -> None:
+        """Leaves out Selects whose readers take what feeds them."""
+        while True:
+            read = {name for o in self.operations.values() for port in o.ports.values() for name in port.sources}
+            unread = [n for n, o in self.operations.items() if isinstance(o, Select) and n not in read]
+            if not unread:
+                return
+            for name in unread:
+                del self.operations[name]
 
     def _lateness(self) -> int:
         """Steps after the window until the last of it is out.
@@ -306,8 +318,7 @@ class _Lowering:
                 continue
             if not self.top.feeds(wire, operand):
                 continue
-            source = self._port(wire)
-            index = self.top.index(wire)[operand.start : operand.stop]
+            source, index = self._selected(self._port(wire), self.top.index(wire)[operand.start : operand.stop])
             signals.append(source.signal)
             if np.array_equal(index, np.arange(source.width)) and not set(source.sources) & set(sources):
                 sources += source.sources
@@ -321,9 +332,19 @@ class _Lowering:
             raise GraphError(f"{name}: no wire brings its operand {operand.name}")
         return Port(tuple(sources), operand.width, self.top.joined(name, signals))
 
+    def _selected(self, x: Port, index: IntArray) -> tuple[Port, IntArray]:
+        """What a selection takes of a port, and which channels, through the Selects that it is fed by alone."""
+        while len(x.sources) == 1 and isinstance(inner := self.operations.get(x.sources[0]), Select):
+            x, index = inner.x, np.where(index >= 0, inner.index[index], -1)
+        return x, index
+
     def _packed(self, name: str, node: nir.NIRGraph, common: dict[str, Any]) -> None:
         if node.metadata[dialect.OP] == dialect.SELECT:
-            self._add(Select(**common, x=self._port(name), index=self.top.index(name)))
+            x, index = self._selected(self._port(name), self.top.index(name))
+            if len(x.sources) == 1 and np.array_equal(index, np.arange(x.width)):
+                self.owner[name] = x.sources[0]  # a change of shape
+            else:
+                self._add(Select(**common, x=x, index=index))
             return
         ports = {operand.name: self._operand_port(name, operand) for operand in self.top.operands(name)}
         if self.fixed:

@@ -339,3 +339,23 @@ def test_outputs_that_state_their_latency_end_a_run_without_a_clock() -> None:
     assert lower(graph(nodes, edges)).period == STEPS + 1
     nodes["output"] = nir.Output(np.array([2]), metadata={"spikescr.latency": 0})
     assert lower(graph(nodes, edges)).period == STEPS
+
+
+def test_selects_one_after_the_other_are_one_and_a_change_of_shape_is_none() -> None:
+    """Twice turned round is as it was; what leads elsewhere too stays."""
+    turned = np.arange(6)[::-1]
+    nodes = {
+        "input": spikes_in(2, 3), "fire": fire(2, 3), "flat": select_node(np.arange(6), (2, 3), (3, 2)),
+        "one": select_node(turned, (3, 2), (6,)), "two": select_node(turned[:4], (6,)), "a": nir.Linear(np.eye(4)),
+        "b": nir.Linear(np.eye(6)), "output": nir.Output(np.array([4])), "other": nir.Output(np.array([6])),
+    }  # fmt: skip
+    edges = [("input", "fire"), ("fire", "flat"), ("flat", "one"), ("one", "two"), ("two", "a"), ("one", "b")]
+    program = lower(graph(nodes, [*edges, ("a", "output"), ("b", "other")]))
+    assert {o.name: (o.x.sources, o.index.tolist()) for o in program.of_type(Select)} == {
+        "one": (("fire",), [5, 4, 3, 2, 1, 0]),
+        "two": (("fire",), [0, 1, 2, 3]),
+    }
+    x = (np.random.default_rng(7).random((STEPS, 4, 6)) < 0.5).astype(float)
+    outputs = run(program, x).outputs
+    np.testing.assert_array_equal(outputs["output"], x[..., :4])
+    np.testing.assert_array_equal(outputs["other"], x[..., ::-1])
