@@ -125,7 +125,10 @@ def main(only: tuple[str, ...], variants: bool, lava: bool, speed: bool, quick: 
         )
     rows: list[Row] = []
     for entry in entries(only, variants, quick):
-        row = measure(entry, SAMPLES, lava=lava, speed=speed and not quick)
+        try:
+            row = measure(entry, SAMPLES, lava=lava, speed=speed and not quick)
+        except Exception as error:  # a fault on one network is told with the others' figures; the command fails
+            row = Row(entry.name, entry.origin, refused=f"failed: {type(error).__name__}: {error}")
         rows.append(row)
         told = f"{row.differing} of {row.spikes:,} spikes differ" if row.exported else "refused"
         console.print(f"{row.name}: {told}, {sum(row.seconds.values()):.0f} s", highlight=False)
