@@ -16,6 +16,12 @@ from spikescr.export.record.recorder import copied
 from spikescr.export.record.step import Time
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Weights are drawn as well as inputs."""
+    torch.manual_seed(0)
+
+
 def many(module: nn.Module) -> nn.Module:
     functional.set_step_mode(module, "m")
     return module
@@ -59,7 +65,7 @@ class Residual(nn.Module):
         self.first = neuron.IFNode(v_threshold=0.4)
         self.conv = layer.Conv2d(2, 2, 3, padding=1, groups=2)
         self.bn = layer.BatchNorm2d(2)
-        self.second = neuron.LIFNode(v_reset=None, v_threshold=0.5)
+        self.second = neuron.LIFNode(v_reset=None, v_threshold=0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
