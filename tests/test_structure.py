@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "quantities", "provenance", "progress", "tables", "dialect", "readouts", "schemas", "signals"},
     {"files", "locks", "strangers", "sizes", "extras"},
-    {"tensors", "archive"},
+    {"tensors", "archive", "documents"},
     {"runs", "data", "model"},
     {"training", "checkpoint"},
     {"quantization"},

@@ -76,7 +76,9 @@ def example_input(shape: str | None, path: Path | None) -> NDArray[np.float64]:
         DataError: the file is no array of numbers.
     """
     if (shape is None) == (path is None):
-        raise UsageError("give the input's shape (--shape 4,1,3,32,32: steps, samples, features) or an --example x.npy")
+        raise UsageError(
+            "give the input's shape, such as 4,1,3,32,32 for steps, samples, features (--shape), or a file (--example)"
+        )
     if path is not None:
         return read_array(path)
     assert shape is not None
@@ -85,7 +87,9 @@ def example_input(shape: str | None, path: Path | None) -> NDArray[np.float64]:
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 1:
-        raise UsageError(f"--shape {shape}: whole numbers above 0 with commas between them, such as 4,1,3,32,32")
+        raise UsageError(
+            f"shape {shape}: give whole numbers above 0 with commas between them, such as 4,1,3,32,32 (--shape)"
+        )
     require_memory(
         8 * int(np.prod(sizes, dtype=float)), f"an example of shape {sizes}", "give a smaller one", UsageError
     )
