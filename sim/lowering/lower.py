@@ -338,10 +338,16 @@ class _Lowering:
             x, index = inner.x, np.where(index >= 0, inner.index[index], -1)
         return x, index
 
+    def _read_beside(self, name: str, operation: str) -> bool:
+        """Whether a reader of a node hears an operation by another way too: it adds both, and a port names it once."""
+        beside = {source for reader in self.top.after[name] for source in self.top.before[reader]} - {name}
+        return any(self.owner.get(source) == operation for source in beside)
+
     def _packed(self, name: str, node: nir.NIRGraph, common: dict[str, Any]) -> None:
         if node.metadata[dialect.OP] == dialect.SELECT:
             x, index = self._selected(self._port(name), self.top.index(name))
-            if len(x.sources) == 1 and np.array_equal(index, np.arange(x.width)):
+            same = len(x.sources) == 1 and np.array_equal(index, np.arange(x.width))
+            if same and not self._read_beside(name, x.sources[0]):
                 self.owner[name] = x.sources[0]  # a change of shape
             else:
                 self._add(Select(**common, x=x, index=index))

@@ -359,3 +359,15 @@ def test_selects_one_after_the_other_are_one_and_a_change_of_shape_is_none() -> 
     outputs = run(program, x).outputs
     np.testing.assert_array_equal(outputs["output"], x[..., :4])
     np.testing.assert_array_equal(outputs["other"], x[..., ::-1])
+
+
+@pytest.mark.parametrize("ways", [1, 2, 3])
+def test_what_arrives_by_a_change_of_shape_and_on_its_own_is_added(ways: int) -> None:
+    """A source, and itself again through selects that change nothing: that many times its spikes."""
+    same = select_node(np.arange(6), (6,))
+    nodes = {"input": spikes_in(6), "fire": fire(6), "a": same, "b": same, "sum": nir.Linear(np.eye(6)),
+             "output": nir.Output(np.array([6]))}  # fmt: skip
+    edges = [("input", "fire"), ("fire", "sum"), ("fire", "a"), ("a", "b"), ("sum", "output")]
+    edges += [("a", "sum"), ("b", "sum")][: ways - 1]
+    x = (np.random.default_rng(7).random((STEPS, 4, 6)) < 0.5).astype(float)
+    np.testing.assert_array_equal(run(lower(graph(nodes, edges)), x).outputs["output"], ways * x)
