@@ -74,7 +74,9 @@ def test_a_network_of_the_zoo_is_the_same_as_a_graph(name: str) -> None:
     assert row.passed, row
     assert row.spikes > 100
     assert {"executed", "spikingjelly", "neurobench", "syops"} <= set(row.charged)
-    assert 0 < row.charged["executed"]["ac"] <= row.charged["spikingjelly"]["ac"]
+    executed, estimated = row.charged["executed"], row.charged["spikingjelly"]
+    assert 0 < executed["mac"] <= estimated["mac"]  # the first layer hears real values
+    assert executed["ac"] <= estimated["ac"]
 
 
 def test_what_no_graph_can_say_is_refused_by_name() -> None:
@@ -82,7 +84,7 @@ def test_what_no_graph_can_say_is_refused_by_name() -> None:
     row = measure(entry, 2, lava=False, speed=False)
     assert (row.passed, row.exported) == (True, False)
     assert "conv_blocks.0.attn" in row.refused
-    assert "sigmoid" in row.refused
+    assert "adaptive_avg_pool3d" in row.refused
 
 
 def test_the_papers_formula_is_rate_times_steps_times_flops() -> None:
