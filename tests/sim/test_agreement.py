@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import RandomGraph
 
+from spikescr.dialect import select_node
 from spikescr.sim.chip.bits import layer_bits
 from spikescr.sim.chip.layers import Signals
 from spikescr.sim.chip.limits import chip_named
@@ -27,9 +28,11 @@ from spikescr.sim.program import (
     ChannelDelay,
     Convolution,
     DelayLine,
+    IntArray,
     Integrator,
     Neuron,
     Operation,
+    Port,
     Program,
     Select,
     Signal,
@@ -100,6 +103,16 @@ def delays(operation: Operation) -> bool:
     return isinstance(operation, (DelayLine, ChannelDelay))
 
 
+def pairs(synapse: Synapse, channel: IntArray) -> set[tuple[int, int]]:
+    """Neurons, and the channels of a sender that a synapse with weights for them adds; `channel` of each input."""
+    connected = set[tuple[int, int]]()
+    for tap in synapse.taps:
+        neurons, *inputs = np.nonzero(tap.weight)
+        sent = channel[inputs[0] if inputs else neurons]
+        connected |= {(int(i), int(c)) for i, c in zip(neurons, sent, strict=True) if c >= 0}
+    return connected
+
+
 def agreed(seed: int) -> Counter[str]:
     """Compares what a chip's layers hear and hold with what inspect tells node by node; how often each was compared."""
     graph = RandomGraph(seed, steps=4, samples=1, layers=6, cycles=True).case.graph
@@ -108,24 +121,41 @@ def agreed(seed: int) -> Counter[str]:
     on_chip = {name for demand in demands for name in demand.operations}
     compared: Counter[str] = Counter()
 
-    def senders(names: Iterable[str]) -> Iterator[str]:
-        """Through the delays that synapses hold."""
-        for name in names:
-            held = delays(program[name]) and name not in on_chip
-            yield from senders(program[name].ports["x"].sources) if held else (name,)
+    def senders(port: Port) -> Iterator[tuple[str, IntArray]]:
+        """Who sends what a port carries, and which of its channels: through selects, and delays that synapses hold."""
+        for name in port.sources:
+            through = program[name]
+            if isinstance(through, Select):
+                for sender, channel in senders(through.x):
+                    yield sender, np.where(through.index < 0, -1, channel[through.index])
+            elif delays(through) and name not in on_chip:
+                yield from senders(through.ports["x"])
+            else:
+                yield name, np.arange(port.width)
 
     for demand in demands:
         members = [program[name] for name in demand.operations]
-        heard = Counter(s for o in members for port in o.ports.values() for s in senders(port.sources))
+        heard: dict[str, list[tuple[Operation, IntArray]]] = {}
         for operation in members:
-            single = isinstance(operation, Synapse) and len(operation.taps) == 1 and operation.name in told
-            if not single or operation.x.signal is Signal.CLOCK:
+            for port in (p for p in operation.ports.values() if p.signal is not Signal.CLOCK):
+                for sender, channel in senders(port):
+                    heard.setdefault(sender, []).append((operation, channel))
+        for sender, ways in heard.items():
+            synapses = [(o, channel) for o, channel in ways if isinstance(o, Synapse)]
+            if len(synapses) < len(ways) or sender in demand.operations:
                 continue
-            for source in senders(operation.x.sources):
-                if heard[source] == 1 and not isinstance(program[source], Select):
-                    pairs = sum(len(demand.inputs(i, i + 1).get(source, ())) for i in range(demand.neurons))
-                    assert pairs == told[operation.name].synapses, (seed, operation.name)
-                    compared["synapses"] += 1
+            expected = set().union(*(pairs(operation, channel) for operation, channel in synapses))
+            inputs = [demand.inputs(i, i + 1).get(sender, ()) for i in range(demand.neurons)]
+            assert {(i, int(c)) for i, channels in enumerate(inputs) for c in channels} == expected, (seed, sender)
+            compared["senders"] += 1
+            compared["senders heard in several ways"] += len(ways) > 1
+            selected = any(not np.array_equal(channel, np.arange(program[sender].width)) for _, channel in synapses)
+            compared["selected senders"] += selected
+            operation = synapses[0][0]
+            # Channels that come twice, or not at all, make fewer pairs than synapses.
+            if len(ways) == len(operation.taps) == 1 and operation.name in told and not selected:
+                assert sum(map(len, inputs)) == told[operation.name].synapses, (seed, operation.name)
+                compared["synapses"] += 1
         if members and all(map(delays, members)):
             held_bits = 0
             for line in members:
@@ -151,8 +181,25 @@ def test_a_chip_hears_the_synapses_and_holds_the_delays_that_inspect_tells(seed:
 def test_what_is_compared_is_there() -> None:
     compared = sum(map(agreed, range(30)), Counter())
     assert compared["synapses"] > 30
+    assert compared["senders"] > 60
+    assert compared["selected senders"] > 5
+    assert compared["senders heard in several ways"] > 2
     assert compared["delays of relays"] > 5
     assert compared["delays of synapses"] > 5
+
+
+@pytest.mark.parametrize(
+    ("weight", "heard"),
+    # By hand: y = w0 x0 + w1 x1 of the signal itself, and w0 x1 + w1 x0 of the same swapped.
+    [([[1.0, 0.0]], [0, 1]), ([[0.0, 1.0]], [0, 1]), ([[1.0, 1.0]], [0, 1]), ([[0.0, 0.0]], [])],
+)
+def test_a_signal_and_the_same_swapped_are_heard_by_one_synapse(weight: list[list[float]], heard: list[int]) -> None:
+    """inspect tells the weights, a chip the pairs of neurons that they connect: two of one weight."""
+    graph = chain((2,), select_node(np.array([1, 0]), (2,)), nir.Linear(np.array(weight)), lif(1), out=(1,))
+    graph.edges.append(("input", "n1"))
+    (layer,) = placed(lower(graph, steps=1)).layers
+    assert node(inspect(graph), "n1").synapses == np.count_nonzero(weight)
+    assert layer.demand.inputs(0, 1)["input"].tolist() == heard
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])
