@@ -41,7 +41,7 @@ def test_a_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     cause, fault = FAULTS[name]
     monkeypatch.setattr("spikescr.training.state.load_state", lambda path: cause())
     monkeypatch.setattr(trial, "SECONDS", 1 if name == "time" else 30)
-    assert trial.judged(["state"], tmp_path / "a.safetensors").fault.startswith(fault)
+    assert trial.judged(["state", str(tmp_path / "a.safetensors")], tmp_path / "a.safetensors").fault.startswith(fault)
 
 
 def test_an_error_of_ours_that_names_the_file_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -51,9 +51,11 @@ def test_an_error_of_ours_that_names_the_file_is_none(monkeypatch: pytest.Monkey
         raise CheckpointError(said[0])
 
     monkeypatch.setattr("spikescr.training.state.load_state", load)
-    assert trial.judged(["state"], tmp_path / "a.safetensors").fault == ""
+    assert trial.judged(["state", str(tmp_path / "a.safetensors")], tmp_path / "a.safetensors").fault == ""
     said[0] = "its tensors are missing"
-    assert trial.judged(["state"], tmp_path / "a.safetensors").fault.startswith("names no file: its tensors")
+    assert trial.judged(["state", str(tmp_path / "a.safetensors")], tmp_path / "a.safetensors").fault.startswith(
+        "names no file: its tensors"
+    )
 
 
 def small_files(folder: Path) -> list[Path]:
