@@ -41,7 +41,8 @@ def test_a_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     cause, fault = FAULTS[name]
     monkeypatch.setattr("spikescr.training.state.load_state", lambda path: cause())
     monkeypatch.setattr(trial, "SECONDS", 1 if name == "time" else 30)
-    assert trial.judged(["state", str(tmp_path / "a.safetensors")], tmp_path / "a.safetensors").fault.startswith(fault)
+    state = tmp_path / "a.safetensors"
+    assert trial.judged(["state", str(state)], state).fault.startswith(fault)
 
 
 def test_an_error_of_ours_that_names_the_file_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -51,7 +52,8 @@ def test_an_error_of_ours_that_names_the_file_is_none(monkeypatch: pytest.Monkey
         raise CheckpointError(said[0])
 
     monkeypatch.setattr("spikescr.training.state.load_state", load)
-    assert trial.judged(["state", str(tmp_path / "a.safetensors")], tmp_path / "a.safetensors").fault == ""
+    state = tmp_path / "a.safetensors"
+    assert trial.judged(["state", str(state)], state).fault == ""
     said[0] = "its tensors are missing"
     assert trial.judged(["state", str(tmp_path / "a.safetensors")], tmp_path / "a.safetensors").fault.startswith(
         "names no file: its tensors"
