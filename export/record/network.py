@@ -189,7 +189,8 @@ def _moved(scope: Scope, call: Call) -> list[Track]:
             "operation", "it puts constants other than 0 among the elements", "add constants, or begin with zeros"
         ) from None
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise RefusedError("operation", f"it cannot be followed: {str(error).splitlines()[0]}", "") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]  # PyTorch's tell the rest in further lines
+        raise RefusedError("operation", f"it cannot be followed: {reason}", "") from error
     return [item for item in leaves(found) if isinstance(item, Track)]
 
 

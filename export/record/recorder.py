@@ -261,7 +261,7 @@ class Recorder(TorchFunctionMode):
         if id(tensor) not in self._tensors and self._written:
             try:
                 pointer = tensor.untyped_storage().data_ptr()
-            except (RuntimeError, NotImplementedError):
+            except (RuntimeError, NotImplementedError):  # no memory of its own, so no views
                 return
             if pointer in self._written and pointer:
                 self._refuse(
