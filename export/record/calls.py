@@ -112,6 +112,7 @@ class Record:
         steps: of the input; 0 where it has none (`time` is "held").
         samples: in the batch that was recorded.
         example: the input, as recorded.
+        starts: number of the first call of each call of the module.
         problems: met while recording.
     """
 
@@ -123,6 +124,7 @@ class Record:
     steps: int
     samples: int
     example: Tensor
+    starts: tuple[int, ...] = (0,)
     problems: list[Problem] = field(default_factory=list)
 
 

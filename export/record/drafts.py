@@ -12,35 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikescr.export.record.calls import Call, Fault
+from spikescr.export.record.calls import Call
 from spikescr.export.record.places import HELD, LATER, MEAN, STRIDE, SUM, Rows, place_of, sample_of, step_of
-
-_APART = "keep the axis of the steps out of it"
-
-
-class RefusedError(Exception):
-    """Why a call has no place in a step network."""
-
-    def __init__(self, fault: Fault, reason: str, remedy: str = "") -> None:
-        super().__init__(reason)
-        self.fault, self.remedy = fault, remedy
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A row of elements that a draft reads in a step.
-
-    Attributes:
-        signal: of which signal, `LATER` added for each step before; -1 a constant 0.
-        local: where there.
-        shape: in which they are read.
-        held: signals that are the same in every step and are read in later steps than the first.
-    """
-
-    signal: NDArray[np.int64]
-    local: NDArray[np.int64]
-    shape: tuple[int, ...]
-    held: frozenset[int] = frozenset()
+from spikescr.export.record.readings import APART, Reading, RefusedError, common, highest, signals_at, steps_of
 
 
 @dataclass
@@ -79,6 +53,8 @@ class Drafts:
         self.list: list[Draft] = []
         self.loops: set[int] = set()
         """Signals that were thought to be the same in every step and are not."""
+        self.turn: int | None = None
+        """The pass of a loop over time in which the next call was made: what it computes belongs to that step."""
         self._slots: dict[tuple[Any, ...], Draft] = {}
         self._counts: dict[tuple[Any, ...], int] = {}
 
@@ -98,23 +74,26 @@ class Drafts:
         empty = [(rows.place < 0) | ((rows.signal < 0) if known else torch.tensor(False)) for rows in operands]
         steps = [step_of(rows.place) for rows in operands]
         samples = [sample_of(rows.place) for rows in operands]
-        highest = _over(samples, empty, -1)
-        lowest = -_over([-sample for sample in samples], empty, -STRIDE)
-        if bool(((highest != lowest) & (highest >= 0)).any()):
+        last = highest(samples, empty, -1)
+        first = -highest([-sample for sample in samples], empty, -STRIDE)
+        if bool(((last != first) & (last >= 0)).any()):
             raise RefusedError(
                 "samples", "it joins elements of several samples", "keep the axis of the samples out of it"
             )
-        now = _now(steps, empty)
+        now = steps_of(steps, empty)
+        if self.turn is not None:
+            now = torch.where(now >= HELD, now.clamp(min=self.turn), now)
         readings = []
         for rows, step, none in zip(operands, steps, empty, strict=True):
             late = (step >= 0) & (step < now[:, None]) & ~none
-            if bool((late & (step < now[:, None] - 1)).any()):
-                raise RefusedError("steps", "it joins elements of several steps", _APART)
-            signal = rows.signal + torch.where(late, LATER, 0) if bool(late.any()) else rows.signal
+            if self.turn is None and bool((late & (step < now[:, None] - 1)).any()):
+                raise RefusedError("steps", "it joins elements of several steps", APART)
+            lag = torch.where(late, now[:, None] - step, 0)
+            signal = rows.signal + lag * LATER if bool(late.any()) else rows.signal
             still = (step == HELD) & ~none & (now[:, None] > 0)
-            held = _known(rows.signal, still) if bool(still.any()) else frozenset[int]()
-            readings.append(replace(_common(signal, rows.local, now, rows.shape), held=held))
-        where = torch.where(highest >= 0, place_of(now, highest), -1)
+            held = signals_at(rows.signal, still) if bool(still.any()) else frozenset[int]()
+            readings.append(replace(common(signal, rows.local, now, rows.shape), held=held))
+        where = torch.where(last >= 0, place_of(now, last), -1)
         count = prod(operands[0].sizes)
         return where.expand(count), readings
 
@@ -181,7 +160,7 @@ class Drafts:
 
     def _a_step_later(self, draft: Draft, steps: frozenset[int]) -> Draft | None:
         """The call as one of the next step that reads what was made a step before: a loop's state on its way."""
-        if len(steps) != 1 or min(steps) < 0:
+        if self.turn is not None or len(steps) != 1 or min(steps) < 0:
             return None
         readings = []
         for reading in draft.readings:
@@ -193,15 +172,16 @@ class Drafts:
         return _ordered(replace(draft, readings=readings))
 
     def _merge(self, slot: Draft, draft: Draft, steps: frozenset[int]) -> None:
-        """The same call in other steps: constants 0 of the first are values of the step before."""
-        first = slot.steps <= {0, HELD} or steps <= {0, HELD}
+        """The same call in other steps: constants 0 of the first are values of the steps before."""
+        begun = min(max(slot.steps, default=HELD), max(steps, default=HELD))
         if not _same(slot, draft, readings=False):
             raise RefusedError(
                 "structure", "the steps of a loop use other constants", "use the same layers in each step"
             )
         for number, (old, new) in enumerate(zip(slot.readings, draft.readings, strict=True)):
             same = (old.signal == new.signal) & (old.local == new.local)
-            begins = first & (old.signal < 0) & (new.signal >= LATER)
+            begins = (old.signal < 0) & (new.signal // LATER > begun)
+            begins |= (old.signal < 0) & self._quiet(new.signal, steps)
             if not bool((same | begins).all()):
                 raise RefusedError(
                     "structure",
@@ -214,61 +194,29 @@ class Drafts:
         if HELD in slot.steps:
             self.loops.add(slot.result)
 
+    def _quiet(self, codes: NDArray[np.int64], steps: frozenset[int]) -> NDArray[np.bool_]:
+        """Which signals are 0 in the steps before these: made from states that begin at 0 (see `starts`)."""
+        read = np.unique(codes[(codes >= 0) & (codes < LATER)]).tolist()
+        quiet = [code for code in read if self.list[code].steps == steps and self.starts(self.list[code])]
+        return np.isin(codes, quiet)
+
+    def starts(self, draft: Draft) -> bool:
+        """Whether a computation that a loop leaves out while it has no state would give 0 there."""
+        codes = np.concatenate([reading.signal for reading in draft.readings])
+        linear = draft.operation in QUIET and not {"bias", "addend"} & draft.arrays.keys()
+        return linear and min(draft.steps) <= int(codes.min()) // LATER
+
     def _add(self, draft: Draft) -> Draft:
         self.list.append(draft)
         return draft
 
 
-def _over(parts: Sequence[Tensor], empty: Sequence[Tensor], blank: int) -> Tensor:
-    """The largest of every row, over all operands."""
-    rows = [torch.where(none, blank, part).amax(1) for part, none in zip(parts, empty, strict=True)]
-    return torch.stack(torch.broadcast_tensors(*rows)).amax(0)
-
-
-def _now(steps: Sequence[Tensor], empty: Sequence[Tensor]) -> Tensor:
-    """The step of every row.
-
-    Raises:
-        RefusedError: A mean or sum over the steps stands beside something else.
-    """
-    now = _over(steps, empty, SUM - 1)
-    mean, total, held = (_over([(step == kind).long() for step in steps], empty, 0) > 0 for kind in (MEAN, SUM, HELD))
-    if bool(((mean | total) & (now >= 0)).any()) or bool((mean & total).any()) or bool((total & held).any()):
-        raise RefusedError(
-            "steps", "it joins a mean or sum over the steps with something else", "add first, then take the mean or sum"
-        )
-    return torch.where(mean, MEAN, torch.where(total, SUM, now))
-
-
-def _known(signal: Tensor, where: Tensor) -> frozenset[int]:
-    """Signals at some elements of rows."""
-    signal, where = torch.broadcast_tensors(signal, where)
-    return frozenset(signal[where].unique().tolist()) - {-1}
-
-
-def _common(signal: Tensor, local: Tensor, now: Tensor, shape: tuple[int, ...]) -> Reading:
-    """What every row reads. A constant 0 in the first step stands for the value before it.
-
-    Raises:
-        RefusedError: Rows differ.
-    """
-    first, where = signal.amax(0), local.amax(0)
-    if signal.shape[0] > 1 or local.shape[0] > 1:
-        before = (signal < 0) & (first >= LATER) & (now <= 0)[:, None]
-        if not bool((((signal == first) & (local == where)) | before).all()):
-            if bool((signal >= LATER).any()):
-                raise RefusedError("steps", "it joins elements of several steps", _APART)
-            raise RefusedError(
-                "structure",
-                "steps or samples take different ways through it",
-                "let every step and sample go through the same layers",
-            )
-    size = prod(shape)
-    return Reading(first.expand(size).numpy(), where.expand(size).numpy(), shape)
-
-
 AFFINE = frozenset(["linear", "conv", "conv_transpose", "batch_norm", "scale", "bias", "sum", "reduce", "avg_pool"])
 """Operations that can be done in every step before a mean or sum over the steps as well as behind it."""
+
+
+QUIET = AFFINE - {"batch_norm", "bias"}
+"""Operations that make 0 of 0, where nothing is added."""
 
 
 def _commutes(operation: str, steps: frozenset[int]) -> bool:

@@ -10,7 +10,6 @@ from spikingjelly.activation_based import layer
 from torch import Tensor
 
 from spikescr.export.record.calls import Call, Fault, Ref
-from spikescr.export.record.drafts import RefusedError
 from spikescr.export.record.places import (
     HELD,
     LATER,
@@ -26,6 +25,7 @@ from spikescr.export.record.places import (
     step_of,
     varying,
 )
+from spikescr.export.record.readings import RefusedError
 from spikescr.export.record.scope import Grid, Scope, Shape, bound, compute
 from spikescr.export.record.step import values
 
@@ -204,6 +204,10 @@ def timed(scope: Scope, call: Call, *, several: bool) -> Track:
     places, signals, locals_ = compact(leading.place), compact(leading.signal), compact(leading.local)
     step, sample, empty = step_of(places), sample_of(places), signals < 0
     due = torch.arange(begun, begun + count, dtype=torch.float64).reshape(-1, *(1,) * (len(whole) - 1))
+    if scope.drafts.turn == begun and not several:  # a loop may hand it what another pass made
+        lag = torch.where((step >= 0) & ~empty, (due - step).clamp(min=0), 0)
+        leading = Track(leading.place, (leading.signal + lag * LATER), leading.local)
+        step = step + lag
     if not bool(((step == due) | (step == HELD) | empty).all()):
         raise RefusedError("steps", _wrong_steps(step.expand(whole), sample.expand(whole), several), _REMEDY)
     for part, what in ((sample, "samples"), (signals, "layers"), (locals_, "places")):

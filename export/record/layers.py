@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from spikescr.export.record.calls import Call, Ref
-from spikescr.export.record.drafts import RefusedError
 from spikescr.export.record.places import Track, filled, varying
+from spikescr.export.record.readings import RefusedError
 from spikescr.export.record.scope import Grid, Scope, Shape, bound, compute, constant, constants
 from spikescr.export.record.step import values
 

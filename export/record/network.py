@@ -11,9 +11,11 @@ from torch import Tensor
 from spikescr.errors import ExportError
 from spikescr.export.record import elements, layers, names, own
 from spikescr.export.record.calls import Call, Problem, Record, Ref, leaves, mapped
-from spikescr.export.record.drafts import Drafts, RefusedError
+from spikescr.export.record.drafts import Drafts
 from spikescr.export.record.finish import finished
+from spikescr.export.record.passes import passes_of
 from spikescr.export.record.places import HELD, ConstantError, Track, moved, place_of, sample_of
+from spikescr.export.record.readings import RefusedError
 from spikescr.export.record.scope import Scope, bound
 from spikescr.export.record.step import StepNetwork
 
@@ -83,7 +85,9 @@ def per_step(record: Record) -> tuple[StepNetwork | None, list[Problem]]:
     scope = Scope(record, Drafts())
     problems = list(record.problems)
     _inputs(scope)
+    passes = passes_of(record)
     for call in record.calls:
+        scope.drafts.turn = passes.get(call.number)
         try:
             results = _results(scope, call)
         except RefusedError as error:
@@ -94,6 +98,7 @@ def per_step(record: Record) -> tuple[StepNetwork | None, list[Problem]]:
         except _UnknownError:
             results = {}
         scope.tracks.update(results)
+    scope.drafts.turn = None
     if problems:
         return None, problems
     return finished(scope)

@@ -8,9 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from spikescr.export.record.calls import Call
-from spikescr.export.record.drafts import Draft, Reading, RefusedError
+from spikescr.export.record.drafts import Draft
 from spikescr.export.record.elements import timed
 from spikescr.export.record.places import LATER, Track
+from spikescr.export.record.readings import Reading, RefusedError
 from spikescr.export.record.scope import Grid, Scope, constants
 from spikescr.export.record.step import NeuronEquation
 from spikescr.model.recurrent import RecurrentLIF

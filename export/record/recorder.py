@@ -21,6 +21,7 @@ from spikescr.export.record import names
 from spikescr.export.record.calls import Call, Fault, Problem, Record, Ref, Value, leaves, mapped
 from spikescr.export.record.neurons import is_neuron
 from spikescr.export.record.step import Time
+from spikescr.export.record.writes import overlay, positions
 from spikescr.model.recurrent import RecurrentLIF
 
 SAMPLES = 2
@@ -58,16 +59,20 @@ def record(module: nn.Module, example: Tensor, time: Time = "steps") -> Record:
     with torch.no_grad(), recorder:
         parts = list(batch) if time == "loop" else [batch]
         inputs = tuple(recorder.enter(part) for part in parts)
-        outputs = tuple(recorder.run(part) for part in parts)
+        outputs, starts = [], []
+        for part in parts:
+            starts.append(len(recorder.calls))
+            outputs.append(recorder.run(part))
     return Record(
         calls=recorder.calls,
         values=recorder.values,
         inputs=inputs,
-        outputs=outputs,
+        outputs=tuple(outputs),
         time=time,
         steps=0 if time == "held" else batch.shape[0],
         samples=batch.shape[axis],
         example=batch,
+        starts=tuple(starts),
         problems=recorder.problems,
     )
 
@@ -98,6 +103,7 @@ class Recorder(TorchFunctionMode):
         self._written: set[int] = set()
         self._modules: list[tuple[str, nn.Module]] = []
         self._inside: list[nn.Module] = []
+        self._states: dict[nn.Module, list[tuple[str, Any, int]]] = {}
         self._hooks = ExitStack()
 
     def __enter__(self) -> Recorder:
@@ -190,6 +196,7 @@ class Recorder(TorchFunctionMode):
             if not self._inside:
                 self._modules.append((path, module))
                 if is_neuron(module) or isinstance(module, layer.Delay):
+                    self._check_state(module)
                     self._inside.append(module)
 
         return hook
@@ -198,12 +205,24 @@ class Recorder(TorchFunctionMode):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], found: Any) -> None:
             if self._inside and self._inside[-1] is module:
                 self._inside.pop()
+                self._states[module] = _state(module)
                 name = next((name for kind, name in _WHOLE.items() if isinstance(module, kind)), "neuron")
                 self._call(name, None, module, mapped(args, self._referred), mapped(kwargs, self._referred), found)
             if not self._inside and self._modules and self._modules[-1][1] is module:
                 self._modules.pop()
 
         return hook
+
+    def _check_state(self, module: nn.Module) -> None:
+        """A state must be as the module left it: a graph resets its neurons before a sample alone."""
+        before, now = self._states.get(module), _state(module)
+        if before is not None and any(a[1] is not b[1] or a[2] != b[2] for a, b in zip(before, now, strict=True)):
+            self._refuse(
+                "structure",
+                type(module).__name__,
+                "its state is changed from outside between two of its calls",
+                "reset neurons between samples alone, not in forward",
+            )
 
     def _new(self, tensor: Tensor, maker: int | None) -> int:
         number = len(self.values)
@@ -252,9 +271,9 @@ class Recorder(TorchFunctionMode):
         before = {id(tensor): self._tensors[id(tensor)][1] for tensor in others}
         self._call(name, function, None, arguments, keywords, target, writes=True)
         value = Ref(self._tensors[id(target)][1])
-        there = _positions(target)
+        there = positions(target)
         for tensor in {id(other): other for other in others}.values():
-            arguments = (Ref(before[id(tensor)]), value, _positions(tensor), there)
+            arguments = (Ref(before[id(tensor)]), value, positions(tensor), there)
             self._call("overlay", overlay, None, arguments, {}, tensor)
 
     def _check_written(self, tensor: Tensor, name: str) -> None:
@@ -282,19 +301,10 @@ class Recorder(TorchFunctionMode):
         return path, type(module).__name__
 
 
-def overlay(old: Tensor, new: Tensor, places: Tensor, written: Tensor) -> Tensor:
-    """`old` with the elements of `new` where the two stand at the same places of one storage."""
-    order = torch.argsort(written.flatten())
-    ranks, wanted = written.flatten()[order].contiguous(), places.flatten().contiguous()
-    found = torch.searchsorted(ranks, wanted).clamp(max=len(ranks) - 1)
-    hit = ranks[found] == wanted
-    return torch.where(hit, new.flatten()[order[found]], old.flatten()).reshape(old.shape)
-
-
-def _positions(tensor: Tensor) -> Tensor:
-    """Where every element of a tensor stands in its storage."""
-    length = tensor.untyped_storage().nbytes() // tensor.element_size()
-    return torch.arange(length).as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+def _state(module: nn.Module) -> list[tuple[str, Any, int]]:
+    """What a module of SpikingJelly keeps from call to call: name, object, how often it was written in place."""
+    kept: dict[str, Any] = getattr(module, "_memories", {})
+    return [(name, item, item._version if isinstance(item, Tensor) else 0) for name, item in sorted(kept.items())]
 
 
 def _line() -> str:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikescr.export.record.calls import Call, Record, Ref
-from spikescr.export.record.drafts import Drafts, RefusedError
+from spikescr.export.record.drafts import Drafts
 from spikescr.export.record.neurons import RefusedNeuronError, equation_of
 from spikescr.export.record.places import Rows, Track, cut, outer_axes, split_axes, woven
+from spikescr.export.record.readings import RefusedError
 from spikescr.export.record.step import NeuronEquation, values
 
 Arrays = Mapping[str, NDArray[Any]]

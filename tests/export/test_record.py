@@ -172,6 +172,60 @@ def test_a_loop_over_time_with_a_recurrent_layer(start: str) -> None:
     assert network.nodes[-1].options["readout"] == "sum"
 
 
+class Feeding(nn.Module):
+    """A loop whose states are the number 0.0 at first, as SNASNet's: one fed back, one that decays."""
+
+    def __init__(self, lag: int = 1) -> None:
+        super().__init__()
+        self.lag = lag
+        self.inward, self.back, self.bn = nn.Linear(6, 8), nn.Linear(8, 8), nn.BatchNorm1d(8)
+        self.first, self.second = neuron.LIFNode(tau=1.5, v_threshold=0.3), neuron.IFNode(v_threshold=0.6)
+        self.across = nn.Linear(8, 8, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        static, last, trace = self.inward(x), [0.0] * self.lag, 0.0
+        found = []
+        for _ in range(5):
+            spikes = self.first(static + last[0])
+            spikes = spikes + self.first_again(static + last[0])
+            trace = 0.75 * trace + self.across(spikes)
+            out = self.second(trace)
+            last = [*last[1:], self.bn(self.back(out))]
+            found.append(out)
+        return torch.stack(found)
+
+    def first_again(self, x: Tensor) -> Tensor:
+        return 0.5 * x
+
+
+@pytest.mark.parametrize("lag", [1, 2])
+def test_a_loop_whose_first_pass_reads_numbers(lag: int) -> None:
+    network = agrees(lively(Feeding(lag)), torch.rand(3, 6), "held")
+    assert operations(network).count("neuron") == 2
+    assert operations(network).count("delay") == lag + 1
+    assert network.nodes[-1].options["readout"] == "every"
+
+
+class Pipelined(nn.Module):
+    """Called step by step: the second neuron gets what the first gave a call before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inward, self.first, self.second = nn.Linear(6, 8), neuron.IFNode(v_threshold=0.3), neuron.IFNode()
+        self.before: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = torch.zeros(len(x), 8, dtype=x.dtype) if self.before is None else self.before
+        self.before = self.first(self.inward(x))
+        out: Tensor = self.second(before)
+        return out
+
+
+def test_a_neuron_that_gets_the_step_before() -> None:
+    network = agrees(Pipelined(), 2 * torch.rand(4, 2, 6), "loop")
+    assert operations(network) == ["input", "linear", "neuron", "delay", "neuron", "output"]
+
+
 CONTAINERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: layer.LinearRecurrentContainer(neuron.IFNode(v_threshold=0.4), 6, 6),
     "element": lambda: layer.ElementWiseRecurrentContainer(neuron.IFNode(v_threshold=0.9), lambda y, x: y + x),
@@ -229,6 +283,39 @@ FOLDS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
 def test_samples_or_steps_that_are_mixed(kind: str, shape: tuple[int, ...]) -> None:
     fault, change = FOLDS[kind]
     assert fault in {problem[0] for problem in refused(Mixing(change), torch.rand(shape))}
+
+
+RESETS: dict[str, tuple[bool, Callable[[nn.Module], object]]] = {
+    "by reset_net": (False, functional.reset_net),
+    "by hand": (False, lambda net: setattr(net.sn, "v", 0.0)),
+    "in place": (False, lambda net: net.sn.v.zero_()),
+    "detached": (True, lambda net: net.sn.v.detach_()),
+}
+
+
+@pytest.mark.parametrize("kind", RESETS)
+def test_a_reset_in_the_middle_of_forward(kind: str) -> None:
+    same, reset = RESETS[kind]
+
+    class Resetting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sn = neuron.LIFNode(v_threshold=0.6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            functional.reset_net(self)
+            found = []
+            for step, part in enumerate(x):
+                found.append(self.sn(part))
+                if step == 1:
+                    reset(self)
+            return torch.stack(found)
+
+    x = torch.rand(4, 3, 5)
+    if same:
+        agrees(Resetting(), x)
+    else:
+        assert ("structure", "sn", "LIFNode") in refused(Resetting(), x)
 
 
 def test_all_problems_at_once_with_the_line_of_the_user() -> None:
