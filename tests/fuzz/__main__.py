@@ -47,7 +47,8 @@ def main() -> int:
     options = parser.parse_args()
     kinds = options.kinds.split(",")
     with tempfile.TemporaryDirectory(prefix="fuzz-corpus-") as temporary:
-        files = corpus((options.corpus or Path(temporary)).resolve())
+        parts = {part for kind in kinds for part in KINDS[kind].parts}
+        files = corpus((options.corpus or Path(temporary)).resolve(), parts)
         _warm(files, kinds)
         run = _Run(files, kinds, options.keep, options.minutes)
         with contextlib.suppress(KeyboardInterrupt):  # what was found until then is told

@@ -6,6 +6,7 @@ import itertools
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import h5py
@@ -21,7 +22,8 @@ DT = 1e-3
 SMALL = ("steps=10", "model.heads=2", "model.width=8", "model.mlp_ratio=1", "model.kernel=3", "batch_size=16")
 TRAIN = ("train", "--data", "folder:{corpus}/tones", "--run", "{folder}", "epochs=2", "threads=1", *SMALL)
 """Words of the command that trained `run`."""
-READY = "complete"
+TRAINED = ("run", "half", "begun", "job", "tones")
+"""What is made together, by training a network."""
 KILLED = """
 from pathlib import Path
 from spikescr.runs import RunFolder
@@ -47,26 +49,34 @@ SOUNDS = (
 """Suffix and coding."""
 
 
-def corpus(folder: Path) -> Path:
-    """The folder with all files in it; made where it is not yet, in about a minute.
+def corpus(folder: Path, parts: Iterable[str]) -> Path:
+    """The folder with some parts in it, each made where it is not there yet; those of `TRAINED` take a minute.
 
-    `graphs/*.nir` with an input each of the same name, `inputs/*` for `graphs/chain.nir`, `run` (a run folder with a
-    checkpoint, a state of training, a graph, a simulation, its network in integers), `half` (the same training after
-    its first epoch), `begun` (a simulation of which one chunk is missing), `job/curriculum.json`, `tones` (the data set
-    of all these), `sounds/*` (recordings of many formats), `shd` (recordings of spikes).
+    `graphs` has networks with an input each of the same name, `inputs` some for `graphs/chain.nir`, `sounds` recordings
+    of many formats, `shd` recordings of spikes. `run` is a run folder with a checkpoint, a state of training, a graph,
+    a simulation and its network in integers, `half` the same training after its first epoch, `begun` a simulation of
+    which one chunk is missing, `job` has a curriculum, `tones` is the data set of these four.
     """
-    if (folder / READY).exists():
-        return folder
-    (folder / "graphs").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in sorted({"trained" if part in TRAINED else part for part in parts}):
+        ready = folder / f"{name}.complete"
+        if not ready.exists():
+            _MAKE[name](folder)
+            ready.touch()
+    return folder
+
+
+def _graphs_and_inputs(folder: Path) -> None:
+    (folder / "graphs").mkdir(exist_ok=True)
     for name, graph in _graphs().items():
         nir.write(folder / "graphs" / f"{name}.nir", graph)
         shape = next(tuple(node.output_type["output"]) for node in graph.nodes.values() if isinstance(node, nir.Input))
         np.save(folder / "graphs" / f"{name}.npy", np.ones((4, *shape)))
-    _inputs(folder / "inputs", np.random.default_rng(0).integers(0, 2, (4, 2, 3)).astype(float))
+
+
+def _trained(folder: Path) -> None:
     write_tones(folder / "tones", takes=2)
     (folder / "tones/high/00000005_nohash_9.wav").write_bytes(b"RIFF")  # is left out
-    write_heidelberg(folder / "shd", "shd", {"train": 6, "test": 2})
-    _sounds(folder / "sounds")
     for command in (
         tuple(word.format(corpus=folder.resolve(), folder="run") for word in TRAIN),
         ("export", "--to", "nir", "--run", "run"),
@@ -80,8 +90,6 @@ def corpus(folder: Path) -> Path:
     (folder / "begun/simulation/chunks/000001.npz").unlink()
     (folder / "job").mkdir()
     (folder / "job/curriculum.json").write_text(JobRecord(config=CurriculumConfig()).model_dump_json(indent=2))
-    (folder / READY).touch()
-    return folder
 
 
 def _run(folder: Path, *words: str) -> None:
@@ -135,9 +143,11 @@ def _graphs() -> dict[str, nir.NIRGraph]:
     }
 
 
-def _inputs(folder: Path, x: np.ndarray) -> None:
+def _inputs(folder: Path) -> None:
     """The same array, and events, in every format that `simulate --input` reads."""
-    folder.mkdir(exist_ok=True)
+    folder = folder / "inputs"
+    folder.mkdir()
+    x = np.random.default_rng(0).integers(0, 2, (4, 2, 3)).astype(float)
     np.save(folder / "array.npy", x)
     np.savez(folder / "arrays.npz", input=x)
     with h5py.File(folder / "plain.h5", "w") as file:
@@ -151,9 +161,19 @@ def _inputs(folder: Path, x: np.ndarray) -> None:
         nir.write_data(folder / f"{name}.h5", nir.NIRGraphData({"input": nir.NIRNodeData({"spikes": data})}))
 
 
+def _spikes(folder: Path) -> None:
+    write_heidelberg(folder / "shd", "shd", {"train": 6, "test": 2})
+
+
 def _sounds(folder: Path) -> None:
+    folder = folder / "sounds"
     folder.mkdir()
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, 2000)
     for number, (suffix, coding) in enumerate(sound.split() for sound in SOUNDS):
         kind = {"w64": "W64", "rf64": "RF64", "mp3": "MP3"}.get(suffix)
         soundfile.write(folder / f"{number}.{suffix}", wave, 8000, subtype=coding, format=kind)
+
+
+_MAKE: dict[str, Callable[[Path], None]] = {
+    "graphs": _graphs_and_inputs, "inputs": _inputs, "sounds": _sounds, "shd": _spikes, "trained": _trained,
+}  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fuzz import corpus, trial
+from fuzz import trial
 from fuzz.damage import damage
 from fuzz.draws import Seeded
 from spikescr.errors import CheckpointError
@@ -28,10 +29,22 @@ def grab() -> None:
     np.ones(250_000_000)
 
 
+def work(seconds: float) -> None:
+    """Keeps the CPU busy for so many seconds of its own time."""
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
 FAULTS: dict[str, tuple[Callable[[], object], str]] = {
     "an error that is not ours": (lambda: {}["missing"], "KeyError at "),
     "memory": (grab, "numpy.core._exceptions._ArrayMemoryError at "),
-    "time": (lambda: time.sleep(60), "time"),
+    "time of the CPU": (lambda: work(60), "time"),
+    "time of a process that it started": (
+        lambda: subprocess.run([sys.executable, "-c", "while True: 0"], check=False),
+        "time",
+    ),
+    "time in which nothing happens": (lambda: time.sleep(60), "time"),
     "signal": (lambda: os.kill(os.getpid(), signal.SIGSEGV), "signal SIGSEGV"),
 }
 
@@ -40,9 +53,29 @@ FAULTS: dict[str, tuple[Callable[[], object], str]] = {
 def test_a_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cause, fault = FAULTS[name]
     monkeypatch.setattr("spikescr.training.state.load_state", lambda path: cause())
-    monkeypatch.setattr(trial, "SECONDS", 1 if name == "time" else 30)
+    monkeypatch.setattr(trial, "SECONDS", 1 if fault == "time" else 30)
     state = tmp_path / "a.safetensors"
     assert trial.judged(["state", str(state)], state).fault.startswith(fault)
+
+
+def test_a_busy_machine_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Half a second of work beside four others on its core takes more than the limit by the clock, and is none."""
+    monkeypatch.setattr("spikescr.training.state.load_state", lambda path: work(0.5))
+    monkeypatch.setattr(trial, "SECONDS", 1.5)
+    state, allowed = tmp_path / "a.safetensors", os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    others = [subprocess.Popen([sys.executable, "-c", "while True: 0"]) for _ in range(4)]
+    try:
+        begin = time.monotonic()
+        outcome = trial.judged(["state", str(state)], state)
+        took = time.monotonic() - begin
+    finally:
+        os.sched_setaffinity(0, allowed)
+        for other in others:
+            other.kill()
+            other.wait()
+    assert took > 1.5
+    assert (outcome.fault, outcome.seconds) == ("", pytest.approx(0.5, abs=0.5))
 
 
 def test_an_error_of_ours_that_names_the_file_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -80,7 +113,7 @@ def test_damage_is_that_of_its_seed_and_seldom_none(tmp_path: Path) -> None:
     originals = small_files(tmp_path / "valid")
     for original in originals:
         found = []
-        for seed in range(40):
+        for seed in range(20):
             twice = []
             for folder in (tmp_path / "one", tmp_path / "two"):
                 folder.mkdir(exist_ok=True)
@@ -90,20 +123,20 @@ def test_damage_is_that_of_its_seed_and_seldom_none(tmp_path: Path) -> None:
             if original.suffix != ".npz":  # a zip holds the time
                 assert twice[0] == twice[1], (original.name, seed)
             found.append(twice[0] != original.read_bytes())
-        assert sum(found) > 25, original.name
+        assert sum(found) > 12, original.name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["seeds", "hypothesis", "atheris"])
+@pytest.mark.parametrize("engine", ["seeds", "hypothesis"])
 def test_commands_stand_a_moment_of_it(engine: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    if engine == "atheris":
-        pytest.importorskip("atheris")
-    files = corpus.corpus(tmp_path_factory.getbasetemp() / "corpus")
-    options = ["--minutes", "0.2", "--engine", engine, "--corpus", str(files), "--keep", str(files / engine)]
-    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    """Of the kinds for which no network must be trained; continuous integration runs two minutes of all."""
+    files = tmp_path_factory.getbasetemp() / "corpus"
+    options = ["--minutes", "0.05", "--kinds", "graphs,inputs,recordings,spikes", "--engine", engine]
     found = subprocess.run(
-        [sys.executable, "-m", "fuzz", *options],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
+        [sys.executable, "-m", "fuzz", *options, "--corpus", str(files), "--keep", str(files / engine)],
+        env=os.environ | {"PYTHONPATH": str(TESTS)}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-3000:]
-    assert "per minute" in found.stdout
+    inputs = re.search(r"^(\d+) inputs in \d+ s, \d+ per minute", found.stdout, re.MULTILINE)
+    assert inputs, found.stdout
+    assert int(inputs[1]) > 0

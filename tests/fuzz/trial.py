@@ -18,6 +18,7 @@ from pathlib import Path
 from fuzz.corpus import TRAIN
 from fuzz.damage import damage
 from fuzz.draws import Draws
+from fuzz.watch import watch
 
 SECONDS = 30
 BYTES = 10**9
@@ -38,6 +39,12 @@ class Kind:
     commands: tuple[tuple[str, ...], ...]
     share: int = 5
 
+    @property
+    def parts(self) -> set[str]:
+        """Of the corpus, that its files and commands need."""
+        used = (word.partition("{corpus}/")[2] for words in self.commands for word in words if "{corpus}/" in word)
+        return {"inputs", *(file.split("/")[0] for file in (*self.files, *used))}
+
 
 _ON_GRAPH = (
     ("inspect", "{file}"),
@@ -47,7 +54,8 @@ _ON_GRAPH = (
     ("export", "--to", "netx", "--graph", "{file}", "--out", "{out}/a.net"),
 )
 KINDS = {
-    "graphs": Kind(("graphs/*.nir", "run/model.nir"), _ON_GRAPH),
+    "graphs": Kind(("graphs/*.nir",), _ON_GRAPH),
+    "exported": Kind(("run/model.nir",), _ON_GRAPH, share=1),
     "inputs": Kind(("inputs/*",), (("simulate", "{corpus}/graphs/chain.nir", "--input", "{file}", "--out", "{out}"),)),
     "checkpoints": Kind(("run/model.safetensors",), (("export", "--to", "nir", "--run", "{folder}"),)),
     "integers": Kind(
@@ -143,12 +151,6 @@ def placed(corpus: Path, source: Path, words: tuple[str, ...], folder: Path) -> 
     return file, [word.format(**places) for word in words]
 
 
-def judged(command: list[str], damaged: Path) -> Outcome:
-    """Runs a command line in a child process; too slow counts only the second time: the machine may be busy."""
-    outcome = _run(command, damaged)
-    return _run(command, damaged) if outcome.fault == "time" else outcome
-
-
 def in_process(command: list[str], damaged: Path) -> Outcome:
     """Runs a command line here, without limits."""
     begin = time.monotonic()
@@ -156,34 +158,31 @@ def in_process(command: list[str], damaged: Path) -> Outcome:
     return Outcome(" ".join(command), time.monotonic() - begin, first, rest)
 
 
-def _run(command: list[str], damaged: Path) -> Outcome:
-    begin = time.monotonic()
+def judged(command: list[str], damaged: Path) -> Outcome:
+    """Runs a command line in a child process with limits of time and memory."""
     with tempfile.TemporaryFile() as out:
         pid = os.fork()
         if pid == 0:
             _child(command, damaged, out.fileno())
-        _, status = os.waitpid(pid, 0)
-        seconds = time.monotonic() - begin
+        end = watch(pid, SECONDS)
         out.seek(0)
         story = out.read().decode(errors="replace")
     words = " ".join(command)
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        fault = "time" if number == signal.SIGALRM else f"signal {signal.Signals(number).name}"
-        return Outcome(words, seconds, fault, story[-4000:])
+    if os.WIFSIGNALED(end.status):
+        fault = "time" if end.too_long else f"signal {signal.Signals(os.WTERMSIG(end.status)).name}"
+        return Outcome(words, end.seconds, fault, story[-4000:])
     first, _, rest = story.partition("\n")
-    return Outcome(words, seconds, first, rest) if os.WEXITSTATUS(status) else Outcome(words, seconds, "", story)
+    return Outcome(words, end.seconds, *((first, rest) if os.WEXITSTATUS(end.status) else ("", story)))
 
 
-def _child(command: list[str], damaged: str, out: int) -> None:
+def _child(command: list[str], damaged: Path, out: int) -> None:
     """Limits, the command, one line about the fault and its story; never returns."""
+    os.setpgid(0, 0)  # all that it starts ends with it
     faulthandler.disable()
     os.dup2(out, 1)
     os.dup2(out, 2)
     status = 0
     try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(SECONDS)
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, size + BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
