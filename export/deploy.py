@@ -49,6 +49,7 @@ def network_graph(model: Network, info: CheckpointInfo, source: str) -> nir.NIRG
     metadata = {
         dialect.CLASSES: json.dumps(info.classes, ensure_ascii=False),
         dialect.DATA: json.dumps(data),
+        dialect.FRONT_END: info.preprocessing.work.model_dump_json(),
         dialect.MODEL: info.model.model_dump_json(),
         dialect.CHECKPOINT: source,
         dialect.VERSIONS: json.dumps({**info.versions, **versions("spikescr", "nir", "torch", "numpy")}),

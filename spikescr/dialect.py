@@ -58,6 +58,7 @@ STEPS = "spikescr.steps"  # graph: T, the window in steps
 READOUT = "spikescr.readout"  # graph: how the outputs over the steps become one answer, of `spikescr.readouts`
 CLASSES = "spikescr.classes"  # graph: JSON list of class names
 DATA = "spikescr.data"  # graph: JSON, data set, seed and preprocessing
+FRONT_END = "spikescr.front_end"  # graph: JSON, `spikescr.stages.FrontWork`, what comes before the network
 MODEL = "spikescr.model"  # graph: JSON, the model's configuration
 CHECKPOINT = "spikescr.checkpoint"  # graph: SHA-256 of the checkpoint's file
 VERSIONS = "spikescr.versions"  # graph: JSON, package versions

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    {"errors", "quantities", "provenance", "progress", "tables", "dialect", "readouts", "schemas", "signals"},
+    {"errors", "quantities", "provenance", "progress", "tables", "dialect", "readouts", "schemas", "signals", "stages"},
     {"files", "locks", "strangers", "sizes", "extras"},
     {"tensors", "archive", "documents"},
     {"runs", "data", "model"},

@@ -32,12 +32,22 @@ CAUSES = (
 
 @dataclass(frozen=True)
 class Convention:
-    """One way of counting: what it is called, where it comes from, its rule for each part (a key of RULES)."""
+    """One way of counting.
+
+    Attributes:
+        name: what it is called.
+        title: the same in words.
+        source: where it comes from.
+        rules: for each part a key of RULES.
+        end_to_end: whether it claims to tell all that an answer takes, so that what comes before the network (`before`)
+            belongs beside its figure; the others are of a network alone.
+    """
 
     name: str
     title: str
     source: str
     rules: Mapping[str, str]
+    end_to_end: bool = False
 
 
 # What each rule charges, in words; `rules` has the formulas.
@@ -92,18 +102,21 @@ CONVENTIONS: Mapping[str, Convention] = {
             "what was executed, event by event, attention in the linear order or over tokens in the cheaper one",
             "this run; docs/energy.md",
             {"synapse": "events", "rotary": "events", "attention": "linear", **_NOTHING_ELSE},
+            end_to_end=True,
         ),
         Convention(
             "quadratic",
             "the same spikes, attention in the quadratic order",
             "this run; (Q K^T) V as in arXiv 2412.12858, section 3",
             {"synapse": "events", "rotary": "events", "attention": "quadratic", **_NOTHING_ELSE},
+            end_to_end=True,
         ),
         Convention(
             "graded",
             "a chip with graded spikes: one operation for each message and synapse",
             "Loihi 2 Technology Brief, Intel 2021: spikes carry integer payloads",
             {"synapse": "graded", "rotary": "graded", "attention": "linear", **_NOTHING_ELSE},
+            end_to_end=True,
         ),
         Convention(
             "paper",

@@ -16,6 +16,7 @@ from spikescr.schemas import faults
 from spikescr.sim.counting.account import COLUMNS, MOMENTS, layer_of
 from spikescr.sim.counting.facts import SHAPES, SampleFacts
 from spikescr.sim.counting.formula import CAUSES as FORMULA_CAUSES
+from spikescr.stages import FrontWork
 
 FORMAT = 2
 """Raised when what a reader of the previous one takes for granted changes; 1: see `legacy`."""
@@ -34,6 +35,7 @@ class _About(BaseModel):
 
     files: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
+    front_end: FrontWork | None = None
 
 
 class _Header(BaseModel):

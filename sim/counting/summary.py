@@ -24,7 +24,7 @@ def joules(cost: EnergyCost, charge: FloatArray) -> FloatArray:
 
 
 def conventions(audit: Audit, cost: EnergyCost) -> dict[str, dict[str, Any]]:
-    """Convention -> title, source, rules, ac, mac, joules, spread_j: the standard deviation over samples.
+    """Convention -> title, source, rules, ac, mac, joules, spread_j: the standard deviation over samples; end_to_end.
 
     The spread is None where an audit of format 1 has sums only.
     """
@@ -41,6 +41,7 @@ def conventions(audit: Audit, cost: EnergyCost) -> dict[str, dict[str, Any]]:
             "mac": mac,
             "joules": cost.joules(ac, mac),
             "spread_j": float(each.std()) if each.size else None,
+            "end_to_end": convention.end_to_end,
         }
     return figures
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import nir
 import numpy as np
+from pydantic import ValidationError
 
 from spikescr import dialect
 from spikescr.errors import GraphError
 from spikescr.sim.lowering.primitives import op_of
+from spikescr.stages import FrontWork
 
 _MOST_STEPS = 10**9
 _LONGEST_SHOWN = 60
@@ -73,6 +75,16 @@ def _json(kind: type[list[Any]] | type[dict[str, Any]], item: type | None = None
     return fits
 
 
+def _front_work(value: Any) -> bool:
+    if not _json(dict)(value):
+        return False
+    try:
+        FrontWork.model_validate_json(value)
+    except ValidationError:
+        return False
+    return True
+
+
 _TEXT = Entry("text", lambda value: isinstance(value, str))
 _NUMBER = Entry("a number", lambda value: _is_number(value) and bool(np.isfinite(value)))
 _POSITIVE = Entry("a number above 0", lambda value: _is_number(value) and 0 < value < np.inf)
@@ -88,6 +100,7 @@ GRAPH: Mapping[str, Entry] = {
     dialect.READOUT: _TEXT,
     dialect.CLASSES: Entry("text, a JSON list of names", _json(list, str)),
     dialect.DATA: _OBJECT,
+    dialect.FRONT_END: Entry("text, JSON of a front end's stages", _front_work),
     dialect.MODEL: _OBJECT,
     dialect.CHECKPOINT: _TEXT,
     dialect.VERSIONS: _OBJECT,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spikescr.quantities import percent, si
-from spikescr.sim.counting import summary
+from spikescr.sim.counting import before, summary
 from spikescr.sim.counting.energy import Constants, EnergyCost
 from spikescr.sim.counting.saved import Audit
 from spikescr.sim.report import sections
@@ -35,10 +35,12 @@ def document(
     audit = runs[0].audit
     conventions = summary.conventions(audit, cost)
     way = summary.reconciliation(audit, cost, END if START in audit.refused else START, END)
+    first = before.figures(audit, cost)
     parts = [
         sections.layers(audit, cost),
         sections.steps(audit, cost),
-        sections.conventions(audit, cost, conventions, way),
+        sections.conventions(audit, cost, conventions, way, first),
+        sections.before_network(audit, cost, first),
         sections.formula(audit, cost),
         sections.decisions(audit, cost),
         sections.comparison(runs, cost),
@@ -50,7 +52,7 @@ def document(
     return Document(
         title=f"Energy report: {runs[0].name}",
         sentence=_sentence(audit, conventions, way),
-        facts=_facts(audit, conventions, way),
+        facts=_facts(audit, conventions, way, first),
         sections=tuple(section for section in parts if section is not None),
         data={"conventions": sections.script_data(audit, cost, conventions), "each": audit.noun[:-1]},
     )
@@ -93,11 +95,15 @@ def _sentence(audit: Audit, conventions: dict[str, Any], way: dict[str, Any]) ->
     )
 
 
-def _facts(audit: Audit, conventions: dict[str, Any], way: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
+def _facts(
+    audit: Audit, conventions: dict[str, Any], way: dict[str, Any], before: dict[str, Any] | None
+) -> tuple[tuple[str, str, str], ...]:
     executed, real = conventions[END], real_share(conventions, way)
     spread = executed["spread_j"]
     between = "" if spread is None else f", ± {si(spread, 'J', zeros=True)} between them"
     facts = [("Executed", si(executed["joules"], "J", zeros=True), f"per {audit.noun[:-1]}{between}")]
+    if before is not None and before["joules"]:
+        facts.append(("Before the network", si(before["joules"], "J", zeros=True), f"{before['title']}, apart"))
     if audit.accuracy is not None:
         facts.insert(0, ("Accuracy", percent(audit.accuracy, 2), f"{audit.samples:,} {audit.noun}"))
     else:

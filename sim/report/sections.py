@@ -98,18 +98,27 @@ def named(cause: str) -> str:
     return cause.replace("_", " ")
 
 
-def conventions(audit: Audit, cost: EnergyCost, conventions: dict[str, Any], way: dict[str, Any]) -> Section:
-    """All conventions side by side, and the waterfall between two of them; those that cannot be evaluated, and why."""
+def conventions(
+    audit: Audit, cost: EnergyCost, conventions: dict[str, Any], way: dict[str, Any], before: dict[str, Any] | None
+) -> Section:
+    """All conventions side by side, and the waterfall between two of them; those that cannot be evaluated, and why.
+
+    before: what comes before the network, beside the figures of conventions that claim to be end to end.
+    """
     start = way["from"]
     executed = conventions[END]["joules"]
     table = Table(
         f"One run by {len(conventions)} conventions of counting, mean of {audit.samples:,} {audit.noun}, {cost.title}",
-        ("convention", "AC", "MAC", "energy", f"± {audit.noun}", "of executed", "what it is", "source"),
+        (
+            "convention", "AC", "MAC", "energy" if before is None else "network", f"± {audit.noun}", "of executed",
+            *(() if before is None else ("before the network",)), "what it is", "source",
+        ),
         tuple(
             (
                 words(name), number(row["ac"]), number(row["mac"]), number(row["joules"], "J"),
                 _spread(row["spread_j"]),
                 plain(row["joules"] / executed, 2) if executed else Cell(""),
+                *(() if before is None else (_before(before, row),)),
                 words(row["title"]), words(row["source"]),
             )
             for name, row in conventions.items()
@@ -146,6 +155,47 @@ def conventions(audit: Audit, cost: EnergyCost, conventions: dict[str, Any], way
     )
     refused = tuple(f"{name} cannot be evaluated on this run: {why}." for name, why in audit.refused.items())
     return Section("conventions", "Conventions of counting, and why they differ", text + refused, (figure,), (table,))
+
+
+def _before(before: dict[str, Any], convention: dict[str, Any]) -> Cell:
+    if not convention["end_to_end"]:
+        return Cell("")
+    if not before["stages"]:
+        return words("not counted")
+    return words("no price") if before["joules"] is None else number(before["joules"], "J")
+
+
+def before_network(audit: Audit, cost: EnergyCost, before: dict[str, Any] | None) -> Section | None:
+    """What the front end does before the network gets anything; None where nothing tells it."""
+    if before is None:
+        return None
+    noun = audit.noun[:-1]
+    text = (
+        f"What comes before the network, {before['title']}, is in none of the network's figures.",
+        *((f"Not counted: {before['not_counted']}.",) if before["not_counted"] else ()),
+    )
+    if not before["stages"]:
+        return Section("before", "Before the network", text)
+    rows = tuple(
+        (
+            words(row["stage"]), number(row["additions"]), number(row["multiplications"]),
+            Cell("") if row["joules"] is None else number(row["joules"], "J"), words(row["rule"]),
+        )
+        for row in (*before["stages"], {**before, "stage": "total", "rule": ""})
+    )  # fmt: skip
+    table = Table(
+        f"Stages of the front end, mean per {noun}; an addition as an AC, both together as a MAC, {cost.name}",
+        (
+            "stage",
+            "additions",
+            "multiplications",
+            "energy",
+            f"rule, for each of {before['frames_per_step']} frame(s) of a step",
+        ),
+        rows[:-1],
+        rows[-1],
+    )
+    return Section("before", "Before the network", text, tables=(table,))
 
 
 def script_data(audit: Audit, cost: EnergyCost, conventions: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from spikescr.cli.before import sentence
 from spikescr.cli.text import percent, si, wide_console
 from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, LOIHI2
@@ -111,6 +112,11 @@ def _show(console: Console, audit: Audit, content: dict[str, Any], *, layers: bo
     cost = content["cost"]
     title = f"Mean of {audit.samples} {audit.noun} by convention of counting, {cost['name']}"
     _print(console, title, _convention_table(content, audit.noun))
+    before = content["before_network"]
+    if before is not None:
+        console.print(sentence(before, audit.noun[:-1]), soft_wrap=True)
+        if before["stages"]:
+            _print(console, f"Before the network: {before['title']}, mean per {audit.noun[:-1]}", _stage_table(before))
     for name, why in content["not_evaluated"].items():
         console.print(f"{name} cannot be evaluated on this run: {why}", soft_wrap=True)
     way = content["reconciliation"]
@@ -149,11 +155,35 @@ def _show(console: Console, audit: Audit, content: dict[str, Any], *, layers: bo
 
 
 def _convention_table(content: dict[str, Any], noun: str) -> Table:
-    table = _table("convention", "AC", "MAC", "energy", f"± {noun}", "of executed")
+    before = content["before_network"]
+    more = () if before is None else ("before the network",)
+    table = _table(
+        "convention", "AC", "MAC", "energy" if before is None else "network", f"± {noun}", "of executed", *more
+    )
     executed = content["conventions"]["executed"]["joules"]
     for name, row in content["conventions"].items():
         ratio = f"{row['joules'] / executed:.2f}" if executed else ""
-        table.add_row(name, si(row["ac"]), si(row["mac"]), si(row["joules"], "J"), _spread(row["spread_j"]), ratio)
+        figures = (si(row["ac"]), si(row["mac"]), si(row["joules"], "J"), _spread(row["spread_j"]), ratio)
+        table.add_row(name, *figures, *(_before(before, row) for _ in more))
+    return table
+
+
+def _before(before: dict[str, Any], convention: dict[str, Any]) -> str:
+    """What stands beside the figure of a convention that claims to be end to end."""
+    if not convention["end_to_end"]:
+        return ""
+    if not before["stages"]:
+        return "not counted"
+    return "no price" if before["joules"] is None else si(before["joules"], "J")
+
+
+def _stage_table(before: dict[str, Any]) -> Table:
+    table = _table("stage", "additions", "multiplications", "energy")
+    for row in (*before["stages"], {**before, "stage": "total"}):
+        if row["stage"] == "total":
+            table.add_section()
+        energy = "" if row["joules"] is None else si(row["joules"], "J")
+        table.add_row(row["stage"], si(row["additions"]), si(row["multiplications"]), energy)
     return table
 
 

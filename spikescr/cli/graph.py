@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from spikescr.cli.before import sentence
 from spikescr.cli.text import percent, si
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _COLUMNS = {"spikes": "events", "ac": "AC", "mac": "MAC", "bias": "bias", "neuro
 
 def show(console: Console, run: Run, backend: str, out: Path) -> None:
     """Prints the counts of every operation, and what was written."""
+    from spikescr.sim.counting import before
     from spikescr.sim.counting.energy import HOROWITZ_45NM as COST
     from spikescr.sim.counting.results import operations
     from spikescr.workflows.simulate import named
@@ -48,6 +50,8 @@ def show(console: Console, run: Run, backend: str, out: Path) -> None:
         f"{si(joules / samples, 'J')} per sample executed; apart: {si(totals['bias'] / samples)} bias additions, "
         f"{si(totals['neuron'] / samples)} membrane updates"
     )
+    if (figures := before.figures(run.audit, COST)) is not None:
+        console.print(sentence(figures, "sample"), soft_wrap=True)
     if run.accuracy is not None:
         right = round(run.accuracy * samples)
         console.print(f"accuracy: {percent(run.accuracy, 2)}, {right:,} of {samples:,}")

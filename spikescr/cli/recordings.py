@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from spikescr.cli.before import sentence
 from spikescr.cli.text import percent, si
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _APART = {"bias": "bias additions", "neuron": "membrane updates"}
 
 def show(console: Console, execution: Execution, run: RunFolder, *, per_step: bool) -> None:
     """Prints the tables; figures are means over the recordings."""
+    from spikescr.sim.counting import before
     from spikescr.sim.counting.energy import HOROWITZ_45NM as COST
 
     audit, backend, samples = execution.audit, execution.job.backend, execution.audit.samples
@@ -48,6 +50,7 @@ def show(console: Console, execution: Execution, run: RunFolder, *, per_step: bo
     accuracy = "" if audit.accuracy is None else f", accuracy {percent(audit.accuracy, 2)}"
     events = COST.joules(totals["ac"], totals["mac"])
     console.print(f"{samples} recordings{accuracy}, {si(events / samples, 'J')} per recording executed ({backend})")
+    console.print(sentence(before.figures(audit, COST), "recording"), soft_wrap=True)
     if backend == "both":
         compared, differing = execution.compared, execution.differing
         console.print(

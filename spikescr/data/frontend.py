@@ -209,6 +209,16 @@ def mel_filters(front_end: FrontEnd) -> npt.NDArray[np.float64]:
     return filters
 
 
+def filter_taps(front_end: FrontEnd) -> tuple[int, ...]:
+    """Return how many frequencies each mel filter weighs, (bands,): those between its corners; needs no librosa."""
+    low, high, parts = _mel(front_end.fmin), _mel(front_end.fmax), front_end.bands + 1
+    inner = (_hertz(low + (high - low) * k / parts) for k in range(1, parts))
+    corners = (front_end.fmin, *inner, front_end.fmax)
+    per_hertz = front_end.n_fft / front_end.resampled_rate
+    ends = zip(corners[:-2], corners[2:], strict=True)
+    return tuple(math.ceil(upper * per_hertz) - math.floor(lower * per_hertz) - 1 for lower, upper in ends)
+
+
 def _hop(sample_rate: int, frames: int) -> int:
     """Return the whole number of samples per frame, at least 1, that is closest to the data's rate."""
     return max(1, round(sample_rate / frames))
@@ -218,13 +228,14 @@ def _narrowest_interval_hz(bands: int, fmin: float, fmax: float) -> float:
     """Return the distance between the first two of the `bands + 2` corners of the mel filters, the closest of all.
 
     With Fourier frequencies no further apart, each triangle has one at which it is at least half its height.
-    Slaney's mel scale: linear up to 1000 Hz (200 / 3 Hz per mel), logarithmic above (27 mel for a factor 6.4).
     """
+    return _hertz(_mel(fmin) + (_mel(fmax) - _mel(fmin)) / (bands + 1)) - fmin
 
-    def mel(hertz: float) -> float:
-        return 3 * hertz / 200 if hertz < 1000 else 15 + 27 * math.log(hertz / 1000) / math.log(6.4)
 
-    def hertz(mel: float) -> float:
-        return 200 * mel / 3 if mel < 15 else 1000 * 6.4 ** ((mel - 15) / 27)
+def _mel(hertz: float) -> float:
+    """Slaney's mel scale: linear up to 1000 Hz (200 / 3 Hz per mel), logarithmic above (27 mel for a factor 6.4)."""
+    return 3 * hertz / 200 if hertz < 1000 else 15 + 27 * math.log(hertz / 1000) / math.log(6.4)
 
-    return hertz(mel(fmin) + (mel(fmax) - mel(fmin)) / (bands + 1)) - fmin
+
+def _hertz(mel: float) -> float:
+    return 200 * mel / 3 if mel < 15 else 1000 * 6.4 ** ((mel - 15) / 27)

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 from spikescr.data.audio import Waveform
 from spikescr.data.frontend import Frames, FrontEnd, Positive
 from spikescr.data.spikes import SpikeBins
+from spikescr.data.work import log_mel, normalisation, normalisation_by_recording
+from spikescr.stages import FrontWork
 
 SMALLEST_STD_DB = 1.0
 """A band that hardly varied in training must not blow up what it meets later."""
@@ -114,6 +116,20 @@ class Preprocessing(BaseModel):
     def signal(self) -> Literal["values", "spikes"]:
         """What the input carries: real numbers, or integers n that stand for n events."""
         return "spikes" if isinstance(self.front_end, SpikeBins) else "values"
+
+    @property
+    def work(self) -> FrontWork:
+        """What it does to every frame and every recording, in operations."""
+        front_end = self.front_end
+        if isinstance(front_end, SpikeBins):
+            return FrontWork(title="spikes of a cochlea", not_counted="the cochlea that made the recordings' spikes")
+        normalised = normalisation if isinstance(self.normaliser, Normaliser) else normalisation_by_recording
+        return FrontWork(
+            title="log-mel of sound",
+            stages=(*log_mel(front_end), *normalised(front_end.bands)),
+            frames_per_step=front_end.frames_per_step,
+            not_counted="microphone and converter, memory traffic",
+        )
 
     def __call__(self, waveform: Waveform, rate: int) -> tuple[Frames, int]:
         """Turn a recording of sound into the network's input.

@@ -9,7 +9,7 @@ from typing import Any
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.files import sha256
 from spikescr.runs import RunFolder
-from spikescr.sim.counting import summary
+from spikescr.sim.counting import before, summary
 from spikescr.sim.counting.energy import CONSTANTS, Constants, EnergyCost, read_constants
 from spikescr.sim.counting.saved import Audit
 
@@ -82,6 +82,7 @@ def everything(audit: Audit, known: Constants, cost: str, start: str, end: str) 
         "accuracy": audit.accuracy,
         "cost": chosen.model_dump(),
         "conventions": summary.conventions(audit, chosen),
+        "before_network": before.figures(audit, chosen),
         "not_evaluated": audit.refused,
         "unexplained_operations": audit.unexplained(),
         "reconciliation": summary.reconciliation(audit, chosen, start, end) if told else None,

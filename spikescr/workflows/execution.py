@@ -214,6 +214,7 @@ def _about(run: RunFolder, request: Request, deployed: Deployed, job: Job, left_
     """What the audit and the summary say of a run."""
     from spikescr import dialect
     from spikescr.provenance import versions
+    from spikescr.sim.counting import before
 
     hashes = {run.graph.name: sha256(run.graph)}
     hashes[run.checkpoint.name] = str(deployed.program.metadata[dialect.CHECKPOINT])  # the one that the graph came from
@@ -231,6 +232,7 @@ def _about(run: RunFolder, request: Request, deployed: Deployed, job: Job, left_
         "precision": job.precision,
         "versions": versions("spikescr", "lava-nc", "nir", "numpy", "librosa"),
         "files": hashes,
+        **before.told(deployed.program.metadata),
     }
 
 
@@ -271,6 +273,7 @@ def prediction_table(audit: Audit) -> tuple[tuple[str, ...], list[tuple[Any, ...
 
 def _summary(execution: Execution) -> dict[str, Any]:
     """What summary.json holds."""
+    from spikescr.sim.counting import before
     from spikescr.sim.counting.energy import HOROWITZ_45NM
     from spikescr.sim.counting.results import energy, layers
 
@@ -285,6 +288,7 @@ def _summary(execution: Execution) -> dict[str, Any]:
         "accuracy": audit.accuracy,
         "totals": audit.counts.totals(),
         "energy": energy(audit, HOROWITZ_45NM),
+        "before_network": before.figures(audit, HOROWITZ_45NM),
         "layers": layers(audit, HOROWITZ_45NM),
         **{key: about[key] for key in which},
         "batch_size": execution.job.batch_size,

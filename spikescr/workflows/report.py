@@ -13,6 +13,7 @@ from spikescr.errors import SpikescrError, UsageError
 from spikescr.files import replacing_together, sha256, write_text
 from spikescr.quantities import si
 from spikescr.runs import RunFolder
+from spikescr.sim.counting.before import FRONT_END
 from spikescr.workflows.energy import audit_file, open_audit
 
 if TYPE_CHECKING:
@@ -223,6 +224,7 @@ def _provenance_of_graph(folder: Path, audit: Audit) -> Provenance:
             shlex.join(["spikescr", "report", str(folder)]),
         ]
     inputs, fed = about.pop("inputs", {}), about.pop("input", None)
+    about.pop(FRONT_END, None)  # it has a section of its own
     facts = [(f"simulation: {key.replace('_', ' ')}", str(value)) for key, value in about.items() if value]
     facts += [(f"input {name}", f"carries {signal}") for name, signal in inputs.items()]
     facts += [(f"version of {package}", str(number)) for package, number in versions.items()]
@@ -238,6 +240,7 @@ def _provenance(run: RunFolder, audit: Audit) -> Provenance:
 
     about: dict[str, Any] = dict(audit.about)
     versions, hashes = about.pop("versions"), about.pop("files")
+    about.pop(FRONT_END, None)  # it has a section of its own
     commands, facts = [], []
     if run.config.exists():
         config = _configuration(run)

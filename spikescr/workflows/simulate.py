@@ -380,6 +380,7 @@ def _about(
     import hashlib
 
     from spikescr.provenance import versions
+    from spikescr.sim.counting import before
 
     digest = hashlib.sha256()
     for name, array in sorted(inputs.items()):
@@ -402,6 +403,7 @@ def _about(
         "input": digest.hexdigest(),
         "versions": versions("spikescr", "lava-nc", "nir", "numpy"),
         "files": {file.name: sha256(file) for file in (path, data, labels) if file is not None},
+        **before.told(program.metadata),
     }
 
 
@@ -426,6 +428,7 @@ def _write(out: Path, run: Run, options: Options) -> None:
 
 
 def _summary(run: Run, options: Options) -> dict[str, Any]:
+    from spikescr.sim.counting import before
     from spikescr.sim.counting.energy import HOROWITZ_45NM
     from spikescr.sim.counting.results import energy, operations
 
@@ -442,6 +445,7 @@ def _summary(run: Run, options: Options) -> dict[str, Any]:
         "notes": list(program.notes),
         "totals": audit.counts.totals(),
         "energy": energy(audit, HOROWITZ_45NM),
+        "before_network": before.figures(audit, HOROWITZ_45NM),
         "operations": operations(audit, HOROWITZ_45NM),
         "backend": options.backend,
         "precision": options.precision,

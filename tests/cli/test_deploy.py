@@ -88,6 +88,10 @@ def test_summary_totals_are_the_sums_of_the_counts(workplace: Path) -> None:
     assert summary["steps"] == 20
     assert summary["seed"] == 0
     assert set(summary["files"]) == {"model.nir", "model.safetensors"}
+    before = summary["before_network"]
+    (transform,) = (stage for stage in before["stages"] if stage["stage"] == "Fourier transform")
+    assert transform["additions"] == pytest.approx(11722 * summary["valid_steps"] / 8)  # 1024 points, a frame a step
+    assert before["joules"] > 0
 
 
 def test_predictions_give_the_accuracy_of_the_summary(workplace: Path) -> None:

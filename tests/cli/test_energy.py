@@ -128,6 +128,70 @@ def test_a_run_in_fixed_point_is_charged_with_integers_beside(runs: tuple[Path, 
     assert "fixed point" not in energy(runs[0]).output
 
 
+FRONT_END = {
+    "title": "log-mel of sound",
+    "stages": [
+        {"name": "window", "rule": "a", "additions": 0, "multiplications": 100},
+        {"name": "mel filters", "rule": "b", "additions": 7, "multiplications": 7},
+        {"name": "levels", "rule": "c", "additions": 5, "multiplications": 2, "each": "recording"},
+    ],
+    "frames_per_step": 2,
+    "not_counted": "the microphone",
+}
+
+
+def with_front_end(run: Path, folder: Path, front_end: object) -> Audit:
+    audit = Audit.load(run / "simulation" / "audit.npz")
+    (folder / "simulation").mkdir()
+    replace(audit, about={"front_end": front_end}).save(folder / "simulation" / "audit.npz")
+    return audit
+
+
+def test_what_comes_before_the_network_stands_beside_it(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    audit = with_front_end(runs[0], tmp_path, FRONT_END)
+    result = energy(tmp_path, "--json", tmp_path / "a.json")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "a.json").read_text())
+    frames = 2 * audit.valid.mean()
+    additions, multiplications = 7 * frames + 5, 107 * frames + 2
+    joules = (additions * 0.9 + multiplications * 3.7) * 1e-12
+    before = found["before_network"]
+    assert (before["additions"], before["multiplications"]) == pytest.approx((additions, multiplications))
+    assert before["joules"] == pytest.approx(joules) == sum(stage["joules"] for stage in before["stages"])
+    assert before["stages"][1]["joules"] == pytest.approx(7 * frames * 4.6e-12)  # each a MAC
+    beside = [line.split()[-2:] for line in result.output.splitlines() if line.startswith((" executed ", " graded "))]
+    assert beside[0] == beside[1] == si(joules, "J").split()
+    assert f"log-mel of sound, {si(joules, 'J')} per recording" in result.output
+    assert "not counted: the microphone" in result.output
+    plain = tmp_path / "b.json"
+    assert energy(runs[0], "--json", plain).exit_code == 0
+    networks = [json.loads(file.read_text())["conventions"] for file in (tmp_path / "a.json", plain)]
+    assert networks[0] == networks[1], "it is in no figure of the network"
+
+
+def test_without_a_price_of_multiplications_the_front_end_has_none(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    with_front_end(runs[0], tmp_path, FRONT_END)
+    result = energy(tmp_path, "--cost", "loihi2018", "--json", tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())["before_network"]["joules"] is None
+    assert "no price" in result.output
+
+
+def test_a_front_end_that_nobody_counted_is_told(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    with_front_end(runs[0], tmp_path, {"title": "spikes of a cochlea", "not_counted": "the cochlea"})
+    result = energy(tmp_path)
+    assert "before the network, in no figure of it: spikes of a cochlea; not counted: the cochlea" in result.output
+    assert "Before the network" not in result.output
+    assert "before the network" not in energy(runs[0]).output
+
+
+def test_a_damaged_front_end_is_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    with_front_end(runs[0], tmp_path, {"title": "a", "stages": [{"name": "b", "additions": -1}]})
+    result = energy(tmp_path)
+    assert result.exit_code == 1
+    assert "audit.npz: audit: " in result.output
+    assert "front_end" in result.output
+
+
 def test_energies_without_multiplications_are_told(runs: tuple[Path, Path]) -> None:
     told = "has no energy of a MAC: these energies are of AC alone"
     assert f"loihi2018 {told}" in energy(runs[0], "--cost", "loihi2018").output

@@ -111,6 +111,20 @@ def test_headline_and_layers_are_those_of_the_simulation(workplace: Path) -> Non
     assert value(total[heading.index("executed")]) == pytest.approx(executed, rel=5e-3)
 
 
+def test_the_front_end_has_a_section_of_its_own(workplace: Path) -> None:
+    before = json.loads((workplace / "one/simulation/summary.json").read_text())["before_network"]
+    *stages, total = rows_of(workplace / "out/report.html", "stage", "additions", "multiplications")
+    assert [row["stage"] for row in stages] == [stage["stage"] for stage in before["stages"]]
+    assert value(total["energy"]) == pytest.approx(before["joules"], rel=5e-3)
+    beside = {
+        row["convention"]: row["before the network"]
+        for row in rows_of(workplace / "out/report.html", "convention", "AC", "MAC", "network")
+    }
+    assert {name for name, cell in beside.items() if cell} == {"executed", "quadratic", "graded"}
+    assert value(beside["executed"]) == pytest.approx(before["joules"], rel=5e-3)
+    assert "front_end" not in (workplace / "out/report.md").read_text()
+
+
 def trained_again(text: str, run: RunFolder) -> None:
     """Asserts that the command of a report asks for the training of its run."""
     (line,) = re.findall(r"^    spikescr train (.*)$", text, re.MULTILINE)

@@ -27,6 +27,18 @@ def whole(low: int, high: int | None = None) -> tuple[list[Any], list[Any]]:
     return [low, most, np.int64(low), float(low)], [low - 1, low + 0.5, -np.inf, np.nan, "1", True, None, *beyond]
 
 
+STAGE = '{"name": "a", "rule": "b", "additions": 1, "multiplications": 2, "each": "frame"}'
+FRONT_END = (
+    ['{"title": "a"}', f'{{"title": "a", "frames_per_step": 2, "stages": [{STAGE}], "not_counted": "c"}}'],
+    [
+        "{}",
+        '{"title": 1}',
+        f'{{"title": "a", "stages": [{STAGE.replace("1", "-1")}]}}',
+        '{"title": "a", "b": 1}',
+        "[",
+        None,
+    ],
+)
 OF_GRAPH = {
     "spikescr.format": whole(1),
     "spikescr.precision": TEXT,
@@ -35,6 +47,7 @@ OF_GRAPH = {
     "spikescr.readout": TEXT,
     "spikescr.classes": (["[]", '["a", "b"]'], ['[1, "a"]', "{}", '"a"', "[", ["a"], None]),
     "spikescr.data": OBJECT,
+    "spikescr.front_end": FRONT_END,
     "spikescr.model": OBJECT,
     "spikescr.checkpoint": TEXT,
     "spikescr.versions": OBJECT,
