@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 
 from spikescr.errors import GraphError
+from spikescr.sim.chip.hearing import Channels, heard, rounded, same, seen_by, single, strided
 from spikescr.sim.chip.layers import Emitter, Group, Signals
 from spikescr.sim.chip.limits import Chip
+from spikescr.sim.chip.parts import Box, Part
 from spikescr.sim.program import (
     Attention,
     ChannelDelay,
@@ -46,8 +47,7 @@ from spikescr.sim.program import (
 TABLE_BITS = 8  # of an entry of a rotary or position table
 TICK_BITS = 16  # of the count of clock ticks
 
-Channels = Callable[[int, int], IntArray]  # neurons [start, stop) -> channels that they hear, sorted, each once
-Shared = Callable[[int, int], int]  # neurons [start, stop) -> bits that their core keeps once
+Shared = Callable[[Part], int]  # neurons -> bits that their core keeps once
 
 
 @dataclass
@@ -67,6 +67,8 @@ class Demand:
         shared: bits that a core keeps once.
         hears: for each emitter the channels that neurons hear.
         longest: delay, steps.
+        image: (channels, rows, columns) that the neurons form, where they are placed by boxes of it.
+        stored: how the weights of each operation that has some are stored, "dense", "sparse" or "convolution".
         programs: what of it needs programmable neurons; empty where nothing does.
     """
 
@@ -81,13 +83,15 @@ class Demand:
     shared: list[Shared] = field(default_factory=list)
     hears: list[tuple[Emitter, Channels]] = field(default_factory=list)
     longest: int = 0
+    image: tuple[int, int, int] | None = None
+    stored: dict[str, str] = field(default_factory=dict)
     programs: str = ""
 
-    def inputs(self, start: int, stop: int) -> dict[str, IntArray]:
-        """Channels of each emitter that neurons [start, stop) hear, each once, sorted."""
+    def inputs(self, part: Part) -> dict[str, IntArray]:
+        """Channels of each emitter that neurons hear, each once, sorted."""
         by_emitter: dict[str, list[IntArray]] = {}
         for emitter, channels in self.hears:
-            heard = channels(start, stop)
+            heard = channels(part)
             if emitter.index is not None:
                 heard = emitter.index[heard]
                 heard = heard[heard >= 0]
@@ -96,9 +100,9 @@ class Demand:
         merged = {name: np.unique(np.concatenate(parts)) for name, parts in by_emitter.items() if len(parts) > 1}
         return {name: merged.get(name, parts[0]) for name, parts in by_emitter.items()}
 
-    def core_bits(self, start: int, stop: int) -> int:
-        """Bits that a core with neurons [start, stop) keeps once."""
-        return sum(bits(start, stop) for bits in self.shared)
+    def core_bits(self, part: Part) -> int:
+        """Bits that a core with these neurons keeps once."""
+        return sum(bits(part) for bits in self.shared)
 
 
 def demands(group: Group, signals: Signals, chip: Chip, bits: int) -> list[Demand]:
@@ -133,12 +137,12 @@ def _relays(group: Group, signals: Signals, chip: Chip, bits: int) -> Demand:
         state.append(-(-delays * entry // links)[channel])  # spread evenly over a chain: the sum is what counts
         begins = np.full(count, -1)
         begins[last - first - links + 1] = np.arange(operation.width)
-        hears += [(emitter, _heard(begins, first)) for emitter in signals.emitters(operation.x)]
+        hears += [(emitter, heard(begins, first)) for emitter in signals.emitters(operation.x)]
         sends[operation.name] = last
         if count > operation.width:
             chain = f"{operation.name}.links"
             sends[chain] = first + np.arange(count)
-            hears.append((Emitter(chain), _heard(np.where(begins < 0, np.arange(count) - 1, -1), first)))
+            hears.append((Emitter(chain), heard(np.where(begins < 0, np.arange(count) - 1, -1), first)))
         first += count
     return Demand(
         group.name, tuple(o.name for o in group.operations), sends, first, bits, payload,
@@ -146,14 +150,8 @@ def _relays(group: Group, signals: Signals, chip: Chip, bits: int) -> Demand:
     )  # fmt: skip
 
 
-def _heard(channel: IntArray, first: int) -> Channels:
-    """Channels of neurons [first, first + len(channel)), -1 where a neuron hears none."""
-
-    def channels(start: int, stop: int) -> IntArray:
-        heard = channel[max(start - first, 0) : max(stop - first, 0)]
-        return np.unique(heard[heard >= 0])
-
-    return channels
+# What can be placed by boxes of an image: it reads its own channel, or asks where a box lies.
+_ON_IMAGES = (Convolution, Synapse, Gate, Maximum, Neuron, Integrator)
 
 
 class _Building:
@@ -186,28 +184,31 @@ class _Building:
                     self._rotary(operation)
                 case Position():
                     self._needs_programs("a table of positions")
-                    self._hear(operation.clock, _first, 1)
+                    self._hear(operation.clock, single, 1)
                     self.demand.state_bits += TABLE_BITS * len(operation.table)
-                    self._share(lambda start, stop: TICK_BITS)
+                    self._share(lambda part: TICK_BITS)
                 case TokenAttention():
                     self._token_attention(operation)
                 case Maximum():
                     self._maximum(operation)
                 case Gate():
                     self.demand.state_bits += 1
-                    self._hear(operation.value, _same, 1)
-                    self._hear(operation.spike, _first if operation.spike.width == 1 else _same, 1)
+                    self._hear(operation.value, same, 1)
+                    self._hear(operation.spike, single if operation.spike.width == 1 else same, 1)
                 case Neuron():
                     self._neuron(operation)
                 case Integrator():
                     self.demand.state_bits += self.sum_bits
-                    self._hear(operation.x, _same, 1)
+                    self._hear(operation.x, same, 1)
                 case _:
                     raise GraphError(
                         f"{operation.name}: what a {type(operation).__name__} needs of a chip is not known"
                     )
         if self.flexible:
             self.demand.state_bits += self.sums * self.sum_bits
+        images = [o.out_shape for o in self.group.operations if isinstance(o, Convolution)]
+        if len(set(images)) == 1 and all(isinstance(o, _ON_IMAGES) for o in self.group.operations):
+            self.demand.image = images[0]
         return [*self.before, self.demand]
 
     def _needs_programs(self, what: str) -> None:
@@ -238,13 +239,16 @@ class _Building:
         entry = self.bits + (within.bit_length() if longest else 0)
         listed = kept * (entry + (n - 1).bit_length())
         matrix = np.full(n, len(taps) * operation.x.width * entry)
-        self.demand.synapse_bits += listed if listed.sum() < matrix.sum() else matrix
+        shorter = bool(listed.sum() < matrix.sum())
+        self.demand.synapse_bits += listed if shorter else matrix
+        self.demand.stored[operation.name] = "sparse" if shorter else "dense"
         any_tap = live.any(axis=0)
 
-        def channels(start: int, stop: int) -> IntArray:
+        def channels(part: Part) -> IntArray:
             if dense:
-                return np.flatnonzero(any_tap[start:stop].any(axis=0))
-            return start + np.flatnonzero(any_tap[start:stop])
+                return np.flatnonzero(any_tap[part.index].any(axis=0))
+            heard: IntArray = part.numbers[any_tap[part.index]]
+            return heard
 
         self.demand.hears += [(emitter, channels) for emitter in self.signals.emitters(operation.x)]
         if longest > reach:
@@ -253,7 +257,7 @@ class _Building:
             if operation.clock is None:
                 self.demand.state_bits += self.sum_bits
             else:
-                self._hear(operation.clock, _first, 1)
+                self._hear(operation.clock, single, 1)
 
     def _taps_beyond(self, operation: Synapse, longest: int, reach: int, channels: Channels) -> None:
         """Relays that hold the inputs of taps that lie further back than the chip delays, a chain for each channel."""
@@ -262,8 +266,8 @@ class _Building:
         name, count = f"{operation.name}.relays", width * links
         begins = np.where(np.arange(count) < width, np.arange(count), -1)
         before = np.where(begins < 0, np.arange(count) - width, -1)
-        hears = [(emitter, _heard(begins, 0)) for emitter in self.signals.emitters(operation.x)]
-        hears.append((Emitter(name), _heard(before, 0)))
+        hears = [(emitter, heard(begins, 0)) for emitter in self.signals.emitters(operation.x)]
+        hears.append((Emitter(name), heard(before, 0)))
         self.before.append(
             Demand(
                 name, (), {name: np.arange(count)}, count, self.bits, entry,
@@ -271,43 +275,45 @@ class _Building:
             )
         )  # fmt: skip
 
-        def relayed(start: int, stop: int) -> IntArray:
-            relays: IntArray = (channels(start, stop) + width * np.arange(links)[:, None]).ravel()
+        def relayed(part: Part) -> IntArray:
+            relays: IntArray = (channels(part) + width * np.arange(links)[:, None]).ravel()
             return relays
 
         self.demand.hears.append((Emitter(name), relayed))
 
     def _convolution(self, operation: Convolution) -> None:
         places = int(np.prod(operation.weight.shape[1:]))  # weights of one neuron
+        self.demand.stored[operation.name] = "convolution"
         if self.chip.whole("shared_convolution"):
             size = operation.weight.size * self.bits
-            self._share(lambda start, stop: size)
+            each = size // len(operation.weight)
+            self._share(lambda part: each * (part.channels[1] - part.channels[0]) if isinstance(part, Box) else size)
         else:
             self.demand.synapse_bits += places * (self.bits + (operation.width - 1).bit_length())
         if operation.bias is not None:
             self.demand.state_bits += self.sum_bits
-        channels = _seen_by(operation)
+        channels = seen_by(operation)
         self.demand.hears += [(emitter, channels) for emitter in self.signals.emitters(operation.x)]
 
     def _attention(self, operation: Attention) -> None:
         self._needs_programs("attention (its matrix is a state that grows with every step)")
         D = operation.width // operation.heads
 
-        def of_heads(start: int, stop: int) -> IntArray:
-            return np.arange(start // D * D, -(-stop // D) * D)
+        def of_heads(part: Part) -> IntArray:
+            return rounded(part, D)
 
         self.demand.state_bits += D * operation.steps.bit_length()
         entry = self.signals.port_bits(operation.q) or self.sum_bits
-        self._share(lambda start, stop: len(of_heads(start, stop)) * operation.steps * entry)
+        self._share(lambda part: len(of_heads(part)) * operation.steps * entry)
         self._hear(operation.q, of_heads, D)
         self._hear(operation.k, of_heads, D)
-        self._hear(operation.v, _same, 1)
-        self._hear(operation.clock, _first, 1)
+        self._hear(operation.v, same, 1)
+        self._hear(operation.clock, single, 1)
 
     def _maximum(self, operation: Maximum) -> None:
         self._needs_programs("a maximum of several inputs")
         self.demand.state_bits += self.sum_bits
-        self._hear(operation.x, lambda a, b: _strided(a, b, operation.width, operation.fan), operation.fan)
+        self._hear(operation.x, lambda part: strided(part, operation.width, operation.fan), operation.fan)
 
     def _token_attention(self, operation: TokenAttention) -> None:
         """A neuron keeps what its token needs of its head: scores of all tokens, or a column of K^T V."""
@@ -317,13 +323,13 @@ class _Building:
         def of_heads(each: int) -> Channels:
             """Channels of q, k or v in the heads of neurons, `each` of a head."""
             head = tokens * operation.value_depth
-            return lambda start, stop: np.arange(start // head * each, -(-stop // head) * each)
+            return lambda part: rounded(part, head, each)
 
         kept = tokens * depth.bit_length() if operation.by_scores else depth * tokens.bit_length()
         self.demand.state_bits += kept
         entries = {port: self.signals.port_bits(port) or self.sum_bits for port in (operation.k, operation.v)}
         count_k, count_v = of_heads(tokens * depth), of_heads(tokens * operation.value_depth)
-        self._share(lambda a, b: len(count_k(a, b)) * entries[operation.k] + len(count_v(a, b)) * entries[operation.v])
+        self._share(lambda part: len(count_k(part)) * entries[operation.k] + len(count_v(part)) * entries[operation.v])
         self._hear(operation.q, of_heads(tokens * depth), depth)
         self._hear(operation.k, of_heads(tokens * depth), depth)
         self._hear(operation.v, of_heads(tokens * operation.value_depth), 1)
@@ -331,55 +337,14 @@ class _Building:
     def _rotary(self, operation: Rotary) -> None:
         self._needs_programs("a rotation by position")
         size = (operation.cos.size + operation.sin.size) * TABLE_BITS + TICK_BITS
-        self._share(lambda start, stop: size)
-        self._hear(operation.x, lambda start, stop: np.arange(start // 2 * 2, -(-stop // 2) * 2), 2)
-        self._hear(operation.clock, _first, 1)
+        self._share(lambda part: size)
+        self._hear(operation.x, lambda part: rounded(part, 2), 2)
+        self._hear(operation.clock, single, 1)
 
     def _neuron(self, operation: Neuron) -> None:
         self.demand.state_bits += self.sum_bits
         rows = np.stack([operation.decay, operation.gain, operation.drive, operation.threshold, operation.v_reset])
         kinds = len(np.unique(rows, axis=1).T)
         size = 8 * self.chip.whole("parameter_bytes")
-        self._share(lambda start, stop: min(kinds, stop - start) * size)
-        self._hear(operation.x, _same, 1)
-
-
-def _first(start: int, stop: int) -> IntArray:
-    return np.zeros(1, np.int64)
-
-
-def _same(start: int, stop: int) -> IntArray:
-    return np.arange(start, stop)
-
-
-def _strided(start: int, stop: int, width: int, fan: int) -> IntArray:
-    """Channels [start, stop) of each of `fan` operands, one after the other."""
-    channels: IntArray = (np.arange(start, stop) + width * np.arange(fan)[:, None]).ravel()
-    return channels
-
-
-def _seen_by(operation: Convolution) -> Channels:
-    """Inputs that outputs read, flat: whole rows of whole channels, hence at most too many."""
-    out, inside, rows, _ = operation.weight.shape
-    _, height, columns = operation.in_shape
-    _, out_height, out_columns = operation.out_shape
-    per_group = out // operation.groups
-
-    @lru_cache(maxsize=64)  # cores one after the other hear the same
-    def seen(first: int, last: int, above: int, below: int) -> IntArray:
-        lines = np.arange(above, below)[:, None] * columns + np.arange(columns)
-        flat: IntArray = (np.arange(first, last)[:, None, None] * height * columns + lines).ravel()
-        return flat
-
-    def channels(start: int, stop: int) -> IntArray:
-        first, last = start // (out_height * out_columns), (stop - 1) // (out_height * out_columns)
-        groups = range(first // per_group, last // per_group + 1)
-        above, below = 0, height
-        if first == last:
-            top, bottom = (place // out_columns % out_height for place in (start, stop - 1))
-            stride, padding, dilation = operation.stride[0], operation.padding[0], operation.dilation[0]
-            above = max(top * stride - padding, 0)
-            below = min(bottom * stride + (rows - 1) * dilation - padding + 1, height)
-        return seen(groups.start * inside, groups.stop * inside, above, max(above, below))
-
-    return channels
+        self._share(lambda part: min(kinds, part.count) * size)
+        self._hear(operation.x, same, 1)

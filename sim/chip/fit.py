@@ -11,6 +11,8 @@ from spikescr.errors import GraphError
 from spikescr.progress import Notify
 from spikescr.quantities import percent, si
 from spikescr.sim.chip.bits import layer_bits
+from spikescr.sim.chip.costs import FITTED, chip_costs
+from spikescr.sim.chip.fitted import FittedEstimate, estimate_fitted
 from spikescr.sim.chip.limits import chip_named, sources
 from spikescr.sim.chip.mapper import WEIGHT_BITS, Placement, place
 from spikescr.sim.chip.rules import Violation, check
@@ -23,7 +25,7 @@ from spikescr.sim.program import Program
 from spikescr.tables import ShortTable, ShowsTable
 
 COST = "loihi2018"
-"""Energies of the estimate: the only ones that are published of single operations."""
+"""Energies of the first estimate, the chip's smallest published figures; of the second see `costs.FITTED`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,12 +37,14 @@ class Fit(ShowsTable):
         violations: Limits that it exceeds.
         spikes: Of each layer, spikes per step that it sends to other cores.
         estimate: Energy and time of one recording by published figures; None where no run of this graph was counted.
+        fitted: The same by costs fitted on silicon, with the way of the spikes over the mesh; None likewise.
     """
 
     placement: Placement
     violations: tuple[Violation, ...]
     spikes: dict[str, float]
     estimate: Estimate | None
+    fitted: FittedEstimate | None
 
     @property
     def cores(self) -> int:
@@ -106,6 +110,8 @@ class Fit(ShowsTable):
             "spikes_measured": self.estimate is not None,
             "estimate": None if self.estimate is None else asdict(self.estimate),
             "estimate_constants": CONSTANTS.costs[COST].model_dump(),
+            "fitted": None if self.fitted is None else asdict(self.fitted),
+            "fitted_constants": chip_costs()[FITTED].model_dump(),
         }
 
     def short_table(self) -> ShortTable:
@@ -145,13 +151,14 @@ def fit_graph(
     placement = place(program, chip, limits, told, bits or WEIGHT_BITS)
     if not placement.layers:
         raise GraphError("has no neurons and no synapses to be placed")
-    activity = None if audit is None else Activity.from_audit(audit)
-    rates = channel_rates(program, None if activity is None else activity.fired)
+    activity = None if audit is None else Activity.from_audit(audit, program)
+    rates = channel_rates(program, activity)
     return Fit(
         placement,
         check(placement),
         {layer.name: between_cores(layer, rates) for layer in placement.layers},
         None if activity is None else estimate(placement, program, activity, CONSTANTS.costs[COST]),
+        None if activity is None else estimate_fitted(placement, program, activity),
     )
 
 

@@ -1,19 +1,23 @@
 """Places the layers of a Program on cores: greedily, each layer on cores of its own, as many neurons as a core takes.
 
-How many a core takes depends on how many cores its neurons send to, and these on the placement of other layers: the
-placement is repeated until nothing changes, or so many chips are full that it does not matter.
+Neurons that form an image are placed by boxes of it (`tiling`), all others in the order of their numbers. How many a
+core takes depends on how many cores its neurons send to, and these on the placement of other layers: the placement is
+repeated until nothing changes, or so many chips are full that it does not matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from spikescr.sim.chip.demand import Demand, demands
 from spikescr.sim.chip.layers import Signals, groups, held_delays
 from spikescr.sim.chip.limits import Chip
+from spikescr.sim.chip.parts import Part, Range
+from spikescr.sim.chip.tiling import tiled
 from spikescr.sim.program import IntArray, Program, Signal, Source
 
 WEIGHT_BITS = 8
@@ -23,14 +27,13 @@ _ROUNDS = 20  # of placement; one or two more than layers in a loop are enough i
 
 @dataclass(frozen=True)
 class Core:
-    """Neurons [start, stop) of a layer on one core, and what they use of it.
+    """Neurons of a layer on one core, and what they use of it.
 
     memory: bytes, of a chip with one memory for everything all of them, else synapses alone. input_axons: source
     neurons. output_axons: pairs of a neuron and a core that it sends to.
     """
 
-    start: int
-    stop: int
+    part: Part
     memory: int
     input_axons: int
     output_axons: int
@@ -38,7 +41,7 @@ class Core:
     @property
     def neurons(self) -> int:
         """How many neurons."""
-        return self.stop - self.start
+        return self.part.count
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ class _Placing:
     layers: list[Demand]
     chip: Chip
     hosts: set[str]
-    ranges: list[list[tuple[int, int]]] = field(default_factory=list)
+    parts: list[list[Part]] = field(default_factory=list)
+    alone: dict[tuple[int, Part], tuple[int, int]] = field(default_factory=dict)  # inputs, bits but of outputs
 
     def __post_init__(self) -> None:
         self.flexible = bool(self.chip.whole("flexible"))
@@ -145,27 +149,29 @@ class _Placing:
 
     def run(self) -> tuple[Placed, ...]:
         for _ in range(_ROUNDS):
-            ranges = [self._fill(row) for row in range(len(self.layers))]
-            if ranges == self.ranges:
+            parts = [self._fill(row) for row in range(len(self.layers))]
+            if parts == self.parts:
                 break
-            self.ranges = ranges
+            self.parts = parts
             self._reach()
-            if sum(map(len, ranges)) > _TOO_MANY * self.chip.whole("cores"):
+            if sum(map(len, parts)) > _TOO_MANY * self.chip.whole("cores"):
                 break
-        return tuple(
-            Placed(demand, tuple(self._core(row, *r) for r in self.ranges[row]), self.reached[row], self.abroad[row])
-            for row, demand in enumerate(self.layers)
-        )
+        cores = [tuple(self._core(row, part) for part in parts) for row, parts in enumerate(self.parts)]
+        return tuple(map(Placed, self.layers, cores, self.reached, self.abroad))
 
-    def _fill(self, row: int) -> list[tuple[int, int]]:
-        """Cores of a layer one after the other, each as full as it gets, at least one neuron."""
-        cores, start, end = [], 0, self.layers[row].neurons
+    def _fill(self, row: int) -> list[Part]:
+        """Cores of a layer, each as full as it gets, at least one neuron."""
+        image = self.layers[row].image
+        if image is not None:
+            axons = self.chip.whole("output_axons")
+            return list(tiled(image, self.chip.whole("neurons"), axons, partial(self._core, row), self._fits))
+        parts, start, end = list[Part](), 0, self.layers[row].neurons
         size = most = self.chip.whole("neurons")
         while start < end:
             size = self._fill_one(row, start, min(end - start, most), size)
-            cores.append((start, start + size))
+            parts.append(Range(start, start + size))
             start += size
-        return cores
+        return parts
 
     def _fill_one(self, row: int, start: int, most: int, guess: int) -> int:
         """Neurons from `start` on that fit onto a core; needs grow with their number, and most cores have as many."""
@@ -174,41 +180,46 @@ class _Placing:
         while low < high:
             if not low < size <= high:
                 size = (low + high + 1) // 2
-            if self._fits(row, start, start + size):
+            if self._fits(self._core(row, Range(start, start + size))):
                 low, size = size, size + step
             else:
                 high, size = size - 1, size - step
             step *= 2
         return low
 
-    def _fits(self, row: int, start: int, stop: int) -> bool:
-        core = self._core(row, start, stop)
+    def _fits(self, core: Core) -> bool:
         return all(getattr(core, name) <= self.chip.whole(name) for name in ("memory", "input_axons", "output_axons"))
 
-    def _core(self, row: int, start: int, stop: int) -> Core:
-        demand = self.layers[row]
-        inputs = sum(len(channels) for channels in demand.inputs(start, stop).values())
-        outputs = int(self.reached[row][start:stop].sum())
-        bits = int(demand.synapse_bits[start:stop].sum())
+    def _core(self, row: int, part: Part) -> Core:
+        if (row, part) not in self.alone:
+            self.alone[row, part] = self._without_outputs(self.layers[row], part)
+        inputs, bits = self.alone[row, part]
+        outputs = int(self.reached[row][part.index].sum())
         if self.flexible:
-            bits += int(demand.state_bits[start:stop].sum()) + demand.core_bits(start, stop)
             bits += 8 * self.chip.whole("axon_bytes") * (inputs + outputs)
-        return Core(start, stop, _bytes(bits), inputs, outputs)
+        return Core(part, _bytes(bits), inputs, outputs)
+
+    def _without_outputs(self, demand: Demand, part: Part) -> tuple[int, int]:
+        inputs = sum(len(channels) for channels in demand.inputs(part).values())
+        bits = int(demand.synapse_bits[part.index].sum())
+        if self.flexible:
+            bits += int(demand.state_bits[part.index].sum()) + demand.core_bits(part)
+        return inputs, bits
 
     def _reach(self) -> None:
         """Counts for every neuron the cores that it sends to."""
         for counts in (*self.reached, *self.abroad):
             counts[:] = 0
         for row, demand in enumerate(self.layers):
-            for start, stop in self.ranges[row]:
-                for name, channels in demand.inputs(start, stop).items():
+            for part in self.parts[row]:
+                for name, channels in demand.inputs(part).items():
                     if name in self.hosts:
                         continue
                     source = self.sender[name]
                     neurons = self.layers[source].sends[name][channels]
                     self.reached[source][neurons] += 1
-                    own = (neurons >= start) & (neurons < stop) & (source == row)
-                    self.abroad[source][neurons[~own]] += 1
+                    others = neurons[~np.isin(neurons, part.numbers)] if source == row else neurons
+                    self.abroad[source][others] += 1
 
 
 def _bytes(bits: int) -> int:

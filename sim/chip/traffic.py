@@ -2,69 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
-from spikescr.sim.chip.layers import Signals
+from spikescr.sim.chip.layers import Emitter, Signals
 from spikescr.sim.chip.mapper import Placed, Placement
 from spikescr.sim.counting.energy import PICO, EnergyCost
 from spikescr.sim.counting.saved import Audit
-from spikescr.sim.program import Program, Role, Synapse
+from spikescr.sim.program import FloatArray, Program, Role, Signal, Source, Synapse
+
+Rate: TypeAlias = float | FloatArray
+"""Messages per step of each channel: one number for all of them, or (channels,)."""
 
 
 @dataclass(frozen=True)
 class Activity:
     """What a simulation counted, means over its recordings and executed steps.
 
-    fired: spikes per step that each neuron operation put out. synaptic: accumulations, multiply-accumulates and bias
-    additions per step of each operation. steps: executed for one recording.
+    fired: spikes per step of each neuron operation, all together, or of each neuron (width,). synaptic: accumulations,
+    multiply-accumulates and bias additions per step of each operation. steps: executed for one recording. entered:
+    messages per step and channel of what the host sends, where that is known.
     """
 
-    fired: Mapping[str, float]
+    fired: Mapping[str, Rate]
     synaptic: Mapping[str, float]
     steps: int
+    entered: Mapping[str, Rate] = field(default_factory=dict)
 
     @staticmethod
-    def from_audit(audit: Audit) -> Activity:
-        """What a run's audit tells."""
+    def from_audit(audit: Audit, program: Program) -> Activity:
+        """What a run's audit tells of its Program."""
 
         def mean(*columns: str) -> dict[str, float]:
             sums = sum(audit.counts[column].sum(axis=1) for column in columns)
             return dict(zip(audit.operations, (sums / (audit.samples * audit.period)).tolist(), strict=True))
 
-        return Activity(mean("fired"), mean("ac", "mac", "bias"), audit.period)
+        arrived = mean("entries") if "entries" in audit.columns else {}
+        entered = {}
+        for operation in program.operations:
+            for port in operation.ports.values():
+                if "entries" in operation.counts and operation.name in arrived and len(port.sources) == 1:
+                    entered[port.sources[0]] = arrived[operation.name] / port.width
+        sources = {o.name for o in program.of_type(Source) if o.signal is not Signal.CLOCK}
+        known = {name: rate for name, rate in entered.items() if name in sources}
+        return Activity(mean("fired"), mean("ac", "mac", "bias"), audit.period, known)
 
 
-def channel_rates(program: Program, fired: Mapping[str, float] | None) -> dict[str, float]:
-    """Messages per step and channel of everything that cores send; 1, the upper bound, of what was not measured.
+def channel_rates(program: Program, activity: Activity | None) -> dict[str, Rate]:
+    """Messages per step and channel of everything that sends; 1, the upper bound, of what was not measured.
 
     Args:
         program: whose operations send.
-        fired: spikes per step of its neuron operations, None for the bound.
+        activity: what was counted, None for the bound.
     """
-    signals, rates = Signals(program), dict[str, float]()
+    signals, rates = Signals(program), dict[str, Rate]()
     for operation in program.operations:
-        rate = 1.0
-        if fired is not None and operation.role is Role.NEURON:
-            rate = fired[operation.name] / operation.width
+        rate: Rate = 1.0
+        if isinstance(operation, Source) and activity is not None:
+            rate = activity.entered.get(operation.name, 1.0)
+        elif activity is not None and operation.role is Role.NEURON:
+            fired = activity.fired[operation.name]
+            rate = fired / operation.width if np.ndim(fired) == 0 else fired
         elif operation.role is Role.DELAY:
-            # A sum is one message; what comes later in a cycle is not known yet and counts as 1.
-            rate = min(1.0, sum(rates.get(e.name, 1.0) for e in signals.emitters(operation.ports["x"])))
+            rate = _joined(signals.emitters(operation.ports["x"]), rates)
         elif isinstance(operation, Synapse):
-            sources = signals.emitters(operation.x)
-            rates[f"{operation.name}.relays"] = min(1.0, sum(rates.get(e.name, 1.0) for e in sources))
-        rates[operation.name] = rates[f"{operation.name}.links"] = rate
+            rates[f"{operation.name}.relays"] = float(np.mean(_joined(signals.emitters(operation.x), rates)))
+        rates[operation.name] = rate
+        rates[f"{operation.name}.links"] = float(np.mean(rate))  # of a chain all links alike
     return rates
 
 
-def between_cores(layer: Placed, rates: Mapping[str, float]) -> float:
-    """Messages per step that a layer sends to cores other than the sender's own."""
+def _joined(emitters: Sequence[Emitter], rates: Mapping[str, Rate]) -> Rate:
+    """Messages of a sum: it is one message. What comes later in a cycle is not known yet and counts as 1."""
+    total: Rate = 0.0
+    for emitter in emitters:
+        rate = rates.get(emitter.name, 1.0)
+        if np.ndim(rate) and emitter.index is not None:
+            rate = np.where(emitter.index >= 0, np.asarray(rate)[emitter.index], 0.0)
+        total = total + rate
+    joined: Rate = np.minimum(1.0, total)
+    return joined
+
+
+def sent_by(layer: Placed, rates: Mapping[str, Rate]) -> FloatArray:
+    """Messages per step that each neuron of a layer puts out, whoever hears them, (neurons,)."""
     each = np.zeros(layer.demand.neurons)
     for name, neurons in layer.demand.sends.items():
         each[neurons] = rates[name]
-    return float(each @ layer.abroad)
+    return each
+
+
+def between_cores(layer: Placed, rates: Mapping[str, Rate]) -> float:
+    """Messages per step that a layer sends to cores other than the sender's own."""
+    return float(sent_by(layer, rates) @ layer.abroad)
 
 
 @dataclass(frozen=True)
@@ -104,7 +137,7 @@ def estimate(placement: Placement, program: Program, activity: Activity, cost: E
         activity: what was counted.
         cost: with energies of synaptic operations, neurons and spikes.
     """
-    rates = channel_rates(program, activity.fired)
+    rates = channel_rates(program, activity)
     messages = activity.steps * sum(between_cores(layer, rates) for layer in placement.layers)
     synaptic = activity.steps * sum(activity.synaptic.values())
     updates = activity.steps * placement.neurons

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from spikescr.sim.chip.fit import Fit
+    from spikescr.sim.chip.fitted import FittedEstimate
     from spikescr.sim.chip.traffic import Estimate
 
 EPILOG = """\b
@@ -129,6 +130,9 @@ def _show(console: Console, file: Path, fit: Fit) -> None:
     console.print(f"{verdict} (assumed: {', '.join(assumed)})")
     if fit.estimate is not None:
         _show_estimate(console, fit, fit.estimate)
+    if fit.fitted is not None:
+        _show_fitted(console, fit.fitted)
+        console.print("beside the 45 nm figure of spikescr energy, never to be added to it", soft_wrap=True)
 
 
 def _show_estimate(console: Console, fit: Fit, estimate: Estimate) -> None:
@@ -148,4 +152,24 @@ def _show_estimate(console: Console, fit: Fit, estimate: Estimate) -> None:
         f"{si(estimate.seconds, 's')} per recording; the busiest core is of {estimate.layer}",
         soft_wrap=True,
     )
-    console.print("beside the 45 nm figure of spikescr energy, never to be added to it", soft_wrap=True)
+
+
+def _show_fitted(console: Console, fitted: FittedEstimate) -> None:
+    from spikescr.sim.chip.costs import chip_costs
+
+    cost = chip_costs()[fitted.constants]
+    low, high = (si(joules, "J") for joules in fitted.joules)
+    terms = ", ".join(
+        f"{name.replace('_', ' ')} {si(amount.joules, 'J')}" for name, amount in fitted.terms.items() if amount.joules
+    )
+    times = ", ".join(f"{name} {si(seconds, 's')}" for name, seconds in fitted.times.items() if seconds)
+    console.print(
+        f"estimate, one recording: {low} to {high} by costs fitted on a Loihi ({fitted.constants}; its authors state "
+        f"{cost.states}): {terms}",
+        soft_wrap=True,
+    )
+    console.print(
+        f"estimate, time likewise: {si(fitted.step_seconds, 's')} per step, {si(fitted.seconds, 's')} per recording; "
+        f"{fitted.deciding} decides ({times}); busiest core {fitted.imbalance:.1f} times the mean",
+        soft_wrap=True,
+    )

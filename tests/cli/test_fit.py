@@ -82,6 +82,12 @@ def test_spikes_are_those_of_the_simulation(run: Path, tmp_path: Path) -> None:
     assert estimate["updates"] == found["total"]["neurons"] * audit.period
     assert "estimate, one recording: " in result.stdout
     assert "never to be added" in result.stdout
+    fitted = found["fitted"]
+    assert fitted["terms"]["neuron_access"]["count"] == found["total"]["neurons"] * audit.period
+    events = sum(amount["count"] for name, amount in fitted["terms"].items() if name.startswith("synapse"))
+    assert events == pytest.approx(operations)
+    assert f"{fitted['deciding']} decides" in result.stdout
+    assert "energy within 12 %" in result.stdout
 
 
 def test_another_graph_or_a_file_alone_gives_upper_bounds(run: Path, tmp_path: Path) -> None:

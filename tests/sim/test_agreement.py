@@ -20,6 +20,7 @@ from spikescr.sim.chip.bits import layer_bits
 from spikescr.sim.chip.layers import Signals
 from spikescr.sim.chip.limits import chip_named
 from spikescr.sim.chip.mapper import place
+from spikescr.sim.chip.parts import Range
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.inspection.inspection import GraphReport, NodeReport, inspect, total
 from spikescr.sim.lowering.graph_file import read_graph
@@ -145,7 +146,7 @@ def agreed(seed: int) -> Counter[str]:
             if len(synapses) < len(ways) or sender in demand.operations:
                 continue
             expected = set().union(*(pairs(operation, channel) for operation, channel in synapses))
-            inputs = [demand.inputs(i, i + 1).get(sender, ()) for i in range(demand.neurons)]
+            inputs = [demand.inputs(Range(i, i + 1)).get(sender, ()) for i in range(demand.neurons)]
             assert {(i, int(c)) for i, channels in enumerate(inputs) for c in channels} == expected, (seed, sender)
             compared["senders"] += 1
             compared["senders heard in several ways"] += len(ways) > 1
@@ -199,7 +200,7 @@ def test_a_signal_and_the_same_swapped_are_heard_by_one_synapse(weight: list[lis
     graph.edges.append(("input", "n1"))
     (layer,) = placed(lower(graph, steps=1)).layers
     assert node(inspect(graph), "n1").synapses == np.count_nonzero(weight)
-    assert layer.demand.inputs(0, 1)["input"].tolist() == heard
+    assert layer.demand.inputs(Range(0, 1))["input"].tolist() == heard
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])

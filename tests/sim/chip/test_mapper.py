@@ -18,6 +18,7 @@ from spikescr.sim.chip.bits import layer_bits
 from spikescr.sim.chip.layers import held_delays
 from spikescr.sim.chip.limits import Chip, Limit, chip_named
 from spikescr.sim.chip.mapper import Placed, Placement, place
+from spikescr.sim.chip.parts import Range
 from spikescr.sim.chip.rules import Violation, check, fits
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Neuron, Port, Program, Select, Signal, Source, Synapse, Tap
@@ -57,7 +58,7 @@ def test_dense_layer_to_the_byte() -> None:
     # 128 x 128 weights of a byte = 16 KiB; membrane and input sum of 24 bits each; an entry for each input neuron;
     # one set of parameters, all neurons being equal; nobody on the chip hears it
     assert only.memory == 16 * 1024 + 128 * 6 + 128 * AXON + PARAMETERS
-    assert [(c.start, c.stop, c.input_axons, c.output_axons) for c in only.cores] == [(0, 128, 128, 0)]
+    assert [(c.part.start, c.part.stop, c.input_axons, c.output_axons) for c in only.cores] == [(0, 128, 128, 0)]
     assert only.demand.operations == ("node0", "node1")
 
 
@@ -81,8 +82,8 @@ def test_a_core_that_is_full_is_followed_by_another_and_costs_the_senders_axons(
     graph = chain(nir.Linear(np.ones((10, 4))), lif(10), nir.Linear(np.ones((7, 10))), lif(7), width=4)
     placement = placed(graph, smaller(neurons=3))
     first, second = placement.layers
-    assert [(c.start, c.stop) for c in first.cores] == [(0, 3), (3, 6), (6, 9), (9, 10)]
-    assert [(c.start, c.stop) for c in second.cores] == [(0, 3), (3, 6), (6, 7)]
+    assert [(c.part.start, c.part.stop) for c in first.cores] == [(0, 3), (3, 6), (6, 9), (9, 10)]
+    assert [(c.part.start, c.part.stop) for c in second.cores] == [(0, 3), (3, 6), (6, 7)]
     assert [c.output_axons for c in first.cores] == [9, 9, 9, 3]  # neurons x 3 cores of the second
     assert [c.input_axons for c in second.cores] == [10, 10, 10]
     # 10 x 4 weights, sums and membranes, 4 cores that hear 4 inputs, 30 output axons, a set of parameters on each core
@@ -166,13 +167,13 @@ def test_layers_of_spikescr_and_what_attention_keeps() -> None:
     # k, q: 8 connections each, v and the clock one
     assert attention.demand.synapse_bits.tolist() == [8 * 18] * 16
     # 24 steps of 8 queries for each head that a core touches, one set of parameters
-    assert attention.demand.core_bits(0, 16) == 24 * 16 + 8 * PARAMETERS
-    assert attention.demand.core_bits(3, 8) == 24 * 8 + 8 * PARAMETERS
-    assert attention.demand.core_bits(7, 9) == 24 * 16 + 8 * PARAMETERS
+    assert attention.demand.core_bits(Range(0, 16)) == 24 * 16 + 8 * PARAMETERS
+    assert attention.demand.core_bits(Range(3, 8)) == 24 * 8 + 8 * PARAMETERS
+    assert attention.demand.core_bits(Range(7, 9)) == 24 * 16 + 8 * PARAMETERS
     assert attention.cores[0].input_axons == 3 * 16 + 1
     rotary = layer(placement, "blocks.0.ssa.q_rotated")
     # cos and sin: 24 x 4 entries of a byte each, 16 bits of ticks
-    assert rotary.demand.core_bits(0, 2) == 8 * 2 * 24 * 4 + 16 + 8 * PARAMETERS
+    assert rotary.demand.core_bits(Range(0, 2)) == 8 * 2 * 24 * 4 + 16 + 8 * PARAMETERS
     assert layer(placement, "clock").demand.operations == ("clock.delay1", "clock.delay25", "clock.delay28")
     gated = layer(placement, "blocks.0.sgc.gated").demand.operations
     assert gated == tuple(f"blocks.0.sgc.{part}" for part in ("value.synapse", "gated.gate", "gated.lif"))
@@ -274,8 +275,8 @@ def test_any_network_is_placed_whole_and_within_limits_or_a_rule_tells(
     placement = place(program, "loihi2", chip, {})
     told = {(v.layer, v.limit) for v in check(placement)}
     for found in placement.layers:
-        held = [n for core in found.cores for n in range(core.start, core.stop)]
-        assert held == list(range(found.demand.neurons))
+        held = [n for core in found.cores for n in core.part.numbers.tolist()]
+        assert sorted(held) == list(range(found.demand.neurons))
         for core in found.cores:
             for limit in ("neurons", "memory", "input_axons", "output_axons"):
                 assert getattr(core, limit) <= chip.whole(limit) or (found.name, limit) in told
@@ -293,7 +294,7 @@ def test_any_network_is_placed_whole_and_within_limits_or_a_rule_tells(
         len(channels)
         for found in placement.layers
         for core in found.cores
-        for name, channels in found.demand.inputs(core.start, core.stop).items()
+        for name, channels in found.demand.inputs(core.part).items()
         if name not in hosts
     )
     assert entering == sum(core.output_axons for found in placement.layers for core in found.cores)

@@ -37,7 +37,7 @@ def test_messages_are_rates_times_cores_that_hear() -> None:
     chip = chip_named("loihi2").model_copy(update={"neurons": Limit(value=3, unit="neurons", assumed="test")})
     placement = place(program, "loihi2", chip, {})
     layers = {layer.name: layer for layer in placement.layers}
-    rates = channel_rates(program, {"a.lif": 1.5, "relay": 0.6, "b.lif": 0.1})
+    rates = channel_rates(program, Activity({"a.lif": 1.5, "relay": 0.6, "b.lif": 0.1}, {}, 1))
     # a: 1.5 spikes per step, each to the one core where its relay is; these pass 1.5 on, each to one core
     assert between_cores(layers["a"], rates) == pytest.approx(1.5)
     assert between_cores(layers["late"], rates) == pytest.approx(1.5)
@@ -54,7 +54,9 @@ def test_a_chain_of_relays_on_one_core_sends_to_others_from_its_end() -> None:
     (late,) = (layer for layer in place(program, "loihi2", chip, {}).layers if layer.name == "late")
     # 2 steps: two relays for each of 6 channels; the first sends to the second, on the same core
     assert (late.demand.neurons, late.reached.sum()) == (12, 12)
-    assert between_cores(late, channel_rates(program, {"a.lif": 1.5, "relay": 0.6, "b.lif": 0.1})) == pytest.approx(1.5)
+    assert between_cores(
+        late, channel_rates(program, Activity({"a.lif": 1.5, "relay": 0.6, "b.lif": 0.1}, {}, 1))
+    ) == pytest.approx(1.5)
 
 
 def test_estimate_is_counts_times_published_figures() -> None:
