@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spikescr import dialect
 from spikescr.errors import DataError
 from spikescr.sim.program import FloatArray, IntArray, Program, Signal, Source
 from spikescr.sizes import require_memory
@@ -17,7 +18,8 @@ def fit(
 ) -> tuple[dict[str, FloatArray], IntArray]:
     """Inputs for every source over the program's steps, (T, B, width), and the valid steps of each sample (B,).
 
-    Shorter ones are followed by zeros. A clock that is not there ticks on the valid steps.
+    Shorter ones are followed by zeros. A clock that is not there ticks on the valid steps. Where the program has a tail
+    (`dialect.TAIL`), so many steps of zeros belong to every sample.
 
     Args:
         program: what they are for.
@@ -31,8 +33,9 @@ def fit(
             does not fit them.
     """
     steps, samples = next(iter(inputs.values())).shape[:2]
-    if steps > program.steps:
-        raise DataError(f"{where}: lasts {steps} steps, the graph's window is {program.steps}")
+    tail = int(str(program.metadata.get(dialect.TAIL, 0)))
+    if steps + tail > program.steps:
+        raise DataError(f"{where}: lasts {steps} steps, the graph's window is {program.steps - tail}")
     width = sum(source.width for source in program.of_type(Source))
     what = f"{where}: {samples:,} samples over {program.steps:,} steps"
     require_memory(8 * program.steps * samples * width, what, "run fewer samples or steps (--steps)", DataError)
@@ -43,11 +46,13 @@ def fit(
         if any(clock in inputs for clock in clocks):
             raise DataError(f"{where}: has a clock, which tells the valid steps of each sample; leave out steps")
     ticks = np.arange(steps)[:, None, None] < lasts[:, None]
+    lasts = lasts + tail
+    ticking = np.arange(steps + tail)[:, None, None] < lasts[:, None]
     fitted = {}
     for source in program.of_type(Source):
         if source.name not in inputs and source.signal is not Signal.CLOCK:
             raise DataError(f"{where}: has nothing for the input {source.name!r}")
-        given = inputs.get(source.name, ticks.astype(np.float64))
+        given = inputs.get(source.name, ticking.astype(np.float64))
         allowed = {Signal.SPIKES: (given >= 0) & (given == np.floor(given)), Signal.CLOCK: np.isin(given, (0, 1))}
         fits = allowed.get(source.signal, np.True_)
         if not np.all(fits):
@@ -57,8 +62,8 @@ def fit(
                 f"{where}: {source.name!r} carries {source.signal.value}, must be {what}; it is "
                 f"{given[step, sample, channel]:g} at step {step}, sample {sample}, channel {channel}"
             )
-        inside = given if valid is None else np.where(ticks, given, 0)
-        fitted[source.name] = np.concatenate([inside, np.zeros((program.steps - steps, *given.shape[1:]))])
+        inside = given if valid is None or source.name not in inputs else np.where(ticks, given, 0)
+        fitted[source.name] = np.concatenate([inside, np.zeros((program.steps - len(inside), *given.shape[1:]))])
     for clock in clocks:
         lasts = np.count_nonzero(fitted[clock][..., 0], axis=0).astype(np.int64)
     return fitted, lasts

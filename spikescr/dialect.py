@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMAT = 1  # version of the dialect, raised when a reader of the previous one would misread a file
+TAIL_FORMAT = 3  # of graphs that last longer than their inputs (TAIL), which a reader of format 1 would cut
 FIXED_FORMAT = 2  # of graphs in fixed point, which a reader of format 1 would run in floating point
 
 OP = "spikescr.op"  # node: "clock" (Input), "wire" (Linear), or a packed operation (NIRGraph)
@@ -55,6 +56,7 @@ REGISTER = 2**17 - 1  # largest threshold register, and largest current that 6 m
 GRAPH_FORMAT = "spikescr.format"  # graph: FORMAT
 DT = "spikescr.dt"  # graph: seconds per step
 STEPS = "spikescr.steps"  # graph: T, the window in steps
+TAIL = "spikescr.tail"  # graph: steps by which a sample lasts longer than its input; zeros follow, the clock ticks on
 READOUT = "spikescr.readout"  # graph: how the outputs over the steps become one answer, of `spikescr.readouts`
 CLASSES = "spikescr.classes"  # graph: JSON list of class names
 DATA = "spikescr.data"  # graph: JSON, data set, seed and preprocessing

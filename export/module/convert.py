@@ -18,7 +18,7 @@ from spikescr.export.module.fold import fold
 from spikescr.export.module.lower import lower
 from spikescr.export.module.rewrite import pooled
 from spikescr.export.record import Record, StepNetwork, record, stepped
-from spikescr.export.record.step import Time
+from spikescr.export.record.step import FIRST, Axes, Time
 from spikescr.provenance import versions
 
 
@@ -51,6 +51,7 @@ def export_module(
     *,
     dt: float,
     time: Time = "steps",
+    axes: Axes = FIRST,
     metadata: Mapping[str, Any] | None = None,
 ) -> Exported:
     """The NIR graph of any module that SpikingJelly's and PyTorch's layers and functions make up.
@@ -60,21 +61,28 @@ def export_module(
         example: (T, B, ...), or (B, ...) where `time` is "held".
         dt: seconds per step.
         time: how the steps reach the module, see `record.step.Time`.
+        axes: where the module wants steps and samples; the example has them first whatever they are.
         metadata: more entries for the graph.
 
     Raises:
         ExportError: something in it has no place in a graph; the message names module, operation and line.
     """
-    recorded = record(module, example, time)
+    recorded = record(module, example, time, axes)
     net = stepped(recorded)
     folded = fold(pooled(net))
-    about = {"module": type(module).__name__, "time": time}
+    about = {"module": type(module).__name__, "time": time, "axes": axes, "output_axis": _output_axis(net)}
     said = {
         dialect.MODEL: json.dumps(about),
         dialect.VERSIONS: json.dumps(versions("spikescr", "nir", "torch", "numpy", "spikingjelly")),
         **(metadata or {}),
     }
     return Exported(lower(folded, dt, said), deviations(net, folded, recorded))
+
+
+def _output_axis(net: StepNetwork) -> int | None:
+    """Which axis of what the module puts out runs over the steps."""
+    axis: int | None = next(node.options["axis"] for node in net.nodes if node.operation == "output")
+    return axis
 
 
 def deviations(net: StepNetwork, folded: StepNetwork, recorded: Record) -> tuple[Deviation, ...]:

@@ -118,4 +118,4 @@ class Draft:
             Signal(position, self.shapes[node.result], self.kinds[node.result], position)
             for position, node in enumerate(nodes)
         ]
-        return StepNetwork(made, signals, self._net.steps, self._net.time)
+        return StepNetwork(made, signals, self._net.steps, self._net.time, self._net.tail)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from spikescr.export.module.timing import latencies, span, taps
 from spikescr.export.record.step import NeuronEquation, Node, StepNetwork
 
 FloatArray = NDArray[np.float64]
@@ -20,38 +21,38 @@ def evaluate(net: StepNetwork, inputs: Mapping[str, FloatArray]) -> dict[int, Fl
 
     Args:
         net: folded or not.
-        inputs: name of an input -> its values (T, B, ...).
+        inputs: name of an input -> its values (T, B, ...); the network's tail is not among them.
 
     Returns:
-        Signal -> its values (T, B, *shape), a neuron's being its spikes; an output's are those of every step, before
-        its readout.
+        Signal -> its values (T, B, *shape), T the network's steps, a neuron's being its spikes; an output's are those
+        of every step, before its readout.
     """
-    steps = len(next(iter(inputs.values())))
     given = {name: torch.from_numpy(np.ascontiguousarray(x, np.float64)) for name, x in inputs.items()}
+    batch = next(iter(given.values())).shape[1]
     state: dict[int, Tensor] = {}  # of a signal's maker; ~signal: of its current
     kept: dict[int, list[Tensor]] = {signal.number: [] for signal in net.signals}
+    late = latencies(net)
     with torch.no_grad():
-        for t in range(steps):
-            now: dict[int, Tensor] = {}
+        for moment in range(net.steps + max(late, default=0)):
             for node in net.nodes:
-                shape = net.signals[node.result].shape
+                t = moment - late[node.result]
+                if not 0 <= t < net.steps:
+                    continue
+                zeros = torch.zeros(batch, *net.signals[node.result].shape, dtype=torch.float64)
                 if node.operation == "input":
-                    y = given[node.options["name"]][t]
+                    x = given[node.options["name"]]
+                    y = x[t] if t < len(x) else zeros
                 elif node.operation == "delay":
-                    batch = len(next(iter(given.values()))[t])
-                    y = state.get(node.result, torch.zeros(batch, *shape, dtype=torch.float64))
+                    y = kept[node.operands[0].signal][t - 1] if t else zeros
+                elif node.operation == "temporal":
+                    y = _temporal(node, kept[node.operands[0].signal], t)
                 else:
-                    operands = [now[o.signal].reshape(-1, *o.shape) for o in node.operands]
-                    y = (
-                        _neuron(node, state, *operands)
-                        if node.operation == "neuron"
-                        else (_OPERATIONS[node.operation](node, *operands))
-                    )
-                now[node.result] = y.reshape(len(y), *shape)
-                kept[node.result].append(now[node.result])
-            for node in net.nodes:
-                if node.operation == "delay":
-                    state[node.result] = now[node.operands[0].signal].reshape(-1, *net.signals[node.result].shape)
+                    operands = [kept[o.signal][t].reshape(-1, *o.shape) for o in node.operands]
+                    if node.operation == "neuron":
+                        y = _neuron(node, state, *operands) if t < span(node, net) else zeros
+                    else:
+                        y = _OPERATIONS[node.operation](node, *operands)
+                kept[node.result].append(y.reshape(len(y), *net.signals[node.result].shape))
     return {signal: torch.stack(values).numpy() for signal, values in kept.items()}
 
 
@@ -78,6 +79,23 @@ def _conv(node: Node, x: Tensor) -> Tensor:
     o = node.options
     convolve = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}[weight.ndim]
     return convolve(x, weight, _array(node, "bias"), o["stride"], o["padding"], o["dilation"], o["groups"])
+
+
+def _temporal(node: Node, x: Sequence[Tensor], t: int) -> Tensor:
+    """The sum of its taps' convolutions; those of no axis of space are matrices in groups."""
+    weight = _array(node, "weight")
+    assert weight is not None
+    o, shape = node.options, node.operands[0].shape
+    plain = {name: o[name] or (1,) for name in ("stride", "dilation")} | {"padding": o["padding"] or (0,)}
+    parts = []
+    for number, offset in enumerate(taps(node)):
+        read = (x[t + offset] if 0 <= t + offset < o["reads"] else torch.zeros_like(x[0])).reshape(-1, *shape)
+        kernel = weight[:, :, number]
+        read, kernel = (read, kernel) if len(shape) > 1 else (read[..., None], kernel[..., None])
+        parts.append(functional.conv1d(read, kernel, groups=o["groups"], **plain))
+    total = torch.stack(parts).sum(0)
+    bias = _array(node, "bias")
+    return total if bias is None else total + bias.reshape(-1, 1)
 
 
 def _conv_transpose(node: Node, x: Tensor) -> Tensor:

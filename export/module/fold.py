@@ -101,7 +101,7 @@ def _back(draft: Draft, signal: int, map_: Affine, reader: int) -> list[Edit] | 
         return None
     node = draft.nodes[signal]
     match node.operation:
-        case "linear" | "conv" | "conv_transpose":
+        case "linear" | "conv" | "conv_transpose" | "temporal":
             return _into_outputs(draft, node, map_)
         case "select":
             return _back_through_select(draft, node, map_)
@@ -181,7 +181,7 @@ def _forward(draft: Draft, signal: int, map_: Affine) -> list[Edit] | None:
     readers = draft.readers(signal)
     for reader in readers:
         match reader.operation:
-            case "linear" | "conv":
+            case "linear" | "conv" | "temporal":
                 more = _into_inputs(draft, reader, map_)
             case "select":
                 more = _forward_through_select(draft, reader, signal, map_)
@@ -203,7 +203,7 @@ def _into_inputs(draft: Draft, node: Node, map_: Affine) -> list[Edit] | None:
         factor, addend = (_one_each(x.reshape(read[0], -1)) for x in (map_.factor, map_.addend))
     if factor is None or addend is None:
         return None
-    if node.operation == "conv" and addend.any() and any(node.options["padding"]):
+    if addend.any() and (node.operation == "temporal" or any(node.options.get("padding", ()))):
         return None  # what is padded is 0, not the addend
 
     def edit() -> None:
@@ -233,7 +233,8 @@ def _into_neurons(draft: Draft, node: Node, map_: Affine) -> list[Edit] | None:
 
     def edit() -> None:
         equation = draft.nodes[node.result].options["equation"]
-        draft.change(node.result, options={"equation": replace(equation, gain=equation.gain * float(factor[0]))})
+        gained = replace(equation, gain=equation.gain * float(factor[0]))
+        draft.change(node.result, options={**draft.nodes[node.result].options, "equation": gained})
 
     return [edit]
 

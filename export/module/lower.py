@@ -7,12 +7,14 @@ from typing import Any
 
 import nir
 import numpy as np
+from numpy.typing import NDArray
 
 from spikescr import dialect
 from spikescr.dialect import LATENCY, PACKED_OPERATIONS, into_slots, packed_node, select_node
 from spikescr.errors import ExportError
 from spikescr.export.module.neurons import neuron_node
 from spikescr.export.module.rewrite import rewritten
+from spikescr.export.module.timing import is_timed, last_steps, latencies, silent_outside, span, taps
 from spikescr.export.record.step import Node, Operand, StepNetwork
 
 Shape = tuple[int, ...]
@@ -30,7 +32,8 @@ def lower(net: StepNetwork, dt: float, metadata: Mapping[str, Any] | None = None
 
     Returns:
         The graph: neurons named as their modules ("layer1.0.sn1"; a module's second call in a step ".call2"), a window
-        of `net.steps`, no clock: a module's samples are all whole windows, and biases act at every step.
+        of `net.steps`. A module's samples are all whole windows, and biases act at every step; a clock is there only
+        where convolutions over the steps look ahead: then gates keep what nodes do outside of their steps from neurons.
 
     Raises:
         ExportError: NIR and the dialect have no words for an operation; the message names module and line.
@@ -46,20 +49,31 @@ class _Lowering:
         self.sources: dict[int, tuple[str, ...]] = {}
         self.shapes: dict[int, Shape] = {}
         self.reshaped: dict[tuple[int, Shape], tuple[str, ...]] = {}
+        self.delayed: dict[tuple[tuple[str, ...], int], tuple[str, ...]] = {}
         self.names = _names(net.nodes)
+        self.late = latencies(net)
+        self.timed = is_timed(net, self.late)
+        self.silent, self.last = silent_outside(net), last_steps(net)
+        self.now = 0
+        """Latency of the node that is being made."""
         self.readout = "every"
 
     def run(self, metadata: Mapping[str, Any]) -> nir.NIRGraph:
         late = [node for node in self.net.nodes if node.operation == "delay"]
         for node in late:  # what a cycle reads is there before what makes it
+            self.now = self.late[node.result]
             shape = _packable(self._shape(node))
             self._put(node, nir.Delay(np.full(shape, self.dt)), (), shape=shape)
         for node in self.net.nodes:
             if node.operation != "delay":
+                self.now = self.late[node.result]
                 _LOWER[node.operation](self, node)
         for node in late:
+            self.now = self.late[node.result]
             self._lead(self._read(node.operands[0], _packable(self._shape(node))), self.names[node.number])
         own: dict[str, Any] = {dialect.GRAPH_FORMAT: dialect.FORMAT, dialect.DT: self.dt, dialect.STEPS: self.net.steps}
+        if self.net.tail:
+            own |= {dialect.TAIL: self.net.tail, dialect.GRAPH_FORMAT: dialect.TAIL_FORMAT}
         if self.readout != "every":
             own[dialect.READOUT] = self.readout
         try:
@@ -109,7 +123,69 @@ class _Lowering:
     def neuron(self, node: Node) -> None:
         shape = _packable(self._shape(node))
         made = neuron_node(self.names[node.number], node.options["equation"], shape, self.dt)
-        self._put(node, made, self._read(node.operands[0], shape), shape=shape)
+        current = self._read(node.operands[0], shape)
+        if self.timed:
+            if isinstance(made, (nir.LIF, nir.CubaLIF)) and made.v_leak.any():
+                raise ExportError(
+                    f"{node.path}: its membrane moves without input, and convolutions over the steps make it begin "
+                    "late; use neurons that rest where they are reset"
+                )
+            if not self.silent[node.operands[0].signal]:
+                current = self._gated(self.names[node.number], current, shape, span(node, self.net))
+        self._put(node, made, current, shape=shape)
+
+    def temporal(self, node: Node) -> None:
+        """Taps, each a Delay and its synapses: Linear or Scale of channels, Conv1d where there is an axis of space."""
+        x, o, name, due = node.operands[0], node.options, self.names[node.number], self.now
+        self.now = begin = self.late[x.signal]
+        base = self._read(x, x.shape)
+        if self.timed and not (self.silent[x.signal] and self.last[x.signal] <= int(o["reads"])):
+            base = self._gated(f"{name}.read", base, x.shape, int(o["reads"]))
+        weight, bias, clocked = node.arrays["weight"], node.arrays.get("bias"), len(x.shape) == 1
+        offsets = [(due - begin - offset, number) for number, offset in enumerate(taps(node))]
+        used = [pair for pair in offsets if weight[:, :, pair[1]].any()] or offsets[:1]
+        made = []
+        for delay, number in sorted(used):
+            sources = base
+            if delay:
+                self.now = begin + delay
+                sources = (
+                    self._add(f"{name}.synapse.delay{delay}", nir.Delay(np.full(x.shape, delay * self.dt)), base),
+                )
+            self.now = due
+            tap = synapse(weight[:, :, number], o, None if made else bias)
+            made.append(self._add(f"{name}.synapse.tap{delay}", tap, sources))
+        if clocked and bias is not None and bias.any():
+            made.append(self._add(f"{name}.bias", nir.Linear(bias[:, None]), self._clock(self.net.steps)))
+        self.sources[node.result], self.shapes[node.result] = tuple(made), self._shape(node)
+
+    def _gated(self, name: str, sources: Sequence[str], shape: Shape, steps: int) -> tuple[str, ...]:
+        """What passes in the first `steps` steps of a node, and nothing before and behind them."""
+        width = int(np.prod(shape, dtype=int))
+        parameters = {"width": width, "spike_width": 1}
+        value, spike = PACKED_OPERATIONS["gate"].operands(parameters, width)
+        wires = [
+            self._add(f"{name}.gate.value", into_slots(value, spike.stop, shape), sources),
+            self._add(f"{name}.gate.spike", into_slots(spike, spike.stop, (1,)), self._clock(steps)),
+        ]
+        return (self._add(f"{name}.gate", packed_node("gate", width, self.now, parameters, shape=shape), wires),)
+
+    def _clock(self, steps: int) -> tuple[str, ...]:
+        """The clock as late as the node that is being made: 1 in its first `steps` steps."""
+        if dialect.CLOCK not in self.nodes:
+            late, self.now = self.now, 0
+            self._add(dialect.CLOCK, nir.Input(np.array([1])), ())
+            self.nodes[dialect.CLOCK].metadata[dialect.OP] = dialect.CLOCK
+            self.now = late
+        whole = self._late((dialect.CLOCK,), (1,), 0, self.now)
+        missing = self.net.steps - steps
+        if not missing:
+            return whole
+        name = f"{dialect.CLOCK}.first{steps}.at{self.now}"
+        if name not in self.nodes:  # both tick: the whole one, and one that is as much earlier as steps are missing
+            early = self._late((dialect.CLOCK,), (1,), 0, self.now - missing)
+            self._add(name, nir.Threshold(np.full(1, 1.5)), (*whole, *early))
+        return (name,)
 
     def pool(self, node: Node) -> None:
         x, o = node.operands[0], node.options
@@ -178,7 +254,7 @@ class _Lowering:
             wires.append(
                 self._add(f"{name}.{operand.name}", into_slots(operand, slots, reads), self._read(read, reads))
             )
-        self._put(node, packed_node(op, width, 0, parameters, shape=shape), wires, shape=shape)
+        self._put(node, packed_node(op, width, self.now, parameters, shape=shape), wires, shape=shape)
 
     def _relay(self, node: Node, place: int, operand: Operand, names: tuple[str, ...], shape: Shape) -> str:
         index = np.arange(int(np.prod(shape, dtype=int)))
@@ -188,12 +264,13 @@ class _Lowering:
         return self.net.signals[node.result].shape
 
     def _read(self, operand: Operand, shape: Shape) -> tuple[str, ...]:
-        """Nodes whose sum is a signal in a shape; a Flatten or a select is put in where it has another."""
-        have = self.shapes[operand.signal]
+        """Nodes whose sum is a signal in a shape, now; a Flatten or a select is put in where it has another."""
+        have, late = self.shapes[operand.signal], self.late[operand.signal]
         if have == tuple(shape):
-            return self.sources[operand.signal]
+            return self._late(self.sources[operand.signal], have, late, self.now)
         key = (operand.signal, tuple(shape))
         if key not in self.reshaped:
+            due, self.now = self.now, late
             base = self.sources[operand.signal][0]
             if len(shape) == 1:
                 made: nir.NIRNode = nir.Flatten({"input": np.array(have)}, 0, -1)
@@ -202,7 +279,20 @@ class _Lowering:
                 made = select_node(np.arange(int(np.prod(shape, dtype=int))), have, shape)
                 name = self._free(f"{base}.shape")
             self.reshaped[key] = (self._add(name, made, self.sources[operand.signal]),)
-        return self.reshaped[key]
+            self.now = due
+        return self._late(self.reshaped[key], tuple(shape), late, self.now)
+
+    def _late(self, sources: tuple[str, ...], shape: Shape, late: int, due: int) -> tuple[str, ...]:
+        """What several nodes put out together, at a later latency; one Delay serves all who ask for the same."""
+        if late == due:
+            return sources
+        key = (sources, due)
+        if key not in self.delayed:
+            now, self.now = self.now, due
+            name = self._free(f"{sources[-1]}.delay{due}")
+            self.delayed[key] = (self._add(name, nir.Delay(np.full(shape, (due - late) * self.dt)), sources),)
+            self.now = now
+        return self.delayed[key]
 
     def _free(self, name: str) -> str:
         number, free = 1, name
@@ -226,13 +316,26 @@ class _Lowering:
     def _add(
         self, name: str, made: nir.NIRNode, sources: Sequence[str], stated: Mapping[str, Any] | None = None
     ) -> str:
-        made.metadata = {**made.metadata, LATENCY: 0, **(stated or {})}
+        made.metadata = {**made.metadata, LATENCY: self.now, **(stated or {})}
         self.nodes[name] = made
         self._lead(sources, name)
         return name
 
     def _lead(self, sources: Sequence[str], name: str) -> None:
         self.edges += [(source, name) for source in sources]
+
+
+def synapse(weight: NDArray[np.float64], options: Mapping[str, Any], bias: NDArray[np.float64] | None) -> nir.NIRNode:
+    """One tap: (O, C / groups) as Linear, or Scale of single channels, a bias aside; (O, C / groups, K) as Conv1d."""
+    groups = int(options["groups"])
+    if weight.ndim == 2 and weight.shape[1] == 1 and len(weight) == groups:
+        return nir.Scale(weight[:, 0])
+    if weight.ndim == 2:
+        blocks = weight.reshape(groups, -1, weight.shape[1])
+        spread = np.einsum("gh,goi->gohi", np.eye(groups), blocks)
+        return nir.Linear(spread.reshape(len(weight), -1))
+    geometry = [int(options[name][0]) for name in ("stride", "padding", "dilation")]
+    return nir.Conv1d(None, weight, *geometry, groups, np.zeros(len(weight)) if bias is None else bias)
 
 
 def _packable(shape: Shape) -> Shape:
@@ -268,6 +371,7 @@ _LOWER: Mapping[str, Callable[[_Lowering, Node], None]] = {
     "linear": _Lowering.linear,
     "conv": _Lowering.conv,
     "neuron": _Lowering.neuron,
+    "temporal": _Lowering.temporal,
     "sum_pool": _Lowering.pool,
     "avg_pool": _Lowering.pool,
     "or_pool": _Lowering.pool,

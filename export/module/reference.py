@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spikescr.errors import ExportError
 from spikescr.export.record.recorder import copied
-from spikescr.export.record.step import Time
+from spikescr.export.record.step import FIRST, Axes, Time
 from spikescr.progress import track
 
 FloatArray = NDArray[np.float64]
@@ -22,13 +22,26 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Observed:
-    """A module's own values. spikes: node's name -> bool (T, B, N). answers: what it returned, of each sample a row."""
+    """A module's own values.
+
+    Attributes:
+        spikes: node's name -> bool (T, B, N), of as many steps as the module's neurons go through.
+        answers: what it returned, of each sample a row.
+    """
 
     spikes: Mapping[str, NDArray[np.bool_]]
     answers: FloatArray
 
 
-def observe(module: nn.Module, x: FloatArray, time: Time, widths: Mapping[str, int], steps: int) -> Observed:
+def observe(
+    module: nn.Module,
+    x: FloatArray,
+    time: Time,
+    widths: Mapping[str, int],
+    steps: int,
+    axes: Axes = FIRST,
+    output_axis: int | None = None,
+) -> Observed:
     """Runs a copy of a module, sample by sample, so that no sample sees another and no axis has to be guessed.
 
     Args:
@@ -36,7 +49,9 @@ def observe(module: nn.Module, x: FloatArray, time: Time, widths: Mapping[str, i
         x: input (T, B, ...), or (B, ...) where `time` is "held".
         time: how the steps reach the module, see `record.step.Time`.
         widths: name of a node, of a neuron or a max pool that is a module -> channels N.
-        steps: T.
+        steps: T, of the network.
+        axes: where the module wants steps and samples.
+        output_axis: of what the module puts out, which runs over the steps.
 
     Returns:
         Spikes of those nodes whose names are modules; the answers (B, ...), (B, T, ...) where `time` is "loop".
@@ -45,7 +60,7 @@ def observe(module: nn.Module, x: FloatArray, time: Time, widths: Mapping[str, i
         ExportError: the module fails on x, or a part of it put out something else than T steps or one of N
             channels in each call.
     """
-    network = copied(module)
+    network = copied(module, axes)
     modules = dict(network.named_modules())
     calls: dict[str, list[FloatArray]] = {}
     watched = {}
@@ -79,7 +94,7 @@ def observe(module: nn.Module, x: FloatArray, time: Time, widths: Mapping[str, i
                     raise ExportError(
                         f"{type(module).__name__} fails on an input of shape {x.shape}: {told}"
                     ) from error
-                answers.append(np.stack([_numbers(m) for m in made]) if time == "loop" else _numbers(made))
+                answers.append(np.stack([_numbers(m) for m in made]) if time == "loop" else _numbers(made, output_axis))
                 for name in widths:
                     path = name.split(".call")[0]
                     if path in watched:
@@ -91,22 +106,28 @@ def observe(module: nn.Module, x: FloatArray, time: Time, widths: Mapping[str, i
 
 
 def _steps(name: str, calls: list[FloatArray], width: int, steps: int) -> NDArray[np.bool_]:
-    """(T, N) of what a module put out in its calls, the one that the name says of several in a step."""
+    """(T, N) of what a module put out in its calls, the one that the name says of several in a step.
+
+    Neurons before a convolution that wins steps go through fewer than `steps`.
+    """
     number = int(name.rpartition(".call")[2]) - 1 if ".call" in name else 0
     if calls and all(len(call) == steps * width for call in calls) and number < len(calls):
         return calls[number].reshape(steps, width) != 0
     if calls and all(len(call) == width for call in calls) and len(calls) % steps == 0:
         return np.stack(calls).reshape(steps, -1, width)[:, number] != 0
+    if number < len(calls) and 0 < len(calls[number]) < steps * width and len(calls[number]) % width == 0:
+        return calls[number].reshape(-1, width) != 0  # neurons that end before others
     sizes = sorted({len(call) for call in calls})
     raise ExportError(
         f"{name}: the module puts out {len(calls)} times {sizes} numbers in {steps} steps, its node {width} in each"
     )
 
 
-def _numbers(answer: Any) -> FloatArray:
+def _numbers(answer: Any, axis: int | None = None) -> FloatArray:
+    """The first tensor of an answer, its axis of steps first."""
     first = answer
     while isinstance(first, (tuple, list)):
         first = first[0]
     assert isinstance(first, Tensor)
     numbers: FloatArray = first.detach().double().numpy()
-    return numbers
+    return numbers if axis is None else np.moveaxis(numbers, axis, 0)

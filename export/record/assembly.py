@@ -20,11 +20,12 @@ from spikescr.export.record.step import Node, Operand, Readout, Signal, StepNetw
 
 @dataclass
 class Result:
-    """An output of the network: what it reads and how over the steps."""
+    """An output of the network: what it reads and how over the steps, and which axis of it runs over them."""
 
     name: str
     reading: Reading
     readout: Readout
+    axis: int | None
 
 
 def entire(scope: Scope, reading: Reading) -> int | None:
@@ -59,7 +60,8 @@ class Assembly:
                 self._place(draft)
         for result in results:
             operand = self._operand(result.reading)
-            self._make("output", "", "", [operand], operand.shape, {}, {"name": result.name, "readout": result.readout})
+            options = {"name": result.name, "readout": result.readout, "axis": result.axis}
+            self._make("output", "", "", [operand], operand.shape, {}, options)
         for code, position in self.delays.items():
             node = self.nodes[position]
             operand = Operand(self._signal(code - LATER), self.drafts[code % LATER].shape)
@@ -72,12 +74,14 @@ class Assembly:
             for node in self.nodes
             if node.operation == "relu" and kinds[node.operands[0].signal] == "values"
         ]
+        whole = self.scope.steps()
         signals = [Signal(number, shape, kinds[number], number) for number, shape in enumerate(self.shapes)]
         nodes = _without_relu(self.nodes)
         if problems:
             return None, problems
         record = self.scope.record
-        return StepNetwork(nodes, signals, self.scope.steps(), record.time), []
+        tail = whole - (record.steps or whole)
+        return StepNetwork(nodes, signals, whole, record.time, tail), []
 
     def _needed(self, readings: list[Reading]) -> set[int]:
         needed: set[int] = set()
@@ -119,6 +123,8 @@ class Assembly:
                 )
                 return
             options["coefficients"] = coefficients
+        elif draft.operation == "neuron" and len(draft.steps) < self.scope.steps():
+            options["steps"] = len(draft.steps)
         elif draft.operation == "product" and any((reading.signal < 0).all() for reading in readings):
             operand = self._operand(max(readings, key=lambda reading: int(reading.signal.max())))
             zero = {"factor": np.array(0.0)}

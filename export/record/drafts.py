@@ -58,11 +58,11 @@ class Drafts:
         self._slots: dict[tuple[Any, ...], Draft] = {}
         self._counts: dict[tuple[Any, ...], int] = {}
 
-    def input(self, name: str, shape: Sequence[int], *, held: bool) -> int:
-        """The signal of the network's input."""
-        options = {"name": name, "held": held}
-        steps = {HELD} if held else set[int]()
-        return self._add(Draft("input", "", "", [], len(self.list), tuple(shape), {}, options, steps)).result
+    def input(self, name: str, shape: Sequence[int], steps: int) -> int:
+        """The signal of the network's input; steps: 0 where it is held."""
+        options = {"name": name, "held": not steps}
+        steps_ = set(range(steps)) or {HELD}
+        return self._add(Draft("input", "", "", [], len(self.list), tuple(shape), {}, options, steps_)).result
 
     def join(self, operands: Sequence[Rows]) -> tuple[Tensor, list[Reading]]:
         """The place of every row, and what each operand reads; the same in all rows.

@@ -10,7 +10,7 @@ import numpy as np
 from spikescr.export.record.assembly import Assembly, Result, entire
 from spikescr.export.record.calls import Problem, Ref
 from spikescr.export.record.drafts import AFFINE, Draft
-from spikescr.export.record.places import HELD, LATER, MEAN, SUM, cut, outer_axes, step_of
+from spikescr.export.record.places import HELD, LATER, MEAN, SUM, cut, outer_axes, step_of, varying
 from spikescr.export.record.readings import Reading, RefusedError
 from spikescr.export.record.scope import Scope
 from spikescr.export.record.step import Readout, StepNetwork
@@ -74,8 +74,8 @@ def _result(scope: Scope, name: str, numbers: list[int]) -> Result:
     for other in readings[1:]:
         if not (np.array_equal(first.signal, other.signal) and np.array_equal(first.local, other.local)):
             raise RefusedError("structure", "it comes from other layers in other steps", "let every step do the same")
-    whole = scope.steps()
-    return Result(name, first, _readout(steps, whole))
+    along = varying(step_of(track.place).contiguous())
+    return Result(name, first, _readout(steps, scope.steps()), along[0] if along else None)
 
 
 def _readout(steps: set[int], whole: int) -> Readout:
@@ -87,6 +87,12 @@ def _readout(steps: set[int], whole: int) -> Readout:
         return "mean"
     if steps == {SUM}:
         return "sum"
+    if steps == set(range(len(steps))) and len(steps) > 1:
+        raise RefusedError(
+            "steps",
+            f"it has {len(steps)} steps, layers before it {whole}",
+            "pad convolutions over the steps so that none are lost",
+        )
     raise RefusedError(
         "steps", f"it holds steps {sorted(steps)} of {whole}", "give all steps, the last, their sum or their mean"
     )
@@ -95,13 +101,15 @@ def _readout(steps: set[int], whole: int) -> Readout:
 def _checked(scope: Scope) -> list[Problem]:
     """What only shows once all calls are seen."""
     whole, problems = scope.steps(), []
+    timed = any(draft.operation == "temporal" for draft in scope.drafts.list)
 
     def refuse(draft: Draft, reason: str, remedy: str) -> None:
         problems.append(Problem("steps", draft.path, "", draft.operation, draft.line, reason, remedy))
 
     for draft in scope.drafts.list:
-        if draft.operation == "neuron" and draft.steps != set(range(whole)):
-            went = len(draft.steps)
+        went = len(draft.steps)
+        spans = draft.steps == set(range(went)) and (went == whole or timed)
+        if draft.operation == "neuron" and not spans:
             refuse(
                 draft, f"it goes through {went} of {whole} steps", "let every neuron go through all steps, once each"
             )

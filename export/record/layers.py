@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikescr.export.record import temporal
 from spikescr.export.record.calls import Call, Ref
-from spikescr.export.record.places import Track, filled, varying
+from spikescr.export.record.places import Track
 from spikescr.export.record.readings import RefusedError
 from spikescr.export.record.scope import Grid, Scope, Shape, bound, compute, constant, constants
 from spikescr.export.record.step import values
@@ -55,18 +56,17 @@ def convolution(scope: Scope, call: Call) -> Track:
     }
     if transposed:
         options["output_padding"] = each(given["output_padding"], axes)
+    along = temporal.axis_of_steps(track, axes)
+    if along is not None and transposed:
+        raise RefusedError("steps", "it is a transposed convolution over the steps", "use a Conv over time")
+    if along is not None:
+        return temporal.convolution(scope, call, track, along, arrays, options, scope.shape_of(call))
     grid = _batched(track, axes)
     if len(grid.inner) > axes + 1:
         raise RefusedError("operation", "features are folded into its axis of samples", "give them an axis of channels")
     space = scope.shape_of(call)[-axes:]
     channels = arrays["weight"].shape[1] * given["groups"] if transposed else len(arrays["weight"])
     name = "conv_transpose" if transposed else "conv"
-    if any(axis in varying(filled(track)) for axis in range(len(track.shape) - axes, len(track.shape))):
-        raise RefusedError(
-            "operation",
-            "it is a convolution over the steps: it needs steps that are still to come",
-            "convolve over axes of one step, and use a Delay or a recurrent layer for time",
-        )
     return compute(scope, call, grid, name, lambda _: (channels, *space), arrays, options)
 
 

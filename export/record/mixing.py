@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spikescr.errors import ExportError
 from spikescr.export.record.neurons import is_neuron
 from spikescr.export.record.recorder import copied
-from spikescr.export.record.step import Time
+from spikescr.export.record.step import FIRST, Axes, Time
 
 SAMPLES = (5, 3, 7)
 """Samples that are run together: the first of these that is no other length of the input."""
@@ -59,7 +59,7 @@ class Trials:
     neurons: int
 
 
-def tried(module: nn.Module, example: Tensor, time: Time = "steps", steps: int = 0) -> Trials:
+def tried(module: nn.Module, example: Tensor, time: Time = "steps", steps: int = 0, axes: Axes = FIRST) -> Trials:
     """Runs a copy of a module on batches that should give the same.
 
     Args:
@@ -67,11 +67,12 @@ def tried(module: nn.Module, example: Tensor, time: Time = "steps", steps: int =
         example: as for `recorder.record`.
         time: likewise.
         steps: that the module makes of a held input, 0 where that is not known.
+        axes: where the module wants steps and samples.
 
     Raises:
         ExportError: The module fails on the example.
     """
-    network = copied(module)
+    network = copied(module, axes)
     axis = 0 if time == "held" else 1
     x = _batch(example.detach().cpu().double(), axis)
     samples, steps = x.shape[axis], steps if time == "held" else len(x)

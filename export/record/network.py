@@ -112,7 +112,7 @@ def _inputs(scope: Scope) -> None:
     record = scope.record
     shape = record.values[record.inputs[0]].shape
     inner = shape[2:] if record.time == "steps" else shape[1:]
-    signal = scope.drafts.input("input", inner, held=record.time == "held")
+    signal = scope.drafts.input("input", inner, record.steps)
     size = int(torch.tensor(inner).prod())
     local = torch.arange(size, dtype=torch.float64).reshape(inner)
     for number, value in enumerate(record.inputs):

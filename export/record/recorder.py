@@ -20,7 +20,7 @@ from spikescr.errors import ExportError
 from spikescr.export.record import names
 from spikescr.export.record.calls import Call, Fault, Problem, Record, Ref, Value, leaves, mapped
 from spikescr.export.record.neurons import is_neuron
-from spikescr.export.record.step import Time
+from spikescr.export.record.step import FIRST, Axes, Time
 from spikescr.export.record.writes import overlay, positions
 from spikescr.model.recurrent import RecurrentLIF
 
@@ -35,7 +35,7 @@ _USERS = tuple(f"{_JELLY}/{part}/" for part in ("model", "examples"))
 """SpikingJelly's networks are a user's code, its layers are not."""
 
 
-def record(module: nn.Module, example: Tensor, time: Time = "steps") -> Record:
+def record(module: nn.Module, example: Tensor, time: Time = "steps", axes: Axes = FIRST) -> Record:
     """Run a float64 copy of a module once, in eval mode, and record what it does.
 
     Args:
@@ -43,6 +43,7 @@ def record(module: nn.Module, example: Tensor, time: Time = "steps") -> Record:
         example: (T, B, ...), or (B, ...) where `time` is "held"; the first two samples are taken, one alone twice.
         time: "steps": the module gets all steps at once; "loop": one at a time, by calls of its own; "held": an input
             without steps, which the module itself repeats or goes over.
+        axes: where the module wants steps and samples, see `copied`.
 
     Raises:
         ExportError: The module fails on that input.
@@ -54,7 +55,7 @@ def record(module: nn.Module, example: Tensor, time: Time = "steps") -> Record:
     batch = batch.narrow(axis, 0, min(SAMPLES, batch.shape[axis]))
     if batch.shape[axis] < SAMPLES:
         batch = torch.cat([batch] * SAMPLES, axis)
-    network = copied(module)
+    network = copied(module, axes)
     recorder = Recorder(network)
     with torch.no_grad(), recorder:
         parts = list(batch) if time == "loop" else [batch]
@@ -77,8 +78,13 @@ def record(module: nn.Module, example: Tensor, time: Time = "steps") -> Record:
     )
 
 
-def copied(module: nn.Module) -> nn.Module:
-    """A float64 copy on the CPU, in eval mode, every state at its start."""
+def copied(module: nn.Module, axes: Axes = FIRST) -> nn.Module:
+    """A float64 copy on the CPU, in eval mode, every state at its start.
+
+    Args:
+        module: left as it is.
+        axes: of steps and of samples in what it takes; the copy takes (T, B, ...) all the same.
+    """
     try:
         network = copy.deepcopy(module)
     except (TypeError, RuntimeError) as error:
@@ -86,6 +92,8 @@ def copied(module: nn.Module) -> nn.Module:
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # SpikingJelly's GPU kernels: no news on a CPU
     network = network.cpu().double().eval()
     functional.reset_net(network)
+    if axes != FIRST:
+        network.register_forward_pre_hook(lambda _, given: (given[0].movedim((0, 1), axes), *given[1:]))
     return network
 
 

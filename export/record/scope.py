@@ -45,8 +45,9 @@ class Scope:
         return self.tracks[item.number]
 
     def steps(self) -> int:
-        """Of the whole: those of the input, or of the neurons where it has none."""
-        return max([self.record.steps, *self.fired.values()])
+        """Of the whole: those of the input, of the neurons, or of what a convolution over the steps reads."""
+        reads = (draft.options.get("reads", 0) for draft in self.drafts.list)
+        return max([self.record.steps, *self.fired.values(), *reads])
 
     def equation(self, module: nn.Module) -> NeuronEquation:
         """Of a neuron.

@@ -6,12 +6,13 @@ of one sample, (C, H, W) of an image, (C, L) or (L, C) of tokens, (N,) of a dens
 | operation | operands | arrays | options |
 |---|---|---|---|
 | `input` | | | `name`; `held`: the same value in every step |
-| `output` | x | | `name`; `readout`: every, sum, mean or last, over the steps |
+| `output` | x | | `name`; `readout`: every, sum, mean or last, over the steps; `axis` of the steps |
 | `linear` | x (..., I) | weight (O, I), bias (O,) | |
 | `conv` | x (C, *space) | weight (O, C / groups, *kernel), bias (O,) | stride, padding, dilation, per axis; groups |
+| `temporal` | x (C, *space) | weight (O, C / groups, K, *kernel), bias (O,) | as conv; `shift`, `spacing`, `reads` |
 | `conv_transpose` | x (C, *space) | weight (C, O / groups, *kernel), bias (O,) | as conv, and output_padding |
 | `batch_norm` | x | mean, var, weight, bias, each (C,) | eps; `axis`, that of the channels |
-| `neuron` | x | | `equation`: a `NeuronEquation` |
+| `neuron` | x | | `equation`: a `NeuronEquation`; `steps`, where it goes through the first ones alone |
 | `max_pool` | x (C, *space) | | window, stride, padding, dilation, ceil |
 | `avg_pool` | x (C, *space) | | window, stride, padding, ceil, `count_padding`, `divisor` (None: the window's size) |
 | `select` | any number | index | y[i] = x[index[i]] of all operands' elements in turn; -1: 0 |
@@ -25,6 +26,8 @@ of one sample, (C, H, W) of an image, (C, L) or (L, C) of tokens, (N,) of a dens
 | `reduce` | x | | `axes`, `mean` (else the sum) |
 | `delay` | x | | the previous step's x, 0 in the first: breaks a cycle |
 
+`temporal` is a convolution over the steps: tap k reads the step `shift + k spacing` behind its own, of the first
+`reads` steps; 0 stands before and behind them.
 bias of `linear` and `conv` is absent where the layer has none; weight and bias of `batch_norm` are 1 and 0 there.
 """
 
@@ -45,6 +48,10 @@ Readout = Literal["every", "sum", "mean", "last"]
 Time = Literal["steps", "held", "loop"]
 """How the example's time reaches the module: its first axis in one call, not at all (every step has the same input), or
 one call for each step."""
+
+Axes = tuple[int, int]
+"""Of steps and samples in what a module takes."""
+FIRST: Axes = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -135,14 +142,16 @@ class StepNetwork:
     Attributes:
         nodes: all; `input` and `output` among them. A node whose result nothing reads is left out.
         signals: `signals[i].number == i`.
-        steps: of the example.
+        steps: of the whole: of its neurons and outputs.
         time: how they reached the module.
+        tail: steps by which it is longer than its input: zeros follow.
     """
 
     nodes: Sequence[Node]
     signals: Sequence[Signal]
     steps: int
     time: Time = "steps"
+    tail: int = 0
 
     def __post_init__(self) -> None:
         for position, node in enumerate(self.nodes):

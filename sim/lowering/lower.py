@@ -93,7 +93,8 @@ class _Lowering:
     ) -> None:
         check_graph(graph.metadata)
         self.fixed = is_fixed(graph.metadata)
-        known = dialect.FIXED_FORMAT if self.fixed else dialect.FORMAT
+        tailed = dialect.TAIL_FORMAT if dialect.TAIL in graph.metadata else dialect.FORMAT
+        known = dialect.FIXED_FORMAT if self.fixed else tailed
         version = graph.metadata.get(dialect.GRAPH_FORMAT, known)
         if version != known:
             raise GraphError(f"metadata {dialect.GRAPH_FORMAT} is {version}, this version reads {known}; export again")

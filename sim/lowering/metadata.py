@@ -97,6 +97,7 @@ GRAPH: Mapping[str, Entry] = {
     dialect.PRECISION: _TEXT,
     dialect.DT: _POSITIVE,
     dialect.STEPS: _whole(1, _MOST_STEPS),
+    dialect.TAIL: _whole(0, _MOST_STEPS),
     dialect.READOUT: _TEXT,
     dialect.CLASSES: Entry("text, a JSON list of names", _json(list, str)),
     dialect.DATA: _OBJECT,

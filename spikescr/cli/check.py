@@ -18,13 +18,14 @@ from spikescr.errors import SpikescrError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spikescr.export.record.step import Time
+    from spikescr.export.record.step import Axes, Time
     from spikescr.workflows.check import Check
 
 EPILOG = """\b
 Examples:
   spikescr check net.py:make --shape 4,2,3,32,32
   spikescr check net.py:make --shape 2,1,28,28 --time held     # an image, which the module repeats over its steps
+  spikescr check net.py:make --shape 101,2,3,40 --axes 2 0     # a module that takes (B, C, T, F)
   spikescr check package.networks:csnn --example x.npy --weights csnn.safetensors --json check.json
 SPEC names a function without arguments that gives the module; naming it runs its code.
 The exit status is 1 where something is refused, or samples or steps change one another.
@@ -40,7 +41,13 @@ The exit status is 1 where something is refused, or samples or steps change one 
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything to this file.")
 @max_memory
 def command(
-    spec: str, weights: Path | None, shape: str | None, example: Path | None, time: Time, json_path: Path | None
+    spec: str,
+    weights: Path | None,
+    shape: str | None,
+    example: Path | None,
+    time: Time,
+    axes: Axes,
+    json_path: Path | None,
 ) -> None:
     """See whether a network of yours can be exported, and whether its samples and steps keep apart.
 
@@ -52,7 +59,7 @@ def command(
     from spikescr.workflows.modules import example_input, load_module
 
     x = example_input(shape, example)
-    found = check(load_module(spec, weights), x, time)
+    found = check(load_module(spec, weights), x, time, axes)
     console = wide_console()
     _show(console, found)
     if json_path is not None:

@@ -20,7 +20,7 @@ from spikescr.runs import DEFAULT_RUN, RunFolder
 if TYPE_CHECKING:
     import nir
 
-    from spikescr.export.record.step import Time
+    from spikescr.export.record.step import Axes, Time
     from spikescr.export.to_netx import QuantizedLayer
 
 EPILOG = """\b
@@ -60,6 +60,7 @@ def command(
     shape: str | None,
     example: Path | None,
     time: Time,
+    axes: Axes,
     out_path: Path | None,
     dt: float | None,
 ) -> None:
@@ -69,7 +70,7 @@ def command(
             raise UsageError("--module goes --to nir, without --run and --graph; export its file --to netx afterwards")
         if out_path is None or dt is None:
             raise UsageError("--module wants --out NET.nir and --dt, seconds per step (0.001)")
-        _module_to_nir(module_spec, weights, shape, example, time, out_path, dt)
+        _module_to_nir(module_spec, weights, shape, example, (time, axes), out_path, dt)
     elif weights is not None or shape is not None or example is not None:
         raise UsageError("--weights, --shape and --example belong to --module")
     elif target == "netx":
@@ -83,11 +84,17 @@ def command(
 
 
 def _module_to_nir(
-    spec: str, weights: Path | None, shape: str | None, example: Path | None, time: Time, out: Path, dt: float
+    spec: str,
+    weights: Path | None,
+    shape: str | None,
+    example: Path | None,
+    reached: tuple[Time, Axes],
+    out: Path,
+    dt: float,
 ) -> None:
     from spikescr.workflows.export import export_module_file
 
-    exported = export_module_file(spec, weights, shape, example, time=time, dt=dt, out=out)
+    exported = export_module_file(spec, weights, shape, example, time=reached[0], axes=reached[1], dt=dt, out=out)
     _print_graph(exported.graph, out)
     table = Table(title="Folded against unfolded, on the example", box=SIMPLE_HEAD)
     table.add_column("neurons", no_wrap=True)

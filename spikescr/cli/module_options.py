@@ -30,7 +30,15 @@ def module_option(command: F) -> F:
 
 
 def example_options(command: F) -> F:
-    """Adds --shape, --example and --time; a command gets `shape`, `example` and `time`."""
+    """Adds --shape, --example, --time and --axes; a command gets `shape`, `example`, `time` and `axes`."""
+    command = click.option(
+        "--axes",
+        type=(click.IntRange(0), click.IntRange(0)),
+        default=(0, 1),
+        show_default=True,
+        metavar="STEPS SAMPLES",
+        help="Where the module wants its axes of steps and of samples; arrays are (T, B, ...) all the same.",
+    )(command)
     command = click.option(
         "--time",
         type=click.Choice(TIMES),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from spikescr.export.record import Problem, StepNetwork
     from spikescr.export.record.mixing import Trials
-    from spikescr.export.record.step import Time
+    from spikescr.export.record.step import Axes, Time
 
 DT = 1e-3
 """Seconds per step of the graph that is made to see whether it can be; it is thrown away."""
@@ -70,13 +70,14 @@ class Check:
         }
 
 
-def check(module: nn.Module, example: NDArray[np.float64], time: Time = "steps") -> Check:
+def check(module: nn.Module, example: NDArray[np.float64], time: Time = "steps", axes: Axes = (0, 1)) -> Check:
     """Records a module, tries to make its graph, and runs it on batches that should give the same.
 
     Args:
         module: left as it is.
         example: (T, B, ...); (B, ...) where `time` is "held". One sample is enough: others are made of it.
         time: how steps reach the module, see `spikescr.export.record.step.Time`.
+        axes: where it wants steps and samples; the example has them first whatever they are.
 
     Raises:
         ExportError: the module fails on the example.
@@ -88,11 +89,11 @@ def check(module: nn.Module, example: NDArray[np.float64], time: Time = "steps")
     from spikescr.export.record.mixing import tried
 
     x = torch.from_numpy(example)
-    network, problems = per_step(record(module, x, time))
+    network, problems = per_step(record(module, x, time, axes))
     nodes = 0
     if network is not None:
         try:
-            nodes = len(export_module(module, x, dt=DT, time=time).graph.nodes)
+            nodes = len(export_module(module, x, dt=DT, time=time, axes=axes).graph.nodes)
         except ExportError as error:
             owner = type(module).__name__
             remedy = "see docs/nir.md for what a graph can say"
@@ -100,7 +101,7 @@ def check(module: nn.Module, example: NDArray[np.float64], time: Time = "steps")
     operations = Counter(node.operation for node in network.nodes) if network is not None else Counter[str]()
     neurons, synapses = _sizes(network) if network is not None else (0, 0)
     steps = network.steps if network is not None else 0
-    trials = tried(module, x, time, steps)
+    trials = tried(module, x, time, steps, axes)
     return Check(tuple(problems), trials, operations, neurons, synapses, nodes, steps)
 
 
@@ -113,7 +114,7 @@ def _sizes(network: StepNetwork) -> tuple[int, int]:
             neurons += result.size
         elif node.operation == "linear":
             synapses += node.arrays["weight"].shape[1] * result.size
-        elif node.operation == "conv":
+        elif node.operation in ("conv", "temporal"):
             synapses += prod(node.arrays["weight"].shape[1:]) * result.size
         elif node.operation == "conv_transpose":
             synapses += prod(node.arrays["weight"].shape[1:]) * network.signals[node.operands[0].signal].size

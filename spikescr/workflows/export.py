@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import nir
 
     from spikescr.export.module.convert import Exported
-    from spikescr.export.record.step import Time
+    from spikescr.export.record.step import Axes, Time
 
 
 def export_run(run: RunFolder) -> nir.NIRGraph:
@@ -48,6 +48,7 @@ def export_module_file(
     example: Path | None,
     *,
     time: Time,
+    axes: Axes = (0, 1),
     dt: float,
     out: Path,
 ) -> Exported:
@@ -59,6 +60,7 @@ def export_module_file(
         shape: see `workflows.modules.example_input`.
         example: see there.
         time: how steps reach the module, see `export.record.step.Time`.
+        axes: where it wants steps and samples.
         dt: seconds per step.
         out: the NIR file.
 
@@ -73,7 +75,7 @@ def export_module_file(
     given = torch.from_numpy(example_input(shape, example))
     module = load_module(spec, weights)
     said = {} if weights is None else {dialect.CHECKPOINT: sha256(weights)}
-    exported = export_module(module, given, dt=dt, time=time, metadata=said)
+    exported = export_module(module, given, dt=dt, time=time, axes=axes, metadata=said)
     write_graph(out, exported.graph)
     return exported
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor, nn
 
-    from spikescr.export.record.step import Time
+    from spikescr.export.record.step import Axes, Time
 
 
 DEFAULT_DT = 1e-3
@@ -63,14 +63,14 @@ def load(path: Path | str) -> Network:
     return net
 
 
-def module_graph(module: nn.Module, example: ArrayLike | Tensor, *, dt: float, time: Time) -> nir.NIRGraph:
+def module_graph(module: nn.Module, example: ArrayLike | Tensor, *, dt: float, time: Time, axes: Axes) -> nir.NIRGraph:
     """The NIR graph of any module; see `to_nir`."""
     import torch
 
     from spikescr.export.module.convert import export_module
 
     given = example if isinstance(example, torch.Tensor) else torch.from_numpy(np.asarray(example, np.float64))
-    return export_module(module, given, dt=dt, time=time).graph
+    return export_module(module, given, dt=dt, time=time, axes=axes).graph
 
 
 def to_nir(
@@ -80,6 +80,7 @@ def to_nir(
     steps: int | None = None,
     dt: float | None = None,
     time: Time = "steps",
+    axes: Axes = (0, 1),
 ) -> nir.NIRGraph:
     """The NIR graph of a network: exact, batch normalisation folded, in the dialect that docs/nir.md describes.
 
@@ -91,6 +92,7 @@ def to_nir(
         dt: seconds per step; None: as it was trained with, of any module 1 ms.
         time: how the example's steps reach any module: "steps", all in one call; "loop", the module is called with
             (B, ...) once for each; "held", the example has none, (B, ...), and the module repeats it itself.
+        axes: where any module wants steps and samples, (2, 0) for (B, C, T, F); the example is (T, B, C, F) even so.
 
     Returns:
         The graph, whose metadata tells window, step, and of a trained network classes, data set, preprocessing,
@@ -117,7 +119,7 @@ def to_nir(
     if example is not None:
         if steps is not None:
             raise UsageError("steps are the example's where there is one; leave them out")
-        return module_graph(net, example, dt=DEFAULT_DT if dt is None else dt, time=time)
+        return module_graph(net, example, dt=DEFAULT_DT if dt is None else dt, time=time, axes=axes)
     if not isinstance(net, Network):
         raise UsageError(f"a {type(net).__name__} is recorded: give an example of its input, (T, B, ...)")
     if net.info is None:

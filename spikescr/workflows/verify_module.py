@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from spikescr import dialect
 from spikescr.errors import GraphError, UsageError
 from spikescr.export.module.reference import Observed, observe
+from spikescr.export.record.step import FIRST
 from spikescr.sim.backends import Options
 from spikescr.sim.compare import Divergence, LayerComparison
-from spikescr.sim.program import Neuron, Program, Source
+from spikescr.sim.feed import fit
+from spikescr.sim.program import Neuron, Program, Signal, Source
 from spikescr.sim.recording import read_out
 from spikescr.sim.steps.backend import StepBackend
 from spikescr.sim.steps.neurons import NeuronStep
@@ -35,8 +37,13 @@ TIE = 1e-9
 
 def time_of(graph: nir.NIRGraph) -> Time | None:
     """How steps reach the module that a graph was made of; None where it was made of none."""
-    time: Time | None = json.loads(graph.metadata.get(dialect.MODEL, "{}")).get("time")
+    time: Time | None = _about(graph).get("time")
     return time
+
+
+def _about(graph: nir.NIRGraph) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads(graph.metadata.get(dialect.MODEL, "{}"))
+    return about
 
 
 def verify_module(
@@ -63,14 +70,16 @@ def verify_module(
         raise GraphError(
             "the graph was not made of a module: its metadata do not tell how steps reach it; export again"
         )
-    steps = int(graph.metadata[dialect.STEPS])
+    steps, tail = int(graph.metadata[dialect.STEPS]), int(graph.metadata.get(dialect.TAIL, 0))
     given = np.asarray(x, np.float64)
     fed = np.broadcast_to(given, (steps, *given.shape)) if time == "held" else given
-    if len(fed) != steps:
-        raise UsageError(f"x must have {steps} steps, the graph's window, has shape {given.shape}")
+    if len(fed) != steps - tail:
+        raise UsageError(f"x must have {steps - tail} steps, the graph's window, has shape {given.shape}")
     run = simulate(graph, fed, backend=backend, record=("spikes",), batch_size=batch_size)
     widths = {o.name: o.width for o in run.program.of_type(Neuron)}
-    observed = observe(module, given, time, widths, steps)
+    about = _about(graph)
+    axes = tuple(about.get("axes", FIRST))
+    observed = observe(module, given, time, widths, steps, axes, about.get("output_axis"))
     missing = [
         name
         for name, node in graph.nodes.items()
@@ -106,7 +115,8 @@ def _compared(
     for operation in program.of_type(Neuron):
         if operation.name not in observed.spikes:
             continue
-        wanted, found = observed.spikes[operation.name], executed[operation.name]
+        wanted = observed.spikes[operation.name]
+        found = executed[operation.name][: len(wanted)]  # what fires behind a layer's last step reaches nobody
         differing = wanted != found
         layers.append(LayerComparison(operation.name, wanted.size, int(wanted.sum()), int(differing.sum())))
         if differing.any():
@@ -125,10 +135,10 @@ def _explained(program: Program, x: FloatArray, observed: Observed) -> tuple[boo
         def __call__(self, n: int, *arriving: Any) -> Any:
             spikes = super().__call__(n, *arriving)
             assert self.membrane is not None
-            name = self.operation.name
-            if name not in observed.spikes or n >= len(observed.spikes[name]):
+            name, step = self.operation.name, n - (self.operation.latency or 0)
+            if name not in observed.spikes or not 0 <= step < len(observed.spikes[name]):
                 return spikes
-            wanted = observed.spikes[name][n]
+            wanted = observed.spikes[name][step]
             near = np.abs(self.membrane - self.threshold) <= TIE * np.maximum(1.0, np.abs(self.threshold))
             turned = near & (wanted != (spikes != 0))
             if not turned.any():
@@ -139,11 +149,13 @@ def _explained(program: Program, x: FloatArray, observed: Observed) -> tuple[boo
             self.v = np.where(fired, v - self.threshold if self.operation.soft else self.v_reset, v)
             return fired.astype(self.dtype)
 
-    (source,) = program.of_type(Source)
+    (source,) = (o for o in program.of_type(Source) if o.signal is not Signal.CLOCK)
     samples = x.shape[1]
+    inputs, _ = fit(program, {source.name: x.reshape(len(x), samples, -1)}, "x")
     with StepBackend("settled", program, Options(samples), own={Neuron: Settled}) as steps:
-        recording = steps.run({source.name: np.ascontiguousarray(x.reshape(len(x), samples, -1))})
-    spikes = {name: fired[: program.steps] for name, fired in recording.spikes.items()}
+        recording = steps.run({name: np.ascontiguousarray(array) for name, array in inputs.items()})
+    late = {o.name: o.latency or 0 for o in program.of_type(Neuron)}
+    spikes = {name: fired[late[name] : late[name] + program.steps] for name, fired in recording.spikes.items()}
     layers, _ = _compared(program, spikes, observed)
     told = ", ".join(f"{count} in {name}" for name, count in ties.items())
     if not ties or any(layer.differing for layer in layers):
