@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import rearrange
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from spikescr.model.layers import SpikingLayer
 from spikescr.model.network import Network
+from spikescr.model.spectral import convolution
 
 if TYPE_CHECKING:
     from spikescr.model.config import DelaysConfig
@@ -42,22 +43,48 @@ class DelayedLinear(nn.Linear):
         return (self.taps // 2 * (1 + self.position.detach().double().clamp(-1, 1))).round().long()
 
     def kernel(self) -> Tensor:
-        """Weights by delay, (out, in, K)."""
+        """Weights by delay, (K, out, in)."""
         if not self.training:
-            return self.weight[..., None] * functional.one_hot(self.delays(), self.taps)
+            return self.weight * functional.one_hot(self.delays(), self.taps).movedim(-1, 0)
         with torch.no_grad():
             self.position.clamp_(-1, 1)
-        centres = self.taps // 2 * (1 + self.position)
-        steps = torch.arange(self.taps, device=centres.device, dtype=centres.dtype)
-        # softmax: Gaussians of sum 1, whatever their width
-        shape = torch.softmax(-0.5 * ((steps - centres[..., None]) / self.sigma) ** 2, dim=-1)
-        return self.weight[..., None] * shape
+        return _Gaussians.apply(self.weight, self.position, self.taps, self.sigma)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, in) to (T, B, out); 0 before the first step and after the last."""
-        y = functional.conv1d(rearrange(x, "t b n -> b n t"), self.kernel().flip(-1), padding=self.taps // 2)
-        y = y if self.bias is None else y + self.bias[:, None]
-        return rearrange(y, "b n t -> t b n")
+        if self.training:
+            y = convolution(x, self.kernel())
+        else:
+            kernel = rearrange(self.kernel().flip(0), "k o i -> o i k")
+            y = functional.conv1d(rearrange(x, "t b n -> b n t"), kernel, padding=self.taps // 2)
+            y = rearrange(y, "b n t -> t b n")
+        return y if self.bias is None else y + self.bias
+
+
+class _Gaussians(torch.autograd.Function):
+    """w_k = w g_k, where g_k is a Gaussian around K // 2 (1 + position) with sum 1 over the taps, whatever its width.
+
+    With mean m = sum_k k g_k, dg_k / dcentre = g_k (k - m) / sigma^2: two sums over the taps are all that goes back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, position: Tensor, taps: int, sigma: float) -> Tensor:
+        half = taps // 2
+        tap = torch.arange(taps, dtype=position.dtype, device=position.device)
+        share = torch.softmax((tap[:, None, None] - half * (1 + position)).square_().mul_(-0.5 / sigma**2), dim=0)
+        ctx.save_for_backward(weight, share)
+        ctx.slope = half / sigma**2
+        return weight * share
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        weight, share = ctx.saved_tensors
+        taps = len(share)
+        tap = torch.arange(taps, dtype=weight.dtype, device=weight.device)
+        moments = torch.stack([torch.ones_like(tap), tap])
+        by_weight, by_place = (moments @ (upstream[0] * share).view(taps, -1)).view(2, *weight.shape)
+        mean = (tap @ share.view(taps, -1)).view_as(weight)
+        return by_weight, ctx.slope * weight * (by_place - mean * by_weight), None, None
 
 
 class DelayNetwork(Network):

@@ -37,9 +37,23 @@ def test_training_spreads_each_weight_over_a_gaussian_around_its_delay(layer: De
     for j in range(3):
         for i in range(4):
             gaussian = np.exp(-0.5 * ((np.arange(7) - 3 * (1 + position[j, i])) / 0.8) ** 2)
-            np.testing.assert_allclose(kernel[j, i], weight[j, i] * gaussian / gaussian.sum(), rtol=1e-12, atol=1e-15)
+            np.testing.assert_allclose(kernel[:, j, i], weight[j, i] * gaussian / gaussian.sum(), rtol=1e-12, atol=1e-15)
     layer(torch.randn(9, 2, 4, dtype=torch.float64)).square().sum().backward()
     assert float(layer.position.grad.abs().min()) > 1e-9
+
+
+def test_gradients_of_weights_and_delays_are_those_of_the_equation(layer: DelayedLinear) -> None:
+    layer.train()
+    layer.sigma = 0.8
+    x = torch.randn(9, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    layer(x).square().sum().backward()
+    weight, position = (p.detach().clone().requires_grad_() for p in (layer.weight, layer.position))
+    gaussian = torch.exp(-0.5 * ((torch.arange(7) - 3 * (1 + position[..., None])) / 0.8) ** 2)
+    kernel = weight[..., None] * gaussian / gaussian.sum(-1, keepdim=True)
+    y = torch.nn.functional.conv1d(x.permute(1, 2, 0), kernel.flip(-1), padding=3)
+    y.square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, weight.grad, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(layer.position.grad, position.grad, rtol=1e-10, atol=1e-12)
 
 
 def test_delays_stay_within_the_kernel(layer: DelayedLinear) -> None:
