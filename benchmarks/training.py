@@ -10,6 +10,8 @@ that sum in another order differ in the last bit. Shares are of the time of one 
 the parts but for stock neurons, made of common operations: a clock around them does. Ours fire, normalise and drop out
 in one go; their dropout, and what applies a normalisation going forward, count as neurons.
 
+Networks with learnable delays stand beside the same network with a convolution of all taps by PyTorch.
+
 On CUDA there are two more: the stock network with the kernels that SpikingJelly has there, and ours with our loop in
 place of the kernels that a training would choose. Idle: no kernel runs.
 """
@@ -28,6 +30,7 @@ from unittest.mock import patch
 # Before torch, see there.
 import spikescr  # noqa: F401  # isort: skip
 import click
+import stock_delays
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -331,8 +334,11 @@ def main(kind: str, quick: bool, file: Path | None, threads: int | None, seed: i
             table.add_row(name, str(steps), *milliseconds, f"{speedup:.2f}", *differences, f"{rate:.1%}")
             for who, parts in row["shares"].items():
                 shares.add_row(name, str(steps), who, *(f"{share:.0%}" for share in parts.values()))
+    delays, result["delays"] = stock_delays.compare(BATCH, 3 if quick else 9, backend, device, seed)
     console = Console(width=130)
-    console.print(table, "differences: per neuron layer in float32 / whole network in float64, 40 steps", shares)
+    console.print(
+        table, "differences: per neuron layer in float32 / whole network in float64, 40 steps", shares, delays
+    )
     if file is not None:
         from spikescr.provenance import versions
 

@@ -164,6 +164,21 @@ class GraphBuilder:
         current = self._biased(name, Stream(sources, len(weights.synapse), latency), weights)
         return self.gate(f"{name}.gate", current, self.clock(latency))
 
+    def axonal_linear(self, name: str, x: Stream, weights: Weights, delays: IntArray, latency: int) -> Stream:
+        """Synapses behind axons with delays of their own, gated by the clock: one Delay by channel, then one Linear.
+
+        Args:
+            name: prefix of the nodes.
+            x: input.
+            weights: synapses (out, in).
+            delays: steps (in,).
+            latency: by which the output is late against x, steps.
+        """
+        latency += x.latency
+        node = nir.Delay(delay=delays * self.dt, metadata={LATENCY: latency})
+        late = self._add(f"{name}.synapse.delay", node, x, latency=latency)
+        return self.gate(f"{name}.gate", self.linear(name, late, *weights), self.clock(latency))
+
     def recurrent(self, name: str, current: Stream, weight: FloatArray, decay: float) -> Stream:
         """Neurons `name` that feed each other one step later: LIF, Delay(dt), Linear, and back into their current.
 

@@ -13,7 +13,7 @@ from spikescr.export.arithmetic import Fixed, Real, array
 from spikescr.export.builder import GraphBuilder, Stream, Weights
 from spikescr.model import Current, Masked, Network, SpikeSCR, SpikingLayer, TimeConv
 from spikescr.model.blocks import MLP, SGLE, SpikingGatedConvolution, SpikingSelfAttention
-from spikescr.model.delays import DelayedLinear, DelayNetwork
+from spikescr.model.delays import AxonalLinear, Delayed, DelayNetwork
 from spikescr.model.fixed import FixedHead
 from spikescr.model.layers import Spiking
 from spikescr.model.position import sinusoidal_table
@@ -118,10 +118,11 @@ class _Exporter:
         (weights,) = self.weights(current)
         if isinstance(current.synapse, TimeConv):
             return self.build.convolution(name, x, *weights)
-        if isinstance(current.synapse, DelayedLinear):
-            return self.build.delayed_linear(
-                name, x, weights, current.synapse.delays().numpy(), current.synapse.taps // 2
+        if isinstance(current.synapse, Delayed):
+            delayed = (
+                self.build.axonal_linear if isinstance(current.synapse, AxonalLinear) else self.build.delayed_linear
             )
+            return delayed(name, x, weights, current.synapse.delays().numpy(), current.synapse.taps // 2)
         return self.build.linear(name, x, *weights)
 
     def weights(self, current: Current, *parts: slice) -> tuple[Weights, ...]:

@@ -39,6 +39,7 @@ VARIANTS: dict[str, AnyModelConfig] = {
     "no separable convolution": _variant(gating_unit=False, separable_convolution=False),
     "parametric": _variant(neuron="parametric"),
     "dcls": DelaysConfig(**_TINY, layers=2, width=10, taps=5),
+    "axonal": DelaysConfig(**_TINY, layers=2, width=10, taps=5, delays="axonal"),
     "dcls parametric": DelaysConfig(**_TINY, layers=1, width=10, taps=3, neuron="parametric"),
     "recurrent": RecurrentConfig(**_TINY, layers=2, width=10),
     "recurrent parametric": RecurrentConfig(**_TINY, width=10, neuron="parametric"),

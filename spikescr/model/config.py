@@ -89,13 +89,15 @@ class DelaysConfig(_Common):
     """Feed-forward LIF layers whose synapses learn a delay each (DCLS-Delays, arXiv 2306.17670).
 
     layers: hidden layers. width: of each. taps: delays from 0 to taps - 1 steps can be learnt; odd, for outputs are
-    aligned with the middle one.
+    aligned with the middle one. delays: "synaptic", one for each synapse, or "axonal", one for each neuron that sends
+    (arXiv 2602.09746).
     """
 
     family: Literal["dcls"] = "dcls"
     layers: int = Field(2, ge=1, le=DEEPEST)
     width: int = Field(256, ge=1, le=WIDEST)
     taps: int = Field(11, ge=1, le=WIDEST)
+    delays: Literal["synaptic", "axonal"] = "synaptic"
     dropout: float = Field(0.4, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -107,7 +109,8 @@ class DelaysConfig(_Common):
     @property
     def name(self) -> str:
         """Short name of the size: hidden layers, width, longest delay."""
-        return f"DCLS {self.layers}L-{self.width}, delays to {self.taps - 1}{_neuron_suffix(self)}"
+        kind = "axonal delays" if self.delays == "axonal" else "delays"
+        return f"DCLS {self.layers}L-{self.width}, {kind} to {self.taps - 1}{_neuron_suffix(self)}"
 
 
 class RecurrentConfig(_Common):

@@ -1,4 +1,4 @@
-"""LIF layers whose synapses learn a delay each (Hammouamri et al., ICLR 2024, arXiv 2306.17670)."""
+"""LIF layers whose synapses learn a delay each (Hammouamri et al., ICLR 2024, arXiv 2306.17670), or whose axons do."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ANNEALED = 0.25
 """Share of the training after which the Gaussians are as narrow as that."""
 
 
-class DelayedLinear(nn.Linear):
-    """y[t] = sum_i w_ji x_i[t - d_ji + K // 2], each synapse with a delay d_ji of 0 to K - 1 steps.
+class Delayed(nn.Linear):
+    """Synapses that learn how late they are, 0 to K - 1 steps.
 
     Training puts a Gaussian around each delay, of width `sigma` and sum 1, so that delays have gradients; evaluation
     rounds them to whole steps. Delays are learnt as `position` in [-1, 1], K // 2 (1 + position) steps: one learning
@@ -32,59 +32,87 @@ class DelayedLinear(nn.Linear):
     when it is executed. No bias: a batch normalisation follows.
     """
 
-    def __init__(self, inputs: int, outputs: int, taps: int) -> None:
+    def __init__(self, inputs: int, outputs: int, taps: int, *delayed: int) -> None:
         super().__init__(inputs, outputs, bias=False)
         self.taps = taps
         self.sigma = max(taps / 2, FINAL_SIGMA)
-        self.position = nn.Parameter(torch.empty(outputs, inputs).uniform_(-1, 1))
+        self.position = nn.Parameter(torch.empty(*delayed).uniform_(-1, 1))
 
     def delays(self) -> Tensor:
-        """Whole steps (out, in), int64; float64 inside, so that a model in any precision has the same."""
+        """Whole steps, int64, as `position` is laid out; float64 inside: a model in any precision has the same."""
         return (self.taps // 2 * (1 + self.position.detach().double().clamp(-1, 1))).round().long()
+
+    def shares(self) -> Tensor:
+        """What of a spike arrives after each delay, (K, *position); sum 1."""
+        if not self.training:
+            return functional.one_hot(self.delays(), self.taps).movedim(-1, 0).to(self.position.dtype)
+        with torch.no_grad():
+            self.position.clamp_(-1, 1)
+        return _Gaussians.apply(self.position, self.taps, self.sigma)  # type: ignore[no-any-return]
+
+
+class DelayedLinear(Delayed):
+    """y[t] = sum_i w_ji x_i[t - d_ji + K // 2]: each synapse has a delay of its own, `position` (out, in)."""
+
+    def __init__(self, inputs: int, outputs: int, taps: int) -> None:
+        super().__init__(inputs, outputs, taps, outputs, inputs)
 
     def kernel(self) -> Tensor:
         """Weights by delay, (K, out, in)."""
-        if not self.training:
-            return self.weight * functional.one_hot(self.delays(), self.taps).movedim(-1, 0)
-        with torch.no_grad():
-            self.position.clamp_(-1, 1)
-        return _Gaussians.apply(self.weight, self.position, self.taps, self.sigma)  # type: ignore[no-any-return]
+        return self.weight * self.shares()
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, in) to (T, B, out); 0 before the first step and after the last."""
-        if self.training:
-            y = convolution(x, self.kernel())
-        else:
-            kernel = rearrange(self.kernel().flip(0), "k o i -> o i k")
-            y = functional.conv1d(rearrange(x, "t b n -> b n t"), kernel, padding=self.taps // 2)
-            y = rearrange(y, "b n t -> t b n")
+        kernel = self.kernel()
+        y = convolution(x, kernel) if self.training else _centred(x, rearrange(kernel, "k o i -> o i k"))
         return y if self.bias is None else y + self.bias
 
 
+class AxonalLinear(Delayed):
+    """y[t] = sum_i w_ji x_i[t - d_i + K // 2]: each neuron that sends has a delay of its own, `position` (in,)."""
+
+    def __init__(self, inputs: int, outputs: int, taps: int) -> None:
+        super().__init__(inputs, outputs, taps, inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, B, in) to (T, B, out); 0 before the first step and after the last."""
+        late = _centred(x, rearrange(self.shares(), "k n -> n 1 k"), groups=self.in_features)
+        return functional.linear(late, self.weight, self.bias)
+
+
+def _centred(x: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
+    """sum_k kernel[..., k] x[t - k + K // 2]; x (T, B, in), kernel (out, in / groups, K)."""
+    taps = kernel.shape[-1]
+    y = functional.conv1d(rearrange(x, "t b n -> b n t"), kernel.flip(-1), padding=taps // 2, groups=groups)
+    return rearrange(y, "b n t -> t b n")
+
+
 class _Gaussians(torch.autograd.Function):
-    """w_k = w g_k, where g_k is a Gaussian around K // 2 (1 + position) with sum 1 over the taps, whatever its width.
+    """g_k, a Gaussian around K // 2 (1 + position) with sum 1 over the taps, whatever its width.
 
     With mean m = sum_k k g_k, dg_k / dcentre = g_k (k - m) / sigma^2: two sums over the taps are all that goes back.
     """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, position: Tensor, taps: int, sigma: float) -> Tensor:
-        half = taps // 2
-        tap = torch.arange(taps, dtype=position.dtype, device=position.device)
-        share = torch.softmax((tap[:, None, None] - half * (1 + position)).square_().mul_(-0.5 / sigma**2), dim=0)
-        ctx.save_for_backward(weight, share)
-        ctx.slope = half / sigma**2
-        return weight * share
+    def forward(ctx: Any, position: Tensor, taps: int, sigma: float) -> Tensor:
+        centre = taps // 2 * (1 + position)
+        tap = _taps(taps, position).view(-1, *[1] * position.ndim)
+        share = torch.softmax((tap - centre).square_().mul_(-0.5 / sigma**2), dim=0)
+        ctx.save_for_backward(share)
+        ctx.slope = taps // 2 / sigma**2
+        return share
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        weight, share = ctx.saved_tensors
-        taps = len(share)
-        tap = torch.arange(taps, dtype=weight.dtype, device=weight.device)
-        moments = torch.stack([torch.ones_like(tap), tap])
-        by_weight, by_place = (moments @ (upstream[0] * share).view(taps, -1)).view(2, *weight.shape)
-        mean = (tap @ share.view(taps, -1)).view_as(weight)
-        return by_weight, ctx.slope * weight * (by_place - mean * by_weight), None, None
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        (share,) = ctx.saved_tensors
+        tap = _taps(len(share), share)
+        part = (upstream[0] * share).view(len(share), -1)
+        mean = tap @ share.view(len(share), -1)
+        return (ctx.slope * (tap @ part - mean * part.sum(0))).view(share.shape[1:]), None, None
+
+
+def _taps(taps: int, like: Tensor) -> Tensor:
+    return torch.arange(taps, dtype=like.dtype, device=like.device)
 
 
 class DelayNetwork(Network):
@@ -95,9 +123,9 @@ class DelayNetwork(Network):
     def __init__(self, config: DelaysConfig) -> None:
         super().__init__(config)
         sizes = [config.inputs, *[config.width] * config.layers]
+        synapses = AxonalLinear if config.delays == "axonal" else DelayedLinear
         self.layers = nn.ModuleList(
-            SpikingLayer(DelayedLinear(inputs, outputs, config.taps), config.dropout)
-            for inputs, outputs in pairwise(sizes)
+            SpikingLayer(synapses(inputs, outputs, config.taps), config.dropout) for inputs, outputs in pairwise(sizes)
         )
         self.head = nn.Linear(config.width, config.classes, bias=False)
         if config.neuron == "parametric":
@@ -113,6 +141,6 @@ class DelayNetwork(Network):
     def anneal(self, progress: float) -> None:
         """Narrows the Gaussians exponentially, from half the kernel to FINAL_SIGMA."""
         for module in self.modules():
-            if isinstance(module, DelayedLinear):
+            if isinstance(module, Delayed):
                 start = max(module.taps / 2, FINAL_SIGMA)
                 module.sigma = start * (FINAL_SIGMA / start) ** min(1.0, progress / ANNEALED)

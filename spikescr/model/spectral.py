@@ -1,8 +1,8 @@
 """Convolutions over time of many taps between many channels, by products of spectra.
 
-y[t] = sum_k w_k x[t - k + K // 2] takes T K products for each pair of channels. Its discrete Fourier transform takes one
-complex product for each frequency, three real ones (Karatsuba): (a + bi)(c + di) from ac, bd and (a + b)(c + d). All of
-it is linear before and after these, so that there are three constant matrices A, B, C, real, with
+y[t] = sum_k w_k x[t - k + K // 2] takes T K products for each pair of channels. Its discrete Fourier transform takes
+one complex product for each frequency, three real ones (Karatsuba): (a + bi)(c + di) from ac, bd and (a + b)(c + d).
+All of it is linear before and after these, so that there are three constant matrices A, B, C, real, with
 
     y = C ((A x) * (B w))
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 BLOCK = 100
-"""Steps at a time; more would make transforms cost more than the products that they save, and spectra fill the memory."""
+"""Steps at a time: of more, transforms would cost more than the products that they save, and spectra fill memory."""
 
 
 @lru_cache(maxsize=64)
@@ -79,7 +79,8 @@ def convolution(x: Tensor, w: Tensor) -> Tensor:
     """y[t] = sum_k x[t - k + K // 2] w_k^T, 0 outside of the steps.
 
     Args:
-        x: (T, B, in). w: (K, out, in), K odd.
+        x: (T, B, in).
+        w: (K, out, in), K odd.
 
     Returns:
         (T, B, out), equal to the sum but for rounding.

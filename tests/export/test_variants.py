@@ -165,6 +165,25 @@ def test_each_synapse_with_a_delay_is_counted_once() -> None:
     np.testing.assert_array_equal(covered, np.ones((config.width, config.width)))
 
 
+def test_a_delay_for_each_axon_is_one_delay_by_channel_and_one_linear() -> None:
+    found = case("axonal")
+    assert isinstance(found.program["layers.1.synapse"], Synapse)
+    assert len(found.program["layers.1.synapse"].taps) == 1
+    names = [name for name in found.graph.nodes if name.startswith("layers.1.")]
+    assert sorted(names) == [
+        "layers.1.bias",
+        "layers.1.gate",
+        "layers.1.gate.wire_spike",
+        "layers.1.gate.wire_value",
+        "layers.1.lif",
+        "layers.1.synapse",
+        "layers.1.synapse.delay",
+    ]
+    counts = found.fast.recording.counts
+    fired = counts.per_step("layers.0.lif", "fired").sum()
+    assert counts.per_step("layers.1.synapse", "ac").sum() == fired * 10
+
+
 def test_recurrent_network_is_standard_nir_with_a_delay_of_one_step_in_its_cycle() -> None:
     graph = case("recurrent").graph
     assert case("recurrent").program.cyclic
