@@ -68,7 +68,7 @@ def require_consistent(model: AnyModelConfig, classes: tuple[str, ...], preproce
     """
     for name, expected, got in (
         ("classes", model.classes, len(classes)),
-        ("bands", model.inputs, preprocessing.front_end.channels),
+        ("bands", model.inputs, preprocessing.channels),
     ):
         if expected != got:
             raise ValueError(f"the model has {expected} {name}, the file names {got}")

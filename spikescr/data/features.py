@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from spikescr.data.binned import Binned, Counts
+from spikescr.data.coder import Coder, Events
 from spikescr.data.dataset import DataSet, Item
 from spikescr.data.frontend import Frames, FrontEnd
 from spikescr.data.left_out import require_enough, require_enough_to_train
@@ -30,8 +31,9 @@ class Features:
     """The network input of the n recordings that could be read, in the order in which they were asked for.
 
     Attributes:
-        values: Shape (n, T, C); exact zeros in padded steps. Of sound normalised frames, float32; of spikes counts, in
-            the type of the cache (uint8 or uint16), mapped from it where all of a file's recordings are asked for.
+        values: Shape (n, T, C); exact zeros in padded steps. Of sound normalised frames, float32, or events, uint8; of
+            spikes counts, in the type of the cache (uint8 or uint16), mapped from it where all of a file's recordings
+            are asked for.
         steps: Valid steps of each recording, shape (n,).
         labels: Class indices, shape (n,).
         names: Names of the recordings.
@@ -56,6 +58,7 @@ def design(
     bands: int = 140,
     frames_per_step: int = 1,
     normalise: Normalise = "training",
+    spiking: bool = False,
 ) -> FrontEnd | SpikeBins:
     """Choose the front end for a data set.
 
@@ -66,14 +69,17 @@ def design(
         bands: Mel bands, or groups of units.
         frames_per_step: Spectra in each step of sound.
         normalise: Sound by the levels of the "training" split, channel by channel, or each "recording" by its own.
+        spiking: Whether sound becomes events.
 
     Raises:
         UsageError: A number is not positive, or absurd, or concerns sound where the data set holds spikes.
         DataError: No training recording has a readable header.
     """
     if dataset.signal == "spikes":
-        if frames_per_step != 1 or normalise != "training":
-            raise UsageError(f"frames_per_step and normalise are for recordings of sound; {dataset.spec} holds spikes")
+        if frames_per_step != 1 or normalise != "training" or spiking:
+            raise UsageError(
+                f"frames_per_step, normalise and front_end are for recordings of sound; {dataset.spec} holds spikes"
+            )
         return SpikeBins.design(steps=steps, window_s=window_s, bands=bands)
     return FrontEnd.design(
         dataset.rate,
@@ -93,8 +99,9 @@ def fit_and_load(
     bands: int = 140,
     frames_per_step: int = 1,
     normalise: Normalise = "training",
+    spiking: bool = False,
 ) -> tuple[Preprocessing, Features]:
-    """Choose the front end for a data set, fit the normaliser, and load the training split with both.
+    """Choose the front end for a data set, fit what is to be fitted, and load the training split with it.
 
     Reads the training split, nothing else, and each recording in it once.
 
@@ -105,6 +112,7 @@ def fit_and_load(
         bands: See there.
         frames_per_step: See there.
         normalise: See there.
+        spiking: See there.
 
     Returns:
         The preprocessing, and what `load` gives with it for the training split.
@@ -114,39 +122,55 @@ def fit_and_load(
         DataError: Most of the training recordings cannot be read; or one of spikes cannot be used.
     """
     front_end = design(
-        dataset, steps=steps, window_s=window_s, bands=bands, frames_per_step=frames_per_step, normalise=normalise
+        dataset,
+        steps=steps,
+        window_s=window_s,
+        bands=bands,
+        frames_per_step=frames_per_step,
+        normalise=normalise,
+        spiking=spiking,
     )
-    return fit_to_split(dataset, front_end, normalise)
+    return fit_to_split(dataset, front_end, normalise, spiking=spiking)
 
 
 def fit_to_split(
-    dataset: DataSet, front_end: FrontEnd | SpikeBins, normalise: Normalise
+    dataset: DataSet, front_end: FrontEnd | SpikeBins, normalise: Normalise, *, spiking: bool = False
 ) -> tuple[Preprocessing, Features]:
     """Do what `fit_and_load` does, with a front end that `design` gave."""
     if isinstance(front_end, SpikeBins):
         counting = Preprocessing(front_end=front_end)
         return counting, load(dataset.split("train"), counting)
-    features = _log_mel(dataset.split("train"), front_end)
+    features = _heard(
+        dataset.split("train"), front_end, lambda frames: frames, front_end.channels, np.dtype(np.float32)
+    )
     require_enough_to_train(features.left_out, dataset)
-    preprocessing = _fitted(front_end, normalise, features.values, features.steps)
-    assert preprocessing.normaliser is not None
-    return preprocessing, _normalised(features, preprocessing.normaliser)
+    preprocessing = _fitted(front_end, normalise, features.values, features.steps, spiking=spiking)
+    if preprocessing.coder is None:
+        return preprocessing, features
+    return preprocessing, _coded(features, preprocessing.coder)
 
 
-def fit_to_sounds(sounds: Sounds, front_end: FrontEnd, normalise: Normalise) -> Preprocessing:
-    """Fit the normaliser as `fit_and_load` does, to recordings that are kept as waveforms."""
-    shape = (len(sounds) if normalise == "training" else 0, front_end.window_steps, front_end.channels)
+def fit_to_sounds(sounds: Sounds, front_end: FrontEnd, normalise: Normalise, *, spiking: bool = False) -> Preprocessing:
+    """Fit what `fit_and_load` does, to recordings that are kept as waveforms."""
+    count = len(sounds) if normalise == "training" or spiking else 0
+    shape = (count, front_end.window_steps, front_end.channels)
     _require_memory(shape, np.dtype(np.float32))
     values = np.zeros(shape, dtype=np.float32)
     for frames, waveform in zip(values, sounds.waveforms, strict=False):
         levels = front_end.log_mel(waveform, sounds.rate)
         frames[: len(levels)] = levels
-    return _fitted(front_end, normalise, values, sounds.steps)
+    return _fitted(front_end, normalise, values, sounds.steps, spiking=spiking)
 
 
-def _fitted(front_end: FrontEnd, normalise: Normalise, values: Frames, steps: npt.NDArray[np.int64]) -> Preprocessing:
+def _fitted(
+    front_end: FrontEnd, normalise: Normalise, values: Frames, steps: npt.NDArray[np.int64], *, spiking: bool
+) -> Preprocessing:
+    """Fit to log-mel spectrograms, and normalise their valid steps in place: a large data set fits into memory once."""
     normaliser = Normaliser.fit(values, steps) if normalise == "training" else RecordingNormaliser()
-    return Preprocessing(front_end=front_end, normaliser=normaliser)
+    for frames, length in zip(values, steps, strict=False):
+        frames[:length] = normaliser(frames[:length])
+    coder = Coder.fit(values, steps, front_end.bands) if spiking else None
+    return Preprocessing(front_end=front_end, normaliser=normaliser, coder=coder)
 
 
 def load(items: Sequence[Item], preprocessing: Preprocessing, *, is_part: bool = False) -> Features:
@@ -166,14 +190,14 @@ def load(items: Sequence[Item], preprocessing: Preprocessing, *, is_part: bool =
         UsageError: The recordings do not fit the memory, or are sound where the network takes spikes, or the reverse.
         DataError: Most of the recordings cannot be read; or one of spikes cannot be used.
     """
-    front_end, normaliser = preprocessing.front_end, preprocessing.normaliser
+    front_end = preprocessing.front_end
     if isinstance(front_end, SpikeBins):
         return _counts(items, front_end)
-    assert normaliser is not None
-    features = _log_mel(items, front_end)
+    dtype = np.dtype(np.float32 if preprocessing.coder is None else np.uint8)
+    features = _heard(items, front_end, preprocessing.of_frames, preprocessing.channels, dtype)
     if not is_part:
         require_enough(features.left_out, len(items))
-    return _normalised(features, normaliser)
+    return features
 
 
 def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
@@ -212,16 +236,22 @@ def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
     return Features(values, lengths.clip(1, bins.window_steps), labels, tuple(item.name for item in items))
 
 
-def _log_mel(items: Sequence[Item], front_end: FrontEnd) -> Features:
-    """Read recordings as log-mel spectrograms, not yet normalised, zeros in padded steps; leave out what is damaged."""
-    shape = (len(items), front_end.window_steps, front_end.channels)
-    _require_memory(shape, np.dtype(np.float32))
-    values = np.zeros(shape, dtype=np.float32)
+def _heard(
+    items: Sequence[Item],
+    front_end: FrontEnd,
+    turned: Callable[[Frames], Frames | Events],
+    channels: int,
+    dtype: np.dtype[Any],
+) -> Features:
+    """Read recordings as what becomes of their log-mel spectrograms, zeros in padded steps; leave out damaged ones."""
+    shape = (len(items), front_end.window_steps, channels)
+    _require_memory(shape, dtype)
+    values = np.zeros(shape, dtype=dtype)
     steps = np.zeros(len(items), dtype=np.int64)
     kept: list[Item] = []
     left_out: dict[str, str] = {}
     for index, (item, waveform, rate) in enumerate(hear(items, front_end, left_out)):
-        frames = front_end.log_mel(waveform, rate)
+        frames = turned(front_end.log_mel(waveform, rate))
         steps[index] = len(frames)
         values[index, : len(frames)] = frames
         kept.append(item)
@@ -238,8 +268,11 @@ def _require_memory(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
     )
 
 
-def _normalised(features: Features, normaliser: Normaliser | RecordingNormaliser) -> Features:
-    """Normalise the valid steps, in place: a large data set fits into memory once, not twice."""
-    for frames, length in zip(features.values, features.steps, strict=True):
-        frames[:length] = normaliser(frames[:length])
-    return features
+def _coded(features: Features, coder: Coder) -> Features:
+    """The events of normalised levels."""
+    shape = (*features.values.shape[:2], features.values.shape[2] * coder.planes)
+    _require_memory(shape, np.dtype(np.uint8))
+    values = np.zeros(shape, dtype=np.uint8)
+    for events, frames, length in zip(values, features.values, features.steps, strict=True):
+        events[:length] = coder(frames[:length])
+    return replace(features, values=values)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
 from spikescr.data.audio import Waveform
+from spikescr.data.coder import Coder, Events
 from spikescr.data.frontend import Frames, FrontEnd, Positive
 from spikescr.data.spikes import SpikeBins
 from spikescr.data.work import log_mel, normalisation, normalisation_by_recording
@@ -92,30 +93,46 @@ class Preprocessing(BaseModel):
         front_end: Log-mel for audio, counts per bin for recordings of spikes.
         normaliser: For log-mel, by training's or each recording's own levels; counts go into the network as they are,
             small integers.
+        coder: Of log-mel, makes events of the normalised levels; None: the network gets the levels, real numbers.
     """
 
     model_config = _FROZEN
 
     front_end: FrontEnd | SpikeBins
     normaliser: Normaliser | RecordingNormaliser | None = None
+    coder: Coder | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if isinstance(self.front_end, SpikeBins):
             if self.normaliser is not None:
                 raise ValueError("spike counts are not normalised. Got a normaliser")
+            if self.coder is not None:
+                raise ValueError("spike counts are events already. Got a coder")
         elif self.normaliser is None:
             raise ValueError("log-mel input needs a normaliser. Got none")
         elif isinstance(self.normaliser, Normaliser) and len(self.normaliser.mean) != self.front_end.channels:
             raise ValueError(
                 f"the normaliser must have {self.front_end.channels} bands. Got {len(self.normaliser.mean)}"
             )
+        elif self.coder is not None and self.coder.bands != self.front_end.bands:
+            raise ValueError(f"the coder must have {self.front_end.bands} bands. Got {self.coder.bands}")
         return self
+
+    @property
+    def channels(self) -> int:
+        """C, numbers that a step of the network's input holds."""
+        return self.front_end.channels * self.planes
+
+    @property
+    def planes(self) -> int:
+        """Channels of a band in a frame: one, or as many as the coder has."""
+        return 1 if self.coder is None else self.coder.planes
 
     @property
     def signal(self) -> Literal["values", "spikes"]:
         """What the input carries: real numbers, or integers n that stand for n events."""
-        return "spikes" if isinstance(self.front_end, SpikeBins) else "values"
+        return "values" if isinstance(self.front_end, FrontEnd) and self.coder is None else "spikes"
 
     @property
     def work(self) -> FrontWork:
@@ -125,8 +142,8 @@ class Preprocessing(BaseModel):
             return FrontWork(title="spikes of a cochlea", not_counted="the cochlea that made the recordings' spikes")
         normalised = normalisation if isinstance(self.normaliser, Normaliser) else normalisation_by_recording
         return FrontWork(
-            title="log-mel of sound",
-            stages=(*log_mel(front_end), *normalised(front_end.bands)),
+            title="log-mel of sound" if self.coder is None else "log-mel of sound, as events",
+            stages=(*log_mel(front_end), *normalised(front_end.bands), *(self.coder.stages if self.coder else ())),
             frames_per_step=front_end.frames_per_step,
             not_counted="microphone and converter, memory traffic",
         )
@@ -139,11 +156,17 @@ class Preprocessing(BaseModel):
             rate: Its rate in Hz, any.
 
         Returns:
-            Normalised frames, shape (T, C), exact zeros from the first invalid step on; and the number of valid steps.
+            Normalised frames or their events, shape (T, C), exact zeros from the first invalid step on; and the number
+            of valid steps.
         """
         assert isinstance(self.front_end, FrontEnd), "spikes are binned by `SpikeBins.count`"
-        assert self.normaliser is not None
-        frames = self.front_end.log_mel(waveform, rate)
-        padded = np.zeros((self.front_end.window_steps, self.front_end.channels), dtype=np.float32)
-        padded[: len(frames)] = self.normaliser(frames)
+        frames = self.of_frames(self.front_end.log_mel(waveform, rate))
+        padded = np.zeros((self.front_end.window_steps, self.channels), dtype=np.float32)
+        padded[: len(frames)] = frames
         return padded, len(frames)
+
+    def of_frames(self, frames: Frames) -> Frames | Events:
+        """Turn the log-mel spectrogram of one recording, (L, F * bands), into input (L, C)."""
+        assert self.normaliser is not None
+        normalised = self.normaliser(frames)
+        return normalised if self.coder is None else self.coder(normalised)

@@ -8,6 +8,7 @@ generator that is a function of key and counter (J. Salmon et al., SC 2011): key
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,21 @@ PURPOSE = int.from_bytes(b"augment")
 """Second half of the key: other draws from the same seed are other numbers."""
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the channels of a step follow from bands.
+
+    frames: F, in each step, one behind the other. planes: P, channels of a band in a frame, all bands of one before
+    those of the next: C = F P bands.
+    """
+
+    frames: int = 1
+    planes: int = 1
+
+
+PLAIN = Layout()
+
+
 def augment(
     x: Tensor,
     steps: Tensor,
@@ -28,12 +44,13 @@ def augment(
     seed: int,
     epoch: int,
     samples: Tensor | Sequence[int],
-    frames: int = 1,
+    layout: Layout = PLAIN,
 ) -> Tensor:
     """Shifts each sample along its channels, then zeroes one run of channels and one run of valid steps.
 
     The three are relative to the sample's own size: the same recording at other steps per second loses the same part.
-    Where a step holds several frames, channels are those of a frame, and runs are of frames.
+    Where a step holds several frames, channels are those of a frame, and runs are of frames; where a band has several
+    channels, they are altered alike.
 
     Args:
         x: input (T, B, C), real numbers or counts, on any device.
@@ -42,15 +59,20 @@ def augment(
         seed: of the training.
         epoch: from 1.
         samples: place of each in its data set (B,).
-        frames: F, in each step: C is F times the channels of a frame.
+        layout: what the channels are.
 
     Returns:
         The altered input (T, B, C); x is not changed.
     """
-    if frames > 1:
-        parts = x.unflatten(2, (frames, -1)).transpose(1, 2).flatten(0, 1)
-        altered = augment(parts, steps * frames, config, seed=seed, epoch=epoch, samples=samples)
-        return altered.unflatten(0, (-1, frames)).transpose(1, 2).flatten(2)
+    if layout != PLAIN:
+        frames, planes = layout.frames, layout.planes
+        # Planes as samples of their own: what happens to one follows from its place, so that all planes have the same.
+        parts = x.unflatten(2, (frames, planes, -1)).permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1)
+        each = np.repeat(np.asarray(samples), planes)
+        altered = augment(
+            parts, (steps * frames).repeat_interleave(planes), config, seed=seed, epoch=epoch, samples=each
+        )
+        return altered.unflatten(1, (-1, planes)).unflatten(0, (-1, frames)).permute(0, 2, 1, 3, 4).flatten(2)
     draws = _uniform(seed, epoch, np.asarray(samples))
     ends = steps.cpu().numpy()
     dropping = config.kind == "drop"

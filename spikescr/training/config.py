@@ -6,12 +6,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from spikescr.data.coder import PLANES
 from spikescr.model.config import AnyModelConfig, ModelConfig
 
 Precision = Literal["fp32", "bf16"]
 """Of matrix products while training."""
 Normalise = Literal["training", "recording"]
 """Whose levels sound is normalised by."""
+FrontEndKind = Literal["log-mel", "spikes"]
+"""What the network gets of sound: levels of bands, real numbers; or events of neurons that code them."""
 
 
 class Augmentation(BaseModel):
@@ -109,6 +112,7 @@ class _Settings(BaseModel):
     window_s: float = Field(1.0, gt=0)
     frames_per_step: int = Field(1, ge=1)
     normalise: Normalise = "training"
+    front_end: FrontEndKind = "log-mel"
     epochs: int = Field(40, ge=1)
     batch_size: int = Field(64, ge=2)
     lr: float = Field(1e-2, gt=0)
@@ -129,15 +133,21 @@ class _Settings(BaseModel):
     @field_validator("model")
     @classmethod
     def _whole_bands(cls, model: AnyModelConfig, info: ValidationInfo) -> AnyModelConfig:
-        frames = info.data.get("frames_per_step", 1)
-        if model.inputs % frames:
-            raise ValueError(f"inputs {model.inputs} must be a multiple of frames_per_step {frames}, bands each")
+        frames, spiking = info.data.get("frames_per_step", 1), info.data.get("front_end") == "spikes"
+        if model.inputs % (frames * (PLANES if spiking else 1)):
+            more = f" times {PLANES} channels of each band (front_end=spikes)" if spiking else ""
+            raise ValueError(f"inputs {model.inputs} must be a multiple of frames_per_step {frames}{more}, bands each")
         return model
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the network gets events of sound."""
+        return self.front_end == "spikes"
 
     @property
     def bands(self) -> int:
         """Mel bands, or groups of units."""
-        return self.model.inputs // self.frames_per_step
+        return self.model.inputs // (self.frames_per_step * (PLANES if self.spiking else 1))
 
 
 class TrainConfig(_Settings):
@@ -150,6 +160,8 @@ class TrainConfig(_Settings):
         frames_per_step: Spectra of sound that a step's input holds.
         normalise: Sound by the levels of the "training" split, band by band, or each "recording" by its own, so that
             a louder or quieter one is the same.
+        front_end: What the network gets of sound: "log-mel", levels of bands, real numbers; or "spikes", events of
+            neurons that code them, PLANES channels of each band, so that its first layer only accumulates.
         epochs: Passes over the training split.
         batch_size: Recordings per optimisation step, at most.
         lr: AdamW's learning rate at the top.
@@ -173,7 +185,7 @@ class TrainConfig(_Settings):
             is another network than the one that is evaluated and exported.
         augmentation: Of the input; None: none.
         model: Family and sizes; `classes` follows from the data, `inputs` is the number of mel bands times
-            frames_per_step, or of groups of units.
+            frames_per_step (and PLANES with front_end spikes), or of groups of units.
         distillation: Its teacher and loss; None: none.
     """
 

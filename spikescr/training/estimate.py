@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikescr.data import Preprocessing, open_data
+from spikescr.data import open_data
 from spikescr.data.digits import CLASSES, RATE, takes, voices
+from spikescr.data.features import fit_to_sounds
 from spikescr.data.frontend import FrontEnd
 from spikescr.data.kinds import KINDS
 from spikescr.data.noise import MadeNoise
-from spikescr.data.preprocessing import RecordingNormaliser
 from spikescr.data.sounds import Sounds
 from spikescr.data.timing import window_steps
 from spikescr.model import build, readout
@@ -125,7 +125,7 @@ def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
         parameters=parameters,
         activations=round(kept / batch * config.batch_size),
         weights=4 * 4 * parameters,
-        data=inputs * sizes.inputs * (1 if kind in KINDS and KINDS[kind].signal == "spikes" else 4)
+        data=inputs * sizes.inputs * (1 if config.spiking or (kind in KINDS and KINDS[kind].signal == "spikes") else 4)
         + recordings.train * sound.bytes,
         seconds=(config.epochs * per_epoch + teacher_passes * recordings.train * teacher_s) / batch,
     )
@@ -153,7 +153,7 @@ def _sound(config: TrainConfig, batch: int) -> _Sound:
     waveform = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
     sounds = Sounds((waveform,) * batch, RATE, np.full(batch, front_end.window_steps), np.zeros(batch, dtype=np.int64))
     noise = MadeNoise(RATE, [waveform]) if config.augmentation.noise is not None else None
-    preprocessing = Preprocessing(front_end=front_end, normaliser=RecordingNormaliser())
+    preprocessing = fit_to_sounds(sounds, front_end, config.normalise, spiking=config.spiking)
     source = Waveforms(sounds, preprocessing, config.augmentation, noise, seed=config.seed)
     return _Sound(_seconds(lambda: source.batch(torch.arange(batch), 1)), 4 * samples)
 

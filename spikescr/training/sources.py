@@ -17,7 +17,7 @@ from spikescr.data.left_out import require_enough_to_train
 from spikescr.data.noise import Noise, open_noise
 from spikescr.data.sounds import Sounds, read_sounds
 from spikescr.errors import UsageError
-from spikescr.training.augment import augment
+from spikescr.training.augment import PLAIN, Layout, augment
 from spikescr.training.augment_sound import augment_sound
 from spikescr.training.batches import Split
 from spikescr.training.config import Augmentation, TrainConfig
@@ -54,13 +54,13 @@ class Spectra:
         augmentation: Augmentation | None,
         *,
         seed: int,
-        frames: int = 1,
+        layout: Layout = PLAIN,
         left_out: Mapping[str, str] | None = None,
     ) -> None:
-        """Split: in memory. augmentation: of masks. seed: of draws. frames: in each step. left_out: see Source."""
+        """Split: in memory. augmentation: of masks. seed: of draws. layout: of channels. left_out: see Source."""
         self.steps = split.steps
         self.left_out = left_out or {}
-        self._split, self._augmentation, self._seed, self._frames = split, augmentation, seed, frames
+        self._split, self._augmentation, self._seed, self._layout = split, augmentation, seed, layout
 
     def __len__(self) -> int:
         return len(self._split)
@@ -69,8 +69,8 @@ class Spectra:
         """Some recordings (B,) as they are seen in an epoch."""
         x, steps, labels = self._split.batch(chosen)
         if self._augmentation is not None:
-            config, frames = self._augmentation, self._frames
-            x = augment(x, steps, config, seed=self._seed, epoch=epoch, samples=chosen, frames=frames)
+            config, layout = self._augmentation, self._layout
+            x = augment(x, steps, config, seed=self._seed, epoch=epoch, samples=chosen, layout=layout)
         return x, steps, labels
 
 
@@ -104,7 +104,7 @@ class Waveforms:
         """Some recordings (B,) as they are heard in an epoch."""
         rate, front_end, config = self._sounds.rate, self._front_end, self._augmentation
         window = front_end.window_samples(rate)
-        values = np.zeros((len(chosen), front_end.window_steps, front_end.channels), dtype=np.float32)
+        values = np.zeros((len(chosen), front_end.window_steps, self._preprocessing.channels), dtype=np.float32)
         lengths = np.zeros(len(chosen), dtype=np.int64)
         for row, sample in enumerate(chosen.tolist()):
             waveform, place = self._sounds.waveforms[sample], (self._seed, epoch, sample)
@@ -112,8 +112,8 @@ class Waveforms:
             values[row], lengths[row] = self._preprocessing(heard, rate)
         steps = torch.from_numpy(lengths)
         x = torch.from_numpy(values)[:, : int(lengths.max())].transpose(0, 1).contiguous()
-        frames = front_end.frames_per_step
-        x = augment(x, steps, config, seed=self._seed, epoch=epoch, samples=chosen, frames=frames)
+        layout = Layout(front_end.frames_per_step, self._preprocessing.planes)
+        x = augment(x, steps, config, seed=self._seed, epoch=epoch, samples=chosen, layout=layout)
         return x, steps, self._labels[chosen]
 
 
@@ -131,13 +131,14 @@ def fit_source(config: TrainConfig, dataset: DataSet) -> tuple[Preprocessing, So
         bands=config.bands,
         frames_per_step=config.frames_per_step,
         normalise=config.normalise,
+        spiking=config.spiking,
     )
     if config.augmentation is None or not config.augmentation.of_sound:
-        preprocessing, features = fit_to_split(dataset, front_end, config.normalise)
+        preprocessing, features = fit_to_split(dataset, front_end, config.normalise, spiking=config.spiking)
         return preprocessing, _spectra(features, preprocessing, config.augmentation, config.seed)
     front_end, noise = _of_sound(dataset, front_end, config.augmentation)
     sounds = _sounds(dataset, front_end)
-    preprocessing = fit_to_sounds(sounds, front_end, config.normalise)
+    preprocessing = fit_to_sounds(sounds, front_end, config.normalise, spiking=config.spiking)
     return preprocessing, Waveforms(sounds, preprocessing, config.augmentation, noise, seed=config.seed)
 
 
@@ -159,8 +160,8 @@ def open_source(
 def _spectra(features: Features, preprocessing: Preprocessing, augmentation: Augmentation | None, seed: int) -> Spectra:
     front_end = preprocessing.front_end
     frames = front_end.frames_per_step if isinstance(front_end, FrontEnd) else 1
-    split = Split.from_features(features)
-    return Spectra(split, augmentation, seed=seed, frames=frames, left_out=features.left_out)
+    layout = Layout(frames, preprocessing.planes)
+    return Spectra(Split.from_features(features), augmentation, seed=seed, layout=layout, left_out=features.left_out)
 
 
 def _of_sound(

@@ -163,6 +163,9 @@ def _picture(frames: Frames, preprocessing: Preprocessing) -> Picture:
         for value in (250, 500, 1000, 2000, 4000, 8000)
         if hertz[0] <= value <= hertz[-1]
     )
+    if preprocessing.coder is not None:
+        events = levels.reshape(len(levels), -1, front_end.bands).sum(axis=1)
+        return Picture("Input spikes", "per step and mel band", events, marks)
     unit = "deviations from the recording's mean"
     if isinstance(normaliser, Normaliser):
         levels, unit = levels * np.array(normaliser.std) + np.array(normaliser.mean), "dB relative to full scale"

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chi2_contingency, chisquare
 from torch import Tensor
 
-from spikescr.training.augment import augment
+from spikescr.training.augment import Layout, augment
 from spikescr.training.config import Augmentation
 
 WINDOW, SAMPLES, BANDS = 40, 400, 30
@@ -62,6 +62,21 @@ def test_shift_moves_whole_samples_and_repeats_the_outermost_band() -> None:
     expected = {tuple(min(max(c - by, 0), BANDS - 1) for c in range(BANDS)) for by in range(-3, 4)}
     assert found == expected
     assert torch.equal(out, out[:1].expand_as(out))
+
+
+def test_channels_of_a_band_are_altered_alike(steps: Tensor) -> None:
+    """Every frame and plane as if it were alone, frames one after the other in time."""
+    config = Augmentation(probability=1, bands=4, time_share=0.25, shift=2)
+    frames, planes, bands = 2, 3, 10
+    x = torch.rand(WINDOW, SAMPLES, frames * planes * bands, generator=torch.Generator().manual_seed(1))
+    how = {"seed": 1, "epoch": 2, "samples": range(SAMPLES)}
+    out = augment(x, steps, config, layout=Layout(frames, planes), **how)
+    cut, found = (each.reshape(WINDOW, SAMPLES, frames, planes, bands) for each in (x, out))
+    for plane in range(planes):
+        in_time = cut[:, :, :, plane].transpose(1, 2).reshape(WINDOW * frames, SAMPLES, bands)
+        alone = augment(in_time, steps * frames, config, **how)
+        kept = found[:, :, :, plane].transpose(1, 2).reshape(WINDOW * frames, SAMPLES, bands)
+        assert torch.equal(kept, alone)
 
 
 def test_probability_is_of_each_mask(steps: Tensor) -> None:

@@ -36,8 +36,8 @@ def altered(config: TrainConfig, noise: str, **changes: object) -> TrainConfig:
 
 def test_waveforms_that_nothing_alters_give_the_spectra(config: TrainConfig, dataset: DataSet) -> None:
     masks = Augmentation(**MASKS)
-    for normalise in ("training", "recording"):
-        plain = config.model_copy(update={"augmentation": masks, "normalise": normalise})
+    for changes in ({"normalise": "training"}, {"normalise": "recording"}, {"front_end": "spikes"}):
+        plain = config.model_copy(update={"augmentation": masks, **changes})
         preprocessing, spectra = fit_source(plain, dataset)
         hardly = masks.model_copy(update={"gain_db": 1e-12})
         same, waveforms = fit_source(plain.model_copy(update={"augmentation": hardly}), dataset)
@@ -128,8 +128,8 @@ def test_spikes_have_no_waveform(config: TrainConfig, tmp_path: Path) -> None:
             {"augmentation": Augmentation(kind="drop", noise="made")},
             "waveforms is for recordings of sound",
         ),
-        ({"normalise": "recording"}, "frames_per_step and normalise are for recordings of sound"),
-        ({"frames_per_step": 2}, "frames_per_step and normalise are for recordings of sound"),
+        ({"normalise": "recording"}, "frames_per_step, normalise and front_end are for recordings of sound"),
+        ({"frames_per_step": 2}, "frames_per_step, normalise and front_end are for recordings of sound"),
     ):
         with pytest.raises(UsageError, match=message):
             fit_source(spiking.model_copy(update=changes), dataset)
