@@ -31,7 +31,7 @@ def to_nir(
 
     Args:
         model: folded (`spikescr.export.fold.fold`), or that in integers (`spikescr.quantization.in_integers`).
-        steps: T, the window in steps; the latency of attention and the length of the position tables.
+        steps: T, the window in steps; the latency of full attention and the length of the position tables.
         dt: seconds per step.
         signal: what the input carries, "values" or "spikes".
         metadata: more entries for the graph (data, classes, hashes, versions).
@@ -142,13 +142,11 @@ class _Exporter:
                 self.rotated(layer, ssa.rotary, ssa.heads, stream)
                 for layer, stream in ((ssa.q_rotated, q), (ssa.k_rotated, k))
             )
+        operands = {"q": q, "k": k, "v": v, "clock": self.build.clock(q.latency)}
+        parameters = {"heads": ssa.heads, "scale": float(ssa.scale)}
+        op, waits = ("causal_attention", {}) if ssa.causal is not None else ("attention", {"steps": self.steps})
         attended = self.build.operation(
-            f"{path}.attention.product",
-            "attention",
-            width,
-            {"q": q, "k": k, "v": v, "clock": self.build.clock(q.latency)},
-            {"heads": ssa.heads, "scale": float(ssa.scale), "steps": self.steps},
-            duration=self.steps,
+            f"{path}.attention.product", op, width, operands, parameters | waits, duration=waits.get("steps", 0)
         )
         return self.spiking_layer(ssa.out, self.neurons(ssa.attention, attended))
 

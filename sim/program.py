@@ -19,11 +19,11 @@ from typing import TypeVar
 from spikescr.sim.operations.base import FloatArray, IntArray, Operation, Port, Role, Signal, operation_types
 from spikescr.sim.operations.moving import ChannelDelay, DelayLine, Select, Sink, Source
 from spikescr.sim.operations.neurons import FixedNeuron, Integrator, Neuron
-from spikescr.sim.operations.packed import Attention, Gate, Maximum, Position, Rotary, TokenAttention
+from spikescr.sim.operations.packed import Attention, CausalAttention, Gate, Maximum, Position, Rotary, TokenAttention
 from spikescr.sim.operations.synapses import Convolution, Synapse, Tap
 
 __all__ = [
-    "AnyOperation", "Attention", "ChannelDelay", "Convolution", "DelayLine", "FixedNeuron",
+    "AnyOperation", "Attention", "CausalAttention", "ChannelDelay", "Convolution", "DelayLine", "FixedNeuron",
     "FloatArray", "Gate", "IntArray", "Integrator", "Maximum", "Neuron", "Operation", "Port", "Position", "Program",
     "Role", "Rotary", "Select", "Signal", "Sink", "Source", "Synapse", "Tap", "TokenAttention", "operation_types",
 ]  # fmt: skip

@@ -127,6 +127,10 @@ PACKED_OPERATIONS: Mapping[str, PackedOperation] = {
         parameters={"heads": int, "scale": float, "steps": int},
         widths=lambda metadata, n: {"q": n, "k": n, "v": n, "clock": 1},
     ),
+    "causal_attention": PackedOperation(  # of what came until then, in the same step
+        parameters={"heads": int, "scale": float},
+        widths=lambda metadata, n: {"q": n, "k": n, "v": n, "clock": 1},
+    ),
     "token_attention": PackedOperation(  # within a step, over the tokens of each head
         parameters={"heads": int, "tokens": int, "depth": int, "scale": float},
         widths=_tokens,

@@ -35,6 +35,8 @@ VARIANTS: dict[str, AnyModelConfig] = {
     "no position": _variant(position="none"),
     "sinusoidal": _variant(position="sinusoidal", layers=2),
     "sinusoidal_lif": _variant(position="sinusoidal_lif"),
+    "causal": _variant(attention="causal", layers=2),
+    "causal, no position": _variant(attention="causal", position="none"),
     "no SGU": _variant(gating_unit=False),
     "no separable convolution": _variant(gating_unit=False, separable_convolution=False),
     "parametric": _variant(neuron="parametric"),

@@ -165,7 +165,10 @@ class RandomGraph:
         if not self.loose:
             q = self.build.gate(self.name("gate"), q, self.build.clock(q.latency))
         operands = {"q": q, "k": k, "v": v, "clock": self.build.clock(x.latency)}
-        parameters = {"heads": heads, "scale": 0.25, "steps": self.steps}
+        parameters = {"heads": heads, "scale": 0.25}
+        if self.rng.random() < 0.5:
+            return self.build.operation(self.name("causal"), "causal_attention", width, operands, parameters)
+        parameters["steps"] = self.steps
         return self.build.operation(
             self.name("attention"), "attention", width, operands, parameters, duration=self.steps
         )

@@ -28,6 +28,7 @@ from spikescr.sim.chip.limits import Chip
 from spikescr.sim.chip.parts import Box, Part
 from spikescr.sim.program import (
     Attention,
+    CausalAttention,
     ChannelDelay,
     Convolution,
     DelayLine,
@@ -178,7 +179,7 @@ class _Building:
                     self._synapse(operation)
                 case Convolution():
                     self._convolution(operation)
-                case Attention():
+                case Attention() | CausalAttention():
                     self._attention(operation)
                 case Rotary():
                     self._rotary(operation)
@@ -295,16 +296,19 @@ class _Building:
         channels = seen_by(operation)
         self.demand.hears += [(emitter, channels) for emitter in self.signals.emitters(operation.x)]
 
-    def _attention(self, operation: Attention) -> None:
+    def _attention(self, operation: Attention | CausalAttention) -> None:
+        """Of its head, a neuron keeps a column of K^T V: D sums of up to T; and where it waits, a core T queries."""
         self._needs_programs("attention (its matrix is a state that grows with every step)")
         D = operation.width // operation.heads
 
         def of_heads(part: Part) -> IntArray:
             return rounded(part, D)
 
-        self.demand.state_bits += D * operation.steps.bit_length()
-        entry = self.signals.port_bits(operation.q) or self.sum_bits
-        self._share(lambda part: len(of_heads(part)) * operation.steps * entry)
+        steps = operation.steps if isinstance(operation, Attention) else self.signals.steps
+        self.demand.state_bits += D * steps.bit_length()
+        if isinstance(operation, Attention):
+            entry = self.signals.port_bits(operation.q) or self.sum_bits
+            self._share(lambda part: len(of_heads(part)) * steps * entry)
         self._hear(operation.q, of_heads, D)
         self._hear(operation.k, of_heads, D)
         self._hear(operation.v, same, 1)

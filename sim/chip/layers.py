@@ -140,6 +140,7 @@ class Signals:
 
     def __init__(self, program: Program, held: Container[str] = ()) -> None:
         self._held = held
+        self.steps = program.steps
         self._operations = {o.name: o for o in program.operations}
         self._largest: dict[str, int | None] = {}
         for operation in program.operations:

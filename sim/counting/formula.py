@@ -3,7 +3,8 @@
 SOP(l) = firing rate of the layer's input x FLOPs(l), FLOPs over all T steps of the window (arXiv 2412.12858, section
 4). With the firing rate measured in the same run the product is an integer: for a synapse, events x fan-out. Where
 channels differ in their fan-out it is taken channel by channel, which is what was executed, step by step (what is cut
-off at the end then cannot be told apart).
+off at the end then cannot be told apart). Causal attention has FLOPs that grow with the step, and is taken step by
+step: a spike of q at step t meets t + 1 positions, one of v the T - t queries from its own on.
 
 What differs from what was executed, operation by operation (executed minus formula is the sum of the causes):
 
@@ -29,6 +30,7 @@ import numpy as np
 from spikescr.errors import GraphError
 from spikescr.sim.program import (
     Attention,
+    CausalAttention,
     Convolution,
     DelayLine,
     IntArray,
@@ -91,6 +93,8 @@ class _Evaluation:
                     self._rotary(row, operation)
                 case Attention():
                     self._attention(row, operation)
+                case CausalAttention():
+                    self._causal_attention(row, operation)
                 case TokenAttention():
                     self._token_attention(row, operation)
                 case Convolution():
@@ -153,6 +157,27 @@ class _Evaluation:
         spikes = q.sum(axis=0) + v
         self.causes["padding"][row, 0] = -(window - self.valid) * spikes
         self.causes["attention_correlation"][row, 0] = quadratic - self.valid * spikes
+        self.causes["attention_order"][row, 0] = executed - quadratic
+
+    def _causal_attention(self, row: int, operation: CausalAttention) -> None:
+        """FLOPs grow with the step: a spike of q meets the keys until its own, one of v every query from its own on."""
+        try:
+            q, v = self._events(operation.q), self._events(operation.v)
+        except GraphError as error:
+            self.refused = str(error)
+            return
+        start = self._start(operation)
+        window = slice(start, start + self.program.steps)
+        met = np.arange(1, self.program.steps + 1)[:, None] * q[window]
+        weighed = np.cumsum(v[: window.stop], axis=0)[window]
+        self.ac[row, window] = met + weighed
+        executed, quadratic = (
+            self.ledger.per_step(operation.name, kind).sum(axis=0) for kind in ("ac", "ac_quadratic")
+        )
+        padded = np.arange(self.program.steps)[:, None] >= self.valid
+        padding = ((met + weighed) * padded).sum(axis=0)
+        self.causes["padding"][row, 0] = -padding
+        self.causes["attention_correlation"][row, 0] = quadratic - (self.ac[row].sum(axis=0) - padding)
         self.causes["attention_order"][row, 0] = executed - quadratic
 
     def _token_attention(self, row: int, operation: TokenAttention) -> None:

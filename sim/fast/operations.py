@@ -10,9 +10,11 @@ from spikescr.sim.fast.kernels import events as kernels
 from spikescr.sim.fast.kernels import rotary as turning
 from spikescr.sim.fast.kernels import routing
 from spikescr.sim.fast.kernels.attention import attention as attend
+from spikescr.sim.fast.kernels.attention import causal_attention as attend_causally
 from spikescr.sim.fast.signals import Events, Values
 from spikescr.sim.program import (
     Attention,
+    CausalAttention,
     ChannelDelay,
     DelayLine,
     Gate,
@@ -152,6 +154,22 @@ def attention(batch: Batch, operation: Attention) -> Output:
         batch.count(operation, "ac_quadratic"),
     )  # fmt: skip
     return Values(late, packed)
+
+
+def causal_attention(batch: Batch, operation: CausalAttention) -> Output:
+    """At the steps in which the clock ticks."""
+    ports = batch.ports
+    q, k, v = (ports.events(port, unique=True) for port in (operation.q, operation.k, operation.v))
+    clock_rows, clock = ports.clock(operation.clock)
+    rows = ports.geometry.spanning([(clock_rows, 0, 0)])
+    packed = batch.packed(operation, rows)
+    for events in (q, k, v):
+        counting.count_arrivals(batch.count(operation, "spikes"), events.rows.arrays, events.cum, 1)
+    attend_causally(
+        packed, rows.arrays, q.arrays, k.arrays, v.arrays, clock, operation.heads, batch.dtype.type(operation.scale),
+        batch.count(operation, "ac"), batch.count(operation, "ac_quadratic"),
+    )  # fmt: skip
+    return Values(rows, packed)
 
 
 def token_attention(batch: Batch, operation: TokenAttention) -> Output:

@@ -14,6 +14,7 @@ from spikescr.sim.fast.plan import KIND
 from spikescr.sim.fast.signals import Rows, Values
 from spikescr.sim.program import (
     Attention,
+    CausalAttention,
     ChannelDelay,
     Convolution,
     DelayLine,
@@ -51,6 +52,7 @@ KERNELS: Mapping[type[Operation], Callable[[Batch, Any], Output]] = {
     Rotary: operations.rotary,
     Position: operations.position,
     Attention: operations.attention,
+    CausalAttention: operations.causal_attention,
     TokenAttention: operations.token_attention,
     Maximum: operations.maximum,
 }

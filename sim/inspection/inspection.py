@@ -255,7 +255,7 @@ def _packed_operations(flat: FlatGraph, name: str, flow: Flow) -> Operations:
     node, op, outputs = flat.nodes[name], op_of(flat.nodes[name]), flat.width(name)
     if op == "rotary":
         return Operations(ac=2 * outputs * _rotated_events(flow))
-    if op == "attention":
+    if op in ("attention", "causal_attention"):
         # Writing k v^T and reading q A: every head adds D x D numbers twice.
         return Operations(ac=2 * outputs * outputs // int(node.metadata["heads"]))
     if op == "token_attention":
@@ -282,9 +282,9 @@ def _rotated_events(flow: Flow) -> int:
 
 def _state_bytes(flat: FlatGraph, name: str, dt: float | None) -> int | None:
     node, op, outputs = flat.nodes[name], op_of(flat.nodes[name]), flat.width(name)
-    if op == "attention":
-        head = outputs // int(node.metadata["heads"])
-        return STATE_BYTES * outputs * (head + int(node.metadata["steps"]))  # A per head, and q until it is read
+    if op in ("attention", "causal_attention"):
+        waiting = int(node.metadata["steps"]) if op == "attention" else 0  # q, until it is read
+        return STATE_BYTES * outputs * (outputs // int(node.metadata["heads"]) + waiting)  # A per head
     if op in ("rotary", "position"):
         return STATE_BYTES  # the number of ticks
     if kind_of(node) is Kind.DELAY:

@@ -86,7 +86,7 @@ def check_packed(name: str, metadata: Mapping[str, Any]) -> None:
                     f"{name}: {mantissa[~fits].flat[0] * 2**exponent:g} is no entry of 8 bits with the exponent "
                     f"{exponent}: its mantissa must be an integer from -{MESSAGE} to {MESSAGE}"
                 )
-        case "attention" | "token_attention":
+        case "attention" | "causal_attention" | "token_attention":
             scale = float(metadata["scale"])
             if not (scale >= 1 and np.log2(scale).is_integer()):
                 raise GraphError(f"{name}: in fixed point the scale must be a power of 2 from 1 on, it is {scale:g}")

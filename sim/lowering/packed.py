@@ -12,6 +12,7 @@ from spikescr import dialect
 from spikescr.errors import GraphError
 from spikescr.sim.program import (
     Attention,
+    CausalAttention,
     Gate,
     Maximum,
     Operation,
@@ -26,6 +27,7 @@ _REAL = (Signal.SPIKES, Signal.VALUES)
 _CARRIED: Mapping[str, tuple[Signal, ...]] = {"clock": (Signal.CLOCK,), "q": (Signal.SPIKES,), "k": (Signal.SPIKES,)}
 _CARRIED_BY: Mapping[str, Mapping[str, tuple[Signal, ...]]] = {
     "attention": {"v": (Signal.SPIKES,)},
+    "causal_attention": {"v": (Signal.SPIKES,)},
     "token_attention": {"v": _REAL},
     "maximum": {"x": _REAL},
 }
@@ -73,10 +75,18 @@ def _position(node: nir.NIRGraph, ports: Mapping[str, Any], common: dict[str, An
 
 
 def _attention(node: nir.NIRGraph, ports: Mapping[str, Any], common: dict[str, Any]) -> Attention:
+    steps = int(node.metadata["steps"])
+    return Attention(**common, **ports, **_heads(node, common), steps=steps)
+
+
+def _causal_attention(node: nir.NIRGraph, ports: Mapping[str, Any], common: dict[str, Any]) -> CausalAttention:
+    return CausalAttention(**common, **ports, **_heads(node, common))
+
+
+def _heads(node: nir.NIRGraph, common: dict[str, Any]) -> dict[str, Any]:
     heads = int(node.metadata["heads"])
     _check_parts(common, heads, "heads", common["width"] // heads)
-    scale, steps = float(node.metadata["scale"]), int(node.metadata["steps"])
-    return Attention(**common, **ports, heads=heads, scale=scale, steps=steps)
+    return {"heads": heads, "scale": float(node.metadata["scale"])}
 
 
 def _token_attention(node: nir.NIRGraph, ports: Mapping[str, Any], common: dict[str, Any]) -> TokenAttention:
@@ -108,6 +118,7 @@ _MADE: Mapping[str, Made] = {
     "rotary": _rotary,
     "position": _position,
     "attention": _attention,
+    "causal_attention": _causal_attention,
     "token_attention": _token_attention,
     "maximum": _maximum,
     **dict.fromkeys(dialect.GATES, _gate),

@@ -91,6 +91,41 @@ class Attention(Operation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CausalAttention(Operation):
+    """Spiking attention without softmax to what came until now, in the order Q (K^T V); nothing waits.
+
+    While the clock ticks, for each head h: A[h] += k[h] v[h]^T, then y[h] = scale * q[h] A[h], A of this step's key
+    and value too: y[t] = scale * sum over u <= t of (q[t] k[u]) v[u]. Without a tick the output is 0.
+
+    Counts: spikes, sum of q, k, v; ac, at a step that ticks nnz(k) nnz(v) per head for writing, nnz(q) D per head for
+    reading; ac_quadratic, what row t of (Q K^T) V costs by the same rules if only its first t + 1 entries are taken:
+    the coincidences of q[t] with the k of the positions up to t, and one accumulation of an entry of Q K^T for every
+    spike of v there.
+
+    Attributes:
+        q: queries, spikes.
+        k: keys, spikes.
+        v: values, spikes.
+        clock: ticks on the positions of the sample.
+        heads: equal parts of the channels, each with a matrix of its own.
+        scale: of the output.
+    """
+
+    counts = ("spikes", "ac", "ac_quadratic")
+    role = Role.CURRENT
+    parts = ("attention",)
+    by_channel = ()
+    in_state = True
+
+    q: Port
+    k: Port
+    v: Port
+    clock: Port
+    heads: int
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenAttention(Operation):
     """Spiking attention without softmax over the tokens of one step, for each head: y = scale * (Q K^T) V.
 

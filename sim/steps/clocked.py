@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.sim.program import Attention, IntArray, Position, Rotary, Signal
+from spikescr.sim.program import Attention, CausalAttention, IntArray, Position, Rotary, Signal
 from spikescr.sim.steps.base import Array, Step, events, tally
 
 
@@ -133,3 +133,43 @@ class AttentionStep(Step):
         self.values += live_v.sum(axis=(1, 2))
         written: IntArray = (live_k.sum(axis=2) * live_v.sum(axis=2)).sum(axis=1)
         return written
+
+
+class CausalAttentionStep(Step):
+    """Writes A and reads it in the same step, where the clock ticks.
+
+    `state`: A (B, heads, D, D). `keys`, `values`: spikes so far, (B, heads, D) per channel and (B,) in all.
+    """
+
+    operation: CausalAttention
+
+    def prepare(self) -> None:
+        """The scale in the precision of the run."""
+        self.scale = self.cast(np.asarray(self.operation.scale))
+
+    def reset(self) -> None:
+        """Nothing written."""
+        heads = self.operation.heads
+        depth = self.operation.width // heads
+        self.state = self.zeros(self.samples, heads, depth, depth)
+        self.keys = np.zeros((self.samples, heads, depth), np.int64)
+        self.values = np.zeros(self.samples, np.int64)
+
+    def __call__(self, n: int, *arriving: Array) -> Array:
+        """Writes, then reads what it wrote too."""
+        operation, (q, k, v, clock) = self.operation, arriving
+        arrived = [events(x, p.signal) for x, p in ((q, operation.q), (k, operation.k), (v, operation.v))]
+        ticks = clock[:, 0] != 0
+        q, k, v = (np.where(ticks[:, None, None], x.reshape(self.keys.shape), self.dtype.type(0)) for x in (q, k, v))
+        live_q, live_k, live_v = q != 0, k != 0, v != 0
+        self.state += k[..., :, None] * v[..., None, :]
+        self.keys += live_k
+        self.values += live_v.sum(axis=(1, 2))
+        written = (live_k.sum(axis=2) * live_v.sum(axis=2)).sum(axis=1)
+        self.counts = {
+            "spikes": arrived[0] + arrived[1] + arrived[2],
+            "ac": written + live_q.sum(axis=(1, 2)) * self.keys.shape[2],
+            "ac_quadratic": ticks * ((live_q * self.keys).sum(axis=(1, 2)) + self.values),
+        }
+        out: Array = (q[:, :, None, :] @ self.state)[:, :, 0] * self.scale
+        return out.reshape(self.samples, operation.width)

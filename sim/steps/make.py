@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from spikescr.errors import BackendError
 from spikescr.sim.program import (
     Attention,
+    CausalAttention,
     ChannelDelay,
     Convolution,
     DelayLine,
@@ -28,7 +29,7 @@ from spikescr.sim.program import (
     TokenAttention,
 )
 from spikescr.sim.steps.base import Step
-from spikescr.sim.steps.clocked import AttentionStep, PositionStep, RotaryStep
+from spikescr.sim.steps.clocked import AttentionStep, CausalAttentionStep, PositionStep, RotaryStep
 from spikescr.sim.steps.moving import ChannelDelayStep, DelayLineStep, GateStep, MaximumStep, SelectStep
 from spikescr.sim.steps.neurons import FixedNeuronStep, IntegratorStep, NeuronStep
 from spikescr.sim.steps.synapses import ConvolutionStep, SynapseStep
@@ -49,6 +50,7 @@ STEPS: StepTypes = {
     Rotary: RotaryStep,
     Position: PositionStep,
     Attention: AttentionStep,
+    CausalAttention: CausalAttentionStep,
     TokenAttention: TokenAttentionStep,
     Maximum: MaximumStep,
     Gate: GateStep,

@@ -20,7 +20,7 @@ from spikingjelly import configure
 from spikingjelly.activation_based import functional, surrogate
 from torch import Tensor, nn
 
-from spikescr.model.config import ModelConfig
+from spikescr.model.config import Attending, ModelConfig
 from spikescr.model.fused_layers import fused
 from spikescr.model.layers import Replaceable
 from spikescr.model.network import SpikeSCR, readout
@@ -97,7 +97,7 @@ def deviation(backend: Backend, device: torch.device) -> str | None:
     """
     trials: list[_Window | _Network] = [_Window(device)] if backend.window is not own_window else []
     if backend.layers is not PLAIN.layers:
-        trials.append(_Network(device))
+        trials += [_Network(device, attention) for attention in ("full", "causal")]
     for trial in trials:
         try:
             expected, actual = trial.run(PLAIN), trial.run(backend)
@@ -152,12 +152,22 @@ class _Network:
     spikes can be asked for. Its blocks' sums of spikes are what is compared.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, attention: Attending) -> None:
         generator = torch.Generator().manual_seed(0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.model = SpikeSCR(
-                ModelConfig(inputs=6, classes=3, layers=1, heads=2, width=32, kernel=5, mlp_ratio=2, dropout=0.5)
+                ModelConfig(
+                    inputs=6,
+                    classes=3,
+                    layers=1,
+                    heads=2,
+                    width=32,
+                    kernel=5,
+                    mlp_ratio=2,
+                    dropout=0.5,
+                    attention=attention,
+                )
             )
         with torch.no_grad():
             for parameter in self.model.parameters():

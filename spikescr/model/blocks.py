@@ -6,6 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from spikescr.model.attention import CausalProduct
 from spikescr.model.config import ModelConfig
 from spikescr.model.layers import Current, Replaceable, Spiking, SpikingLayer, TimeConv
 from spikescr.model.rotary import Rotary
@@ -16,7 +17,7 @@ class SpikingSelfAttention(Replaceable):
 
     Without rotary positions Q = SN(BN(X Wq)) and K alike. No softmax, so Q (K^T V) is the same; products of spikes are
     integers and exact in either order. Positions attend to the valid positions of their own sample (padded ones are
-    silent).
+    silent): to all of them, or with causal attention to those up to their own.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -31,6 +32,7 @@ class SpikingSelfAttention(Replaceable):
             self.rotary = Rotary(config.width // config.heads)
             self.q_rotated = Spiking(config.dropout)
             self.k_rotated = Spiking(config.dropout)
+        self.causal = CausalProduct(config.heads) if config.attention == "causal" else None
         self.attention = Spiking(config.dropout)
 
     def plain(self, x: Tensor, valid: Tensor) -> Tensor:
@@ -42,10 +44,14 @@ class SpikingSelfAttention(Replaceable):
 
     def attend(self, *queries_keys_values: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, N) for spikes Q, K, V (T, B, N)."""
+        if self.causal is not None:
+            return self._out(self.scale * self.causal(*queries_keys_values), valid)
         q, k, v = (rearrange(spikes, "t b (h d) -> b h t d", h=self.heads) for spikes in queries_keys_values)
         attended = self.scale * (q @ (k.transpose(-1, -2) @ v))
-        spikes: Tensor = self.attention(rearrange(attended, "b h t d -> t b (h d)"))
-        out: Tensor = self.out(spikes, valid)
+        return self._out(rearrange(attended, "b h t d -> t b (h d)"), valid)
+
+    def _out(self, attended: Tensor, valid: Tensor) -> Tensor:
+        out: Tensor = self.out(self.attention(attended), valid)
         return out
 
 

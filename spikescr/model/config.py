@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Position: TypeAlias = Literal["none", "sinusoidal", "sinusoidal_lif", "rotary"]
+Attending: TypeAlias = Literal["full", "causal"]
 NeuronKind: TypeAlias = Literal["lif", "parametric"]
 FAMILIES = ("spikescr", "dcls", "recurrent")
 DEEPEST = 1000
@@ -45,6 +46,8 @@ class ModelConfig(_Common):
         position: A switch: "rotary" turns queries and keys (the paper's network); "sinusoidal" adds a table to the
             embedding, so that the residual stream carries real values; "sinusoidal_lif" sends that sum through a LIF;
             "none".
+        attention: "full" (the paper's network): every step attends to the whole recording, and waits for its end.
+            "causal": to what came until then, and nothing waits.
         gating_unit: A switch: False, the SGC's last pointwise layer drives its LIF ungated.
         separable_convolution: A switch: False, blocks have no SGC at all, which needs gating_unit False too.
     """
@@ -56,6 +59,7 @@ class ModelConfig(_Common):
     mlp_ratio: int = Field(1, ge=1, le=1024)
     kernel: int = Field(31, ge=1, le=WIDEST)
     position: Position = "rotary"
+    attention: Attending = "full"
     gating_unit: bool = True
     separable_convolution: bool = True
 
@@ -79,6 +83,7 @@ class ModelConfig(_Common):
             "parametric": self.neuron == "parametric",
             self.position: self.position not in ("rotary", "none"),
             "no position": self.position == "none",
+            "causal attention": self.attention == "causal",
             "no SGU": not self.gating_unit,
             "no separable convolution": not self.separable_convolution,
         }

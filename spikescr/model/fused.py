@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from spikescr.model import events, kernels
+from spikescr.model import attention_kernels, events, kernels
 from spikescr.model.neuron import ALPHA
 from spikescr.model.statistics import Statistics
 
@@ -158,3 +158,32 @@ class Rotation(torch.autograd.Function):
         kernels.run(kernels.turn, dx.shape[1], upstream.contiguous(), cos, -sin, dx)
         dx[..., upstream.shape[-1] :] = rest
         return dx, None, None
+
+
+class Streaming(torch.autograd.Function):
+    """y[t] = q[t] A[t] for each head, A[t] = sum over u <= t of k[u] v[u]^T; q, k, v (T, B, N).
+
+    Backward, with G[t] = sum over u >= t of q[u] dy[u]^T: dq[t] = A[t] dy[t], dk[t] = G[t] v[t], dv[t] = G[t]^T k[t].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        """Products (T, B, N)."""
+        q, k, v = (x.contiguous() for x in (q, k, v))
+        ctx.save_for_backward(q, k, v)
+        ctx.heads = heads
+        out = torch.empty_like(q)
+        chunks = -(-q.shape[1] // attention_kernels.SAMPLES)
+        kernels.run(attention_kernels.stream, q.shape[1], q, k, v, heads, out, chunks=chunks)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Gradients of q, k, v."""
+        q, k, v = ctx.saved_tensors
+        gradients = [torch.empty_like(x) for x in (q, k, v)]
+        given = (q, k, v, ctx.heads, upstream.contiguous(), *gradients)
+        chunks = -(-q.shape[1] // attention_kernels.SAMPLES)
+        kernels.run(attention_kernels.stream_back, q.shape[1], *given, chunks=chunks)
+        return *gradients, None

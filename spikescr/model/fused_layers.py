@@ -10,8 +10,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spikescr.model.attention import CausalProduct
 from spikescr.model.blocks import SpikingGatedConvolution, SpikingSelfAttention
-from spikescr.model.fused import Depthwise, Fire, Product, Rotation
+from spikescr.model.fused import Depthwise, Fire, Product, Rotation, Streaming
 from spikescr.model.layers import EVERY, Current, SequenceBatchNorm, Spiking, SpikingLayer, TimeConv, valid_steps
 from spikescr.model.neuron import LIF
 from spikescr.model.rotary import Rotary
@@ -72,6 +73,12 @@ def attention(ssa: SpikingSelfAttention, x: Tensor, valid: Tensor) -> Tensor:
     turned, v = _rotate_first(ssa.rotary, spikes, 2 * ssa.heads)
     rotated = _fire((ssa.q_rotated, ssa.k_rotated), turned)
     return ssa.attend(*rotated.unflatten(-1, (2, -1)).unbind(-2), v, valid=valid)
+
+
+def causal_product(module: CausalProduct, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Q (K^T V) of what came until then, (T, B, N)."""
+    product: Tensor = Streaming.apply(q, k, v, module.heads)
+    return product
 
 
 def convolution(sgc: SpikingGatedConvolution, x: Tensor, valid: Tensor) -> Tensor:
@@ -167,6 +174,7 @@ _LAYERS: dict[type[nn.Module], Callable[..., Any]] = {
     Spiking: neurons,
     SpikingLayer: layer,
     Rotary: rotate,
+    CausalProduct: causal_product,
     SpikingSelfAttention: attention,
     SpikingGatedConvolution: convolution,
 }

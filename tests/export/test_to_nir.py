@@ -72,6 +72,16 @@ def test_latencies_are_those_of_the_architecture() -> None:
     assert latency["output"] == 1 + 24 + 3
 
 
+def test_causal_attention_waits_for_nothing() -> None:
+    model, _, _ = calibrated_model(SMALL.model_copy(update={"attention": "causal"}))
+    graph = to_nir(fold(model), steps=24, dt=DT)
+    latency = {name: node.metadata["spikescr.latency"] for name, node in graph.nodes.items()}
+    assert latency["blocks.0.ssa.attention.lif"] == latency["blocks.0.ssa.v.lif"] == 1
+    assert latency["output"] == 1 + 3
+    product = graph.nodes["blocks.0.ssa.attention.product"].metadata
+    assert product == {"heads": 2, "scale": 8**-0.5, "spikescr.latency": 1, "spikescr.op": "causal_attention"}
+
+
 def test_plain_nir_reads_the_file_without_this_package(tmp_path: Path) -> None:
     model, _, _ = calibrated_model()
     nir.write(tmp_path / "model.nir", to_nir(fold(model), steps=24, dt=DT))

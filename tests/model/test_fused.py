@@ -154,9 +154,12 @@ def test_smooth_parts(part: str) -> None:
             torch.testing.assert_close(gradients[name], expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize(("dropout", "alpha"), [(0.0, 5.0), (0.1, 5.0), (0.1, 2.0)])
-def test_a_whole_network_trains_alike(dropout: float, alpha: float) -> None:
-    model, x, steps = calibrated_model(SMALL.model_copy(update={"dropout": dropout}), 21)
+@pytest.mark.parametrize(
+    ("dropout", "alpha", "attention"),
+    [(0.0, 5.0, "full"), (0.1, 5.0, "full"), (0.1, 2.0, "full"), (0.1, 5.0, "causal")],
+)
+def test_a_whole_network_trains_alike(dropout: float, alpha: float, attention: str) -> None:
+    model, x, steps = calibrated_model(SMALL.model_copy(update={"dropout": dropout, "attention": attention}), 21)
     model.train()
     soften(model, alpha)
     found = both(model, lambda x, _: readout(model(x, steps), steps), x)
@@ -240,6 +243,7 @@ def test_layers_with_other_neurons_or_normalisations_stay_plain() -> None:
         ({}, set()),
         ({"position": "none"}, {"SpikingSelfAttention"}),
         ({"gating_unit": False}, set()),
+        ({"attention": "causal"}, set()),
         ({"neuron": "parametric"}, {"SpikingSelfAttention", "SpikingGatedConvolution", "Spiking", "SpikingLayer"}),
     ],
 )

@@ -22,7 +22,8 @@ How a step of each node reads (n: executed step, x: input at n, y: output at n):
     CubaLIF    I = I (1 - dt/tau_syn) + (w_in dt/tau_syn) x, then as LIF with that I for x
     CubaLI     the same; y = v
     NIRGraph   its nodes, called outer.inner; its Input and Output pass on what they get
-    rotary, position, attention, token_attention, gate, inverted_gate, maximum, select: see the classes below
+    rotary, position, attention, causal_attention, token_attention, gate, inverted_gate, maximum, select: see the
+        classes below
 
 Axes: T steps of the sample's window, P steps of the run (`period`), N channels, H heads of D = N / H channels each.
 """
@@ -44,7 +45,8 @@ RESET = "reset_mechanism"
 DT = "spikescr.dt"
 
 PACKED = (
-    "rotary", "position", "attention", "token_attention", "gate", "inverted_gate", "maximum", "select",
+    "rotary", "position", "attention", "causal_attention", "token_attention", "gate", "inverted_gate", "maximum",
+    "select",
 )  # fmt: skip
 NEURONS = (nir.I, nir.IF, nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF, nir.Threshold)
 WINDOWS = (nir.Conv1d, nir.Conv2d, nir.SumPool2d, nir.AvgPool2d)
@@ -58,9 +60,9 @@ class Trace:
         outputs: Top-level node -> (P, width) float64.
         membranes: Neuron -> (P, N) float64, after the update and before the reset.
         counts: Node -> kind -> (P,) int64. Linear, Scale, Affine, convolutions and pools that are not wires have `ac`,
-            `mac` and `bias`; rotary has `ac` and `mac`; attention has `ac` and `ac_quadratic`, token_attention `mac`
-            too; neurons that fire have `fired`. Nodes that cost nothing (Input, Output, Delay, Flatten, wire, select,
-            gate, maximum, position) have no kinds.
+            `mac` and `bias`; rotary has `ac` and `mac`; attention and causal_attention have `ac` and
+            `ac_quadratic`, token_attention `mac` too; neurons that fire have `fired`. Nodes that cost nothing (Input,
+            Output, Delay, Flatten, wire, select, gate, maximum, position) have no kinds.
     """
 
     outputs: dict[str, np.ndarray]
@@ -428,6 +430,51 @@ class _Attention:
         return y
 
 
+class _CausalAttention:
+    """Causal attention: packed input [q (N), k (N), v (N), clock (1)], output N.
+
+    On a tick A[h] += k[h] v[h]^T, then y[h] = scale * q[h] A[h]; y is 0 without a tick.
+
+    `ac`, on a tick: sum over heads of nnz(k) nnz(v) + nnz(q) D. `ac_quadratic`, on a tick: sum over heads and the
+    positions u until this one of q . k[u], plus the number of v spikes at them.
+    """
+
+    def __init__(self, name: str, node: nir.NIRGraph) -> None:
+        self.name = name
+        self.N = _width_out(node)
+        _expect(name, "input width", _width_in(node), 3 * self.N + 1)
+        self.heads = int(_parameter(name, node, "heads"))
+        self.D = _head_width(name, self.N, self.heads)
+        self.scale = float(_parameter(name, node, "scale"))
+        self.k: list[np.ndarray] = []  # of every position so far
+        self.v: list[np.ndarray] = []
+        self.A = np.zeros((self.heads, self.D, self.D))
+        self.counts: dict[str, list[int]] = {"ac": [], "ac_quadratic": []}
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        N, D = self.N, self.D
+        q, k, v, tick = x[:N], x[N : 2 * N], x[2 * N : 3 * N], _tick(self.name, x[3 * N])
+        for operand in (q, k, v):
+            _events(self.name, operand)  # refuses what is not a spike count
+        ac = ac_quadratic = 0
+        y = np.zeros(N)
+        if tick:
+            self.k.append(k)
+            self.v.append(v)
+        for h in range(self.heads if tick else 0):
+            head = slice(h * D, (h + 1) * D)
+            for i in range(D):
+                for j in range(D):
+                    self.A[h, i, j] += k[head][i] * v[head][j]
+            y[head] = self.scale * (q[head] @ self.A[h])
+            ac += int(np.count_nonzero(k[head]) * np.count_nonzero(v[head])) + int(np.count_nonzero(q[head])) * D
+            for u in range(len(self.k)):
+                ac_quadratic += int(q[head] @ self.k[u][head]) + int(self.v[u][head].sum())
+        self.counts["ac"].append(ac)
+        self.counts["ac_quadratic"].append(ac_quadratic)
+        return y
+
+
 class _Position:
     """Position encoding: packed input [clock (1)], output table[ticks before this one] (N) on a tick, else 0."""
 
@@ -538,7 +585,13 @@ def _operation(name: str, node: nir.NIRNode, kinds: Sequence[Kind], dt: float, e
     if isinstance(node, WINDOWS):
         return _Window(name, node, kinds)
     if isinstance(node, nir.NIRGraph):
-        packed = {"position": _Position, "attention": _Attention, "maximum": _Maximum, "select": _Select}
+        packed = {
+            "position": _Position,
+            "attention": _Attention,
+            "causal_attention": _CausalAttention,
+            "maximum": _Maximum,
+            "select": _Select,
+        }
         counted = {"rotary": _Rotary, "token_attention": _TokenAttention}
         op = node.metadata[OP]
         return counted[op](name, node, kinds) if op in counted else packed.get(op, _Gate)(name, node)

@@ -15,6 +15,7 @@ import numpy as np
 
 from spikescr.sim.program import (
     Attention,
+    CausalAttention,
     ChannelDelay,
     Convolution,
     DelayLine,
@@ -279,6 +280,23 @@ def attention(s: _Sample, o: Attention, n: int) -> tuple[np.ndarray, dict]:
     return y, {"spikes": arrived, "ac": ac, "ac_quadratic": quadratic}
 
 
+def causal_attention(s: _Sample, o: CausalAttention, n: int) -> tuple[np.ndarray, dict]:
+    """y = scale * sum over u <= n of (q[n] k[u]) v[u] of each head, of steps that ticked; the order that is executed
+    by what it adds: k v^T of this step, and a row of the matrix for every spike of q."""
+    D = o.width // o.heads
+    y, ac, quadratic = np.zeros(o.width), 0, 0
+    q, ticked = s.x(o.q, n), [u for u in range(n + 1) if s.ticks(o.clock, u)]
+    for h in range(o.heads if n in ticked else 0):
+        head = slice(h * D, (h + 1) * D)
+        for u in ticked:
+            k, v = s.x(o.k, u)[head], s.x(o.v, u)[head]
+            y[head] += (q[head] @ k) * v
+            quadratic += np.count_nonzero(q[head] * k) + np.count_nonzero(v)
+        ac += np.count_nonzero(k) * np.count_nonzero(v) + np.count_nonzero(q[head]) * D
+    arrived = sum(int(s.x(port, n).sum()) for port in (o.q, o.k, o.v))
+    return o.scale * y, {"spikes": arrived, "ac": ac, "ac_quadratic": quadratic}
+
+
 def token_attention(s: _Sample, o: TokenAttention, n: int) -> tuple[np.ndarray, dict]:
     """Token by token, head by head, as (Q K^T) V says; both orders are counted by what they would add."""
     q, k, v = (s.x(port, n).reshape(o.heads, o.tokens, -1) for port in (o.q, o.k, o.v))
@@ -329,6 +347,7 @@ RULES: dict[type[Operation], object] = {
     Rotary: rotary,
     Position: position,
     Attention: attention,
+    CausalAttention: causal_attention,
     Gate: gate,
     TokenAttention: token_attention,
     Maximum: maximum,

@@ -67,7 +67,7 @@ def test_every_layer_still_fires_and_most_spikes_stay(network: tuple[Network, Sp
 
 
 @pytest.mark.parametrize("bits", [8, 5])
-@pytest.mark.parametrize("name", ["SMALL", "no position", "no SGU", "no separable convolution", "parametric"])
+@pytest.mark.parametrize("name", ["SMALL", "no position", "causal", "no SGU", "no separable convolution", "parametric"])
 def test_the_graph_fires_every_spike_of_the_network_in_integers(name: str, bits: int) -> None:
     config = SMALL if name == "SMALL" else VARIANTS[name]
     model, x, steps = calibrated_model(config, seed=4, samples=6, window=WINDOW)

@@ -21,6 +21,7 @@ from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import (
     Attention,
+    CausalAttention,
     DelayLine,
     Gate,
     Neuron,
@@ -308,6 +309,28 @@ def test_attention_reads_what_is_written_a_window_later(backend: Callable[..., A
         "spikes": [1 + 2 + 1, 3 + 3 + 2, 2 + 2 + 2, 0, 0, 0],
         "ac": [2 * 1, 1 * 2, 0, 1 * 2, 2 * 2, 0],
         "ac_quadratic": [0, 0, 0, 1 + 3, 3 + 3, 0],  # keys: channel 0 once, channel 1 twice; 3 spikes of v
+    }
+
+
+def test_causal_attention_reads_what_is_written_until_then(backend: Callable[..., Any]) -> None:
+    clock = port("clock", width=1, signal=CLOCK)
+    program = make(
+        source("clock", 1, CLOCK),
+        *(source(name, 2) for name in "qkv"),
+        CausalAttention(name="a", width=2, signal=VALUES, q=port("q", width=2), k=port("k", width=2),
+                        v=port("v", width=2), clock=clock, heads=1, scale=0.5),
+        sink("out", "a", 2),
+        steps=4,
+        period=5,
+    )  # fmt: skip
+    got = execute(backend, program, clock=[1, 1, 0, 1], q=[[1, 0], [2, 1], [1, 1], [0, 1]],
+                  k=[[1, 1], [0, 3], [1, 1], [0, 0]], v=[[1, 0], [1, 1], [1, 1], [1, 0]])  # fmt: skip
+    # A = [[1, 0], [1, 0]], then [[1, 0], [4, 3]]; the third step does not tick, the fourth writes nothing
+    assert got.outputs["out"][:, 0].tolist() == [[0.5, 0], [(2 + 4) / 2, 1.5], [0, 0], [2, 1.5], [0, 0]]
+    assert counted(got, "a") == {
+        "spikes": [1 + 2 + 1, 3 + 3 + 2, 2 + 2 + 2, 1 + 0 + 1, 0],
+        "ac": [2 * 1 + 1 * 2, 1 * 2 + 2 * 2, 0, 0 + 1 * 2, 0],
+        "ac_quadratic": [1 + 1, (1 + 2) + 3, 0, 2 + 4, 0],  # keys: channel 0 once, channel 1 twice; 1, 3, 4 spikes of v
     }
 
 

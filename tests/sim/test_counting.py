@@ -148,6 +148,44 @@ def test_attention_by_hand() -> None:
     assert total(account, "ac", attention) - total(account, "formula_ac", attention) == sum(causes.values())
 
 
+def test_causal_attention_by_hand() -> None:
+    """As above, with a third spike of v after the two valid steps: neither written nor read, but charged by rate."""
+    build = GraphBuilder(DT)
+    x = build.input("input", 6, "spikes")
+    q, k, v = (
+        build.lif(f"{name}.lif", build.linear(name, x, np.eye(6)[2 * i : 2 * i + 2], None))
+        for i, name in enumerate("qkv")
+    )
+    operands = {"q": q, "k": k, "v": v, "clock": build.clock(0)}
+    build.output("output", build.operation("it", "causal_attention", 2, operands, {"heads": 1, "scale": 0.5}))
+    program = lower(build.graph({"spikescr.dt": DT, "spikescr.steps": 4}))
+    spikes = np.zeros((4, 1, 6))
+    spikes[0, 0] = [1, 0, 1, 1, 1, 0]
+    spikes[1, 0] = [1, 1, 0, 1, 1, 1]
+    spikes[2, 0] = [0, 0, 0, 0, 0, 1]
+    clock = np.array([1.0, 1, 0, 0])[:, None, None]
+    account = run(program, {"input": spikes, "clock": clock}, np.array([2]))
+
+    assert program.period == 4  # nothing waits
+    it = row(account, "it")
+    # nnz(k) nnz(v) + nnz(q) D
+    assert [total(account, "ac", it, s) for s in range(4)] == [2 * 1 + 1 * 2, 1 * 2 + 2 * 2, 0, 0]
+    # q[0] meets k[0] in one channel and reads 1 spike of v; q[1] meets k[0] in 2 and k[1] in 1, and reads 3
+    assert [total(account, "ac_quadratic", it, s) for s in range(4)] == [1 + 1, 3 + 3, 0, 0]
+    # q: 1 spike x 1 position, 2 x 2; v until then: 1, 3, 4, 4
+    assert [total(account, "formula_ac", it, s) for s in range(4)] == [1 + 1, 4 + 3, 4, 4]
+    causes = {c: audit_of(account).formula_causes()[it, CAUSES.index(c), 0] for c in CAUSES}
+    assert causes == {
+        "padding": -(4 + 4),
+        "zero_input": 0,
+        "attention_correlation": 8 - 9,
+        "attention_order": 10 - 8,
+        "rotary": 0,
+        "cut_off": 0,
+    }
+    assert total(account, "ac", it) - total(account, "formula_ac", it) == sum(causes.values())
+
+
 @pytest.fixture(scope="module")
 def executed() -> Iterator[tuple]:
     """A small SpikeSCR that fires in every layer, executed in Lava, with its graph, reference and account."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import nir
 import numpy as np
 import pytest
-from from_torch import calibrated_model, fold, to_nir, torch
+from from_torch import SMALL, calibrated_model, fold, to_nir, torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import RandomGraph
@@ -82,6 +82,12 @@ def test_what_is_ours_is_told_by_metadata(network: tuple[SpikeSCR, nir.NIRGraph]
     assert product.state_bytes == 8 * (2 * 8 * 8 + 24 * 16)
     assert node(report, "blocks.0.ssa.q_rotated.rotary").operations.ac == 2 * 16
     assert node(report, "sem.synapse.delay2").state_bytes == 8 * 2 * 12
+
+
+def test_causal_attention_keeps_no_queries() -> None:
+    model, _, _ = calibrated_model(SMALL.model_copy(update={"attention": "causal"}))
+    product = node(inspect(to_nir(fold(model), steps=24, dt=1 / 24)), "blocks.0.ssa.attention.product")
+    assert (product.operations.ac, product.state_bytes) == (2 * 2 * 8 * 8, 8 * 2 * 8 * 8)
 
 
 @settings(max_examples=25)

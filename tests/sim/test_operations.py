@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.timing import longest_delay
 from spikescr.sim.program import (
     Attention,
+    CausalAttention,
     ChannelDelay,
     Convolution,
     DelayLine,
@@ -91,6 +92,7 @@ EXAMPLES: dict[type[Operation], list[Operation]] = {
     Rotary: [made(Rotary, x=S, clock=C, **TURN), made(Rotary, x=V, clock=C, **TURN)],
     Position: [made(Position, clock=C, table=np.repeat(TABLE, WIDTH, axis=1))],
     Attention: [made(Attention, q=S, k=S, v=S, clock=C, heads=2, scale=0.5, steps=WINDOW)],
+    CausalAttention: [made(CausalAttention, q=S, k=S, v=S, clock=C, heads=2, scale=0.5)],
     Gate: [made(Gate, value=V, spike=Port(("binary",), WIDTH, SPIKES), inverted=off) for off in (False, True)],
     TokenAttention: [
         made(TokenAttention, q=S, k=S, v=S, heads=1, tokens=4, scale=0.5),
@@ -254,18 +256,18 @@ def test_channels_stay_apart_where_the_type_says_so(kind: type[Operation]) -> No
             assert apart == (name in kind.by_channel)
 
 
-def fed_by_neurons(attention: Attention) -> Program:
+def fed_by_neurons(attention: Attention | CausalAttention) -> Program:
     """Attention behind neurons, whose spikes the formula reads."""
     neuron = Neuron(name="n", width=WIDTH, signal=SPIKES, latency=0, x=V, **NEURON)
     n = Port(("n",), WIDTH, SPIKES)
-    *before, it, out = alone(Attention(**{**vars(attention), "q": n, "k": n, "v": n})).operations
+    *before, it, out = alone(replace(attention, q=n, k=n, v=n)).operations
     return Program((*before, neuron, it, out), WINDOW, 0.01, 2 * WINDOW)
 
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_formula_conventions_and_chip_know_the_type(kind: type[Operation]) -> None:
     for operation in EXAMPLES[kind]:
-        program = fed_by_neurons(operation) if isinstance(operation, Attention) else alone(operation)
+        program = fed_by_neurons(operation) if isinstance(operation, Attention | CausalAttention) else alone(operation)
         ledger = FastBackend(program, 2).run(inputs(program)).counts
         valid, row = np.array([3, 2]), ledger.operations.index("it")
         formula = evaluate(program, ledger, valid)

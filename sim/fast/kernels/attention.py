@@ -38,7 +38,7 @@ def write(state, keys, spread, live, head_of, depth, k, kstart, kstop, kmult, v,
 
 @njit(**KERNEL)
 def read(out, r, state, keys, head_of, depth, scale, q, start, stop, mult):
-    """Attention a window later: out[r] = scale * q A; returns the coincidences of q with all keys."""
+    """Attention: out[r] = scale * q A; returns the coincidences of q with all keys."""
     met = 0
     for e in range(start, stop):
         i = q[e]
@@ -96,3 +96,42 @@ def attention(out, rows, q, k, v, clock, heads, scale, steps, ac, quadratic):
                     cost += (stop - start) * depth
                     quadratic[n, b] = met + total
             ac[n, b] = cost
+
+
+@njit(**KERNEL)
+def causal_attention(out, rows, q, k, v, clock, heads, scale, ac, quadratic):
+    """Q (K^T V) of what came until now: writes A and reads it at every step in which the clock ticks.
+
+    out: (rows, N) to fill. q, k, v: event lists in which no channel stands twice. ac, quadratic: counts (P, B).
+    """
+    lo, hi, base = rows
+    qlo, qhi, qbase, qptr, qidx, qmult = q
+    klo, khi, kbase, kptr, kidx, kmult = k
+    vlo, vhi, vbase, vptr, vidx, vmult = v
+    clo, chi, cbase, cptr = clock
+    width = out.shape[1]
+    depth = width // heads
+    state, spread = np.empty((width, depth), out.dtype), np.empty(width, out.dtype)
+    keys, live = np.empty(width, np.int64), np.empty(heads, np.int64)
+    head_of = np.arange(width) // depth
+    for b in range(len(lo)):
+        state[:] = 0
+        keys[:] = 0
+        total = 0
+        for n in range(lo[b], hi[b]):
+            r = base[b] + n - lo[b]
+            for j in range(width):
+                out[r, j] = 0
+            if not ticks_at(clo, chi, cbase, cptr, b, n):
+                continue
+            vs, ks, qs = vbase[b] + n - vlo[b], kbase[b] + n - klo[b], qbase[b] + n - qlo[b]
+            vstart, vstop = (vptr[vs], vptr[vs + 1]) if vlo[b] <= n < vhi[b] else (0, 0)
+            kstart, kstop = (kptr[ks], kptr[ks + 1]) if klo[b] <= n < khi[b] else (0, 0)
+            start, stop = (qptr[qs], qptr[qs + 1]) if qlo[b] <= n < qhi[b] else (0, 0)
+            total += vstop - vstart
+            cost = write(
+                state, keys, spread, live, head_of, depth, kidx, kstart, kstop, kmult, vidx, vstart, vstop, vmult
+            )
+            met = read(out, r, state, keys, head_of, depth, scale, qidx, start, stop, qmult)
+            ac[n, b] = cost + (stop - start) * depth
+            quadratic[n, b] = met + total

@@ -8,7 +8,7 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
-from from_torch import calibrated_model, fold, to_nir
+from from_torch import SMALL, calibrated_model, fold, to_nir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import RandomGraph
@@ -171,6 +171,11 @@ def test_layers_of_spikescr_and_what_attention_keeps() -> None:
     assert attention.demand.core_bits(Range(3, 8)) == 24 * 8 + 8 * PARAMETERS
     assert attention.demand.core_bits(Range(7, 9)) == 24 * 16 + 8 * PARAMETERS
     assert attention.cores[0].input_axons == 3 * 16 + 1
+    causal, _, _ = calibrated_model(SMALL.model_copy(update={"attention": "causal"}))
+    waits_not = place(lower(to_nir(fold(causal), steps=24, dt=DT)), "loihi2", chip_named("loihi2"), {})
+    product = layer(waits_not, "blocks.0.ssa.attention").demand
+    assert product.state_bits.tolist() == attention.demand.state_bits.tolist()  # K^T V is as large
+    assert product.core_bits(0, 16) == 8 * PARAMETERS  # but no queries are kept
     rotary = layer(placement, "blocks.0.ssa.q_rotated")
     # cos and sin: 24 x 4 entries of a byte each, 16 bits of ticks
     assert rotary.demand.core_bits(Range(0, 2)) == 8 * 2 * 24 * 4 + 16 + 8 * PARAMETERS
