@@ -15,6 +15,7 @@ from spikescr.archive import Field, read_archive
 from spikescr.errors import SpikescrError
 from spikescr.sim.backends import Backend, compared
 from spikescr.sim.counting.account import Account
+from spikescr.sim.counting.early_exit import ExitRule, Progress, leave
 from spikescr.sim.counting.facts import SampleFacts
 from spikescr.sim.program import FloatArray, IntArray, Neuron, Program, Sink
 from spikescr.sim.run import Batch, run_batches, write_data
@@ -30,6 +31,7 @@ _FIELDS = {
     "seconds": Field("f", lowest=0),
     "build_seconds": Field("f", lowest=0),
     "left_out": Field("U", ("left out", 2)),
+    "exits": Field("i", ("exits", 4)),
 }
 """What a file of a chunk must hold beside the account."""
 
@@ -50,6 +52,7 @@ class ChunkResult:
         build_seconds: time that building the backend took, 0 where one was there already.
         key: of the simulation that it is a part of.
         left_out: name and fault of each sample that could not be read, text (n, 2).
+        exits: how each sample ended under a rule of early exit, as `Exits.table`, (n, 4); no rows without a rule.
     """
 
     account: Mapping[str, NDArray[Any]]
@@ -61,6 +64,7 @@ class ChunkResult:
     build_seconds: float
     key: str = ""
     left_out: NDArray[np.str_] = field(default_factory=lambda: np.empty((0, 2), np.str_))
+    exits: IntArray = field(default_factory=lambda: np.empty((0, 4), np.int64))
 
     def save(self, path: Path) -> None:
         """Writes an .npz archive without pickled objects."""
@@ -123,6 +127,7 @@ def run_chunk(
     valid: IntArray,
     readout: Readout,
     observe: Callable[[Batch], None] | None = None,
+    until_sure: ExitRule | None = None,
 ) -> ChunkResult:
     """Simulates some samples and accounts for them.
 
@@ -133,12 +138,16 @@ def run_chunk(
         valid: valid steps (samples,).
         readout: from outputs (T, B, K) and valid steps to one answer per sample (B, K).
         observe: sees every batch.
+        until_sure: when an answer is settled; how samples ended then stands in `exits`.
     """
-    account, answers = Account(program), []
+    account, answers, exits = Account(program), [], list[IntArray]()
     begin = time.perf_counter()
     for batch in run_batches(program, backend, values, valid):
         account.add(batch.recording.counts, batch.valid, batch.output)
         answers.append(readout(batch.output, batch.valid))
+        if until_sure is not None:
+            progress = Progress.of(program, batch.recording.counts, batch.output, batch.valid)
+            exits.append(leave(progress, until_sure).table)
         if observe is not None:
             observe(batch)
         del batch  # so that the fast backend can use its memory for the next one
@@ -151,4 +160,5 @@ def run_chunk(
         differing=differing,
         seconds=time.perf_counter() - begin,
         build_seconds=0.0,
+        exits=np.concatenate([np.empty((0, 4), np.int64), *exits]),
     )

@@ -140,6 +140,7 @@ class RunFolder(_Folder):
     model.nir        export    the graph
     simulation/      simulate  what an execution of the graph gave
     verify.json      verify    comparison of spikes
+    early-exit.json  early-exit  when an answer is settled, so that simulate --until-sure may end a recording
     report.html      report    a page about all this; report.md, the same numbers
     evaluation/      evaluate  accuracy, confusion, confidence on a split
     loihi2/          quantize  the network in integers: model.safetensors, model.nir, quantization.json; a run folder
@@ -211,6 +212,11 @@ class RunFolder(_Folder):
         return self.path / "verify.json"
 
     @property
+    def early_exit(self) -> Path:
+        """When an answer is settled, JSON."""
+        return self.path / "early-exit.json"
+
+    @property
     def report(self) -> Path:
         """The page that `report` writes."""
         return self.path / "report.html"
@@ -261,6 +267,7 @@ class RunFolder(_Folder):
             self.graph: "export --to nir",
             self.simulation: "simulate",
             self.verification: "verify",
+            self.early_exit: "early-exit",
             self.evaluation: "evaluate",
         }
         command = commands[self.simulation if self.simulation in path.parents else path]
@@ -282,7 +289,8 @@ class RunFolder(_Folder):
     @property
     def results(self) -> tuple[str, ...]:
         """Names of what is made from the graph."""
-        return tuple(path.name for path in (self.verification, self.simulation, self.report, self.report_text))
+        made = (self.verification, self.early_exit, self.simulation, self.report, self.report_text)
+        return tuple(path.name for path in made)
 
     @property
     def derived(self) -> tuple[str, ...]:

@@ -129,6 +129,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for words in (
             ["train", "--data", "folder:words", *TINY],
             ["export"],
+            ["early-exit"],
             ["quantize", "--recordings", "8"],
             ["simulate"],
             ["simulate", "--precision", "loihi2"],

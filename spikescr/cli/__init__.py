@@ -37,6 +37,10 @@ COMMANDS = {
         "Place the graph on a neuromorphic chip: cores, memory, limits exceeded.",
     ),
     "simulate": ("spikescr.cli.simulate", "Execute the graph on recordings and count its operations."),
+    "early-exit": (
+        "spikescr.cli.early_exit",
+        "Learn from validation recordings when an answer is settled, so that simulating may end there.",
+    ),
     "energy": ("spikescr.cli.energy", "Audit a simulation's energy: what was executed, what conventions say."),
     "report": ("spikescr.cli.report", "Write a page about a run, and the same as Markdown."),
     "verify": ("spikescr.cli.verify", "Compare every spike of the graph with the trained network's."),

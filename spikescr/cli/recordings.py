@@ -51,6 +51,8 @@ def show(console: Console, execution: Execution, run: RunFolder, *, per_step: bo
     events = COST.joules(totals["ac"], totals["mac"])
     console.print(f"{samples} recordings{accuracy}, {si(events / samples, 'J')} per recording executed ({backend})")
     console.print(sentence(before.figures(audit, COST), "recording"), soft_wrap=True)
+    if execution.exits is not None:
+        _show_exits(console, execution)
     if backend == "both":
         compared, differing = execution.compared, execution.differing
         console.print(
@@ -58,6 +60,21 @@ def show(console: Console, execution: Execution, run: RunFolder, *, per_step: bo
             "differ"
         )
     console.print(f"wrote {run.simulation}/counts.csv, predictions.csv, summary.json, audit.npz")
+
+
+def _show_exits(console: Console, execution: Execution) -> None:
+    from spikescr.workflows.early_exit import exit_summary
+
+    told = exit_summary(execution)
+    assert told is not None
+    right = "" if told["accuracy"] is None else f"accuracy {percent(told['accuracy'], 2)}, "
+    console.print(
+        f"until sure (a lead of {told['rule']['lead']:.3g} in {told['rule']['hold']} steps): {right}"
+        f"{percent(told['agreement'], 2)} answered as at the end, {percent(told['settled'])} settled before it, "
+        f"after {told['step']:.1f} of {told['steps']:.1f} steps; {si(told['joules'], 'J')} per recording executed, "
+        f"{percent(told['joules'] / told['whole_joules'])} of the whole",
+        soft_wrap=True,
+    )
 
 
 def _saturation(audit: Audit) -> str:

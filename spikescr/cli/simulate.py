@@ -28,12 +28,14 @@ Example: run the test recordings, in Lava, then one of them step by step; then a
   spikescr simulate --steps 40
   spikescr simulate --steps 40 --backend lava
   spikescr simulate --precision loihi2
+  spikescr simulate --until-sure
   spikescr simulate --recording de_acht/belinda-0_nohash_0.wav --per-step
   spikescr simulate network.nir --input spikes.npy --dt 1e-3 --record spikes,v --backend lava
   spikescr simulate network.nir --input images.npy --labels classes.npy
 Writes, in the run folder: simulation/counts.csv (operation, step: counts), simulation/predictions.csv (recording),
 simulation/summary.json (totals, energy in joules, causes of the difference, seed, versions, hashes),
-simulation/audit.npz (all counts, for spikescr energy and spikescr report).
+simulation/audit.npz (all counts, for spikescr energy and spikescr report); with --until-sure simulation/early-exit.csv
+(recording: when its answer was settled, what was executed until then; the other files tell of the whole recordings).
 With GRAPH, in --out: outputs.npz (Output: steps, samples, channels), counts.csv, summary.json, audit.npz, and what is
 recorded as spikes.h5 and v.h5 (nir.read_data; v is the membrane before its reset); with --labels predictions.csv.
 
@@ -46,6 +48,7 @@ nir.write_data, on a grid or events. `...` is the shape of the Input, or flat.
 # Options, by the name of their parameter, that mean nothing to the other kind of run.
 ON_RECORDINGS = {
     "folder", "data", "split", "limit", "recording", "chunk_size", "workers", "scheduler", "resume", "per_step",
+    "until_sure",
 }  # fmt: skip
 ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_delays", "reset", "labels", "readout"}
 
@@ -83,6 +86,7 @@ ON_GRAPHS = {"data_file", "out", "dt", "integration", "input_signal", "round_del
 @click.option("--record", help="Keep every spike, in NIR's data format: spikes. With GRAPH also membranes: spikes,v.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted simulation.")
 @click.option("--stall-seconds", type=click.FloatRange(1), default=60, show_default=True, help="Watchdog of Lava.")
+@click.option("--until-sure", is_flag=True, help="End a recording when its answer is settled (spikescr early-exit).")
 @click.option("--per-step", is_flag=True, help="Also print a line for each executed step.")
 @click.option("--input", "data_file", type=click.Path(path_type=Path), help="With GRAPH: what to feed it with.")
 @click.option(
@@ -133,6 +137,7 @@ def command(
     record: str | None,
     resume: bool,
     stall_seconds: float,
+    until_sure: bool,
     per_step: bool,
     data_file: Path | None,
     out: Path | None,
@@ -156,7 +161,7 @@ def command(
             )
         request = Request(
             backend, precision, steps, data, split, limit, recording, batch_size, chunk_size, workers, scheduler,
-            bool(recorded), resume, stall_seconds,
+            bool(recorded), resume, stall_seconds, until_sure,
         )  # fmt: skip
         _recordings(RunFolder(folder).of_precision(precision), request, per_step=per_step)
         return

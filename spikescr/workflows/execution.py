@@ -14,12 +14,14 @@ from spikescr.files import link_folder, replacing, replacing_together, sha256, w
 from spikescr.progress import Notify, advancing, silent
 from spikescr.runs import LOIHI2, RunFolder
 from spikescr.workflows.deployed import Deployed, choose_recordings, open_deployed, require_current
+from spikescr.workflows.early_exit import exit_summary, exit_table, read_rule
 from spikescr.workflows.jobs import ChunkStore, Job, run_chunks
 
 if TYPE_CHECKING:
     import numpy as np
 
     from spikescr.data import Item
+    from spikescr.sim.counting.early_exit import Exits
     from spikescr.sim.counting.saved import Audit
 
 
@@ -42,6 +44,7 @@ class Request:
         spikes: whether to keep every spike.
         resume: go on with the chunks that are there.
         stall_seconds: watchdog of Lava.
+        until_sure: end a recording when its answer is settled, by the rule that the folder keeps.
     """
 
     backend: str = "fast"
@@ -58,6 +61,7 @@ class Request:
     spikes: bool = False
     resume: bool = False
     stall_seconds: float = 60.0
+    until_sure: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Execution:
         build_seconds: time that building the backend took, of the worker that took longest.
         elapsed: seconds from the first chunk to the last.
         fresh: recordings that were simulated now and not before an interruption.
+        exits: how recordings ended where their answer was to be settled first; None where they all ran to the end.
     """
 
     deployed: Deployed
@@ -85,6 +90,7 @@ class Execution:
     build_seconds: float
     elapsed: float
     fresh: int
+    exits: Exits | None = None
 
 
 def simulate_recordings(run: RunFolder, request: Request, notify: Notify = silent) -> Execution:
@@ -127,6 +133,7 @@ def simulate_recordings(run: RunFolder, request: Request, notify: Notify = silen
             stall_seconds=request.stall_seconds,
             spikes=None if spikes is None else spikes.resolve(),
             client=None if request.scheduler else os.getpid(),
+            until_sure=read_rule(run) if request.until_sure else None,
         )
         chunks = [items[start : start + request.chunk_size] for start in range(0, len(items), request.chunk_size)]
         store = ChunkStore(
@@ -182,13 +189,14 @@ def _sum_up(
     from spikescr.data.dataset import NO_LABEL
     from spikescr.data.left_out import require_enough
     from spikescr.sim.counting.account import Account
+    from spikescr.sim.counting.early_exit import Exits
     from spikescr.sim.counting.saved import Audit
 
     account, predicted = Account(deployed.program), list[int]()
     empty = Account(deployed.program).arrays()
     seconds = build_seconds = 0.0
     compared, differing = np.zeros(2, np.int64), np.zeros(2, np.int64)
-    left_out = dict[str, str]()
+    left_out, exits = dict[str, str](), list[np.ndarray]()
     for index in range(chunks):
         result = store.get(index, empty)
         account.merge(result.account)
@@ -198,6 +206,7 @@ def _sum_up(
         compared += result.compared
         differing += result.differing
         left_out |= dict(result.left_out.tolist())
+        exits.append(result.exits)
     require_enough(left_out, len(items))
     items = [item for item in items if item.name not in left_out]
     audit = Audit.from_account(
@@ -207,7 +216,8 @@ def _sum_up(
         [deployed.classes[answer] for answer in predicted],
         _about(run, request, deployed, job, left_out),
     )
-    return Execution(deployed, job, audit, compared, differing, seconds, build_seconds, elapsed, fresh)
+    ended = None if job.until_sure is None else Exits.from_table(np.concatenate(exits))
+    return Execution(deployed, job, audit, compared, differing, seconds, build_seconds, elapsed, fresh, ended)
 
 
 def _about(run: RunFolder, request: Request, deployed: Deployed, job: Job, left_out: dict[str, str]) -> dict[str, Any]:
@@ -239,13 +249,15 @@ def _about(run: RunFolder, request: Request, deployed: Deployed, job: Job, left_
 def _write(run: RunFolder, execution: Execution) -> None:
     """Writes counts.csv, predictions.csv, summary.json, audit.npz and the spikes, as one; an earlier report goes."""
     audit, spikes = execution.audit, execution.job.spikes
-    files = ("counts.csv", "predictions.csv", "summary.json", "audit.npz", "spikes")
+    files = ("counts.csv", "predictions.csv", "early-exit.csv", "summary.json", "audit.npz", "spikes")
     names = (*(f"{run.simulation.name}/{name}" for name in files), run.report.name, run.report_text.name)
     with replacing_together(run.path, names) as stage:
         folder = RunFolder(stage).simulation
         folder.mkdir()
         write_csv(folder / "counts.csv", *count_table(audit))
         write_csv(folder / "predictions.csv", *prediction_table(audit))
+        if execution.exits is not None:
+            write_csv(folder / "early-exit.csv", *exit_table(execution, execution.exits))
         write_text(folder / "summary.json", json.dumps(_summary(execution), indent=1) + "\n")
         with replacing(folder / "audit.npz") as temporary:
             audit.save(temporary)
@@ -294,6 +306,7 @@ def _summary(execution: Execution) -> dict[str, Any]:
         "batch_size": execution.job.batch_size,
         "compared": dict(zip(("spikes", "counts"), execution.compared.tolist(), strict=True)),
         "differing": dict(zip(("spikes", "counts"), execution.differing.tolist(), strict=True)),
+        "until_sure": exit_summary(execution),
         "build_seconds": execution.build_seconds,
         "backend_seconds": execution.backend_seconds,
         "elapsed_seconds": execution.elapsed,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from spikescr.data import Item
     from spikescr.sim.chunks import ChunkResult
+    from spikescr.sim.counting.early_exit import ExitRule
     from spikescr.workflows.deployed import Deployed
 
 _ANSWER_SECONDS = 10.0
@@ -44,7 +45,7 @@ class Job:
     graph: the NIR file. backend: fast, lava, or both, compared. batch_size: samples at once. precision: float64 or
     float32, of the fast backend, or that of the graph in integers. stall_seconds: watchdog of Lava. spikes: folder
     for the spikes of every chunk, None where not asked for. client: process id of whom workers on this machine
-    serve; None where they are a cluster's.
+    serve; None where they are a cluster's. until_sure: when an answer is settled, where that ends a recording.
     """
 
     graph: Path
@@ -54,6 +55,7 @@ class Job:
     stall_seconds: float
     spikes: Path | None
     client: int | None
+    until_sure: ExitRule | None = None
 
     @property
     def dtype(self) -> str:
@@ -111,7 +113,9 @@ def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, Ch
         features = load(items, engine.deployed.preprocessing, is_part=True)
         program = engine.deployed.program
         recorder = None if job.spikes is None else SpikeRecorder(program)
-        result = run_chunk(program, engine.backend, features.values, features.steps, softmax_sum, recorder)
+        result = run_chunk(
+            program, engine.backend, features.values, features.steps, softmax_sum, recorder, job.until_sure
+        )
         if recorder is not None and job.spikes is not None and len(features):
             with replacing(job.spikes / f"{index:06d}.h5") as temporary:
                 recorder.write(temporary)
@@ -179,6 +183,8 @@ class ChunkStore:
             "precision": job.precision,
         }
         key |= {"batch_size": job.batch_size, "spikes": job.spikes is not None}
+        if job.until_sure is not None:
+            key["until_sure"] = f"{job.until_sure.lead!r} {job.until_sure.hold}"
         text, path = json.dumps(key, indent=1) + "\n", folder / "key.json"
         self._key = hashlib.sha256(text.encode()).hexdigest()
         if not resume:

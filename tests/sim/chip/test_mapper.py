@@ -175,7 +175,7 @@ def test_layers_of_spikescr_and_what_attention_keeps() -> None:
     waits_not = place(lower(to_nir(fold(causal), steps=24, dt=DT)), "loihi2", chip_named("loihi2"), {})
     product = layer(waits_not, "blocks.0.ssa.attention").demand
     assert product.state_bits.tolist() == attention.demand.state_bits.tolist()  # K^T V is as large
-    assert product.core_bits(0, 16) == 8 * PARAMETERS  # but no queries are kept
+    assert product.core_bits(Range(0, 16)) == 8 * PARAMETERS  # but no queries are kept
     rotary = layer(placement, "blocks.0.ssa.q_rotated")
     # cos and sin: 24 x 4 entries of a byte each, 16 bits of ticks
     assert rotary.demand.core_bits(Range(0, 2)) == 8 * 2 * 24 * 4 + 16 + 8 * PARAMETERS
