@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import cache
 
 from spikescr.errors import UsageError
 
 LONGEST_WINDOW_S = 60
 
 
+@cache
 def exact(seconds: float) -> Fraction:
     """Return what the decimal notation of a number says: 0.1 s at 30 steps/s are 3 steps, not 3.0000000000000004."""
     return Fraction(repr(float(seconds)))
