@@ -1,6 +1,7 @@
 """Words by people whom training never heard: SpikeSCR, other spiking networks and a plain CNN, on the same recordings.
 
-    python benchmarks/keywords.py [--data folder:PATH] [--noise DIR] [--seeds N] [--quick] [--json FILE]
+    python benchmarks/keywords.py [--data folder:PATH] [--noise DIR] [--seeds N] [--networks NAME,NAME]
+        [--epochs N] [--keep DIR] [--quick] [--json FILE]
 
 Every network is trained with the recipe `commands` (speed, shift in time and noise; the noise of DIR/train, without
 --noise made here), the best epoch by validation is kept, and the test recordings are heard as they are, with the noise
@@ -10,10 +11,15 @@ as 16-bit files first, so that every network hears the same. Noise is scaled so 
 not 0 count likewise, and as "dense" all of them. The front end, the same for all (cepstra excepted), is in no figure.
 Accuracies are means over seeds, intervals (Wilson, 95 %) of all answers together; operations and energy are those of
 the recordings as they are.
+
+What a network gave with a seed is kept in DIR (default runs/keywords) as soon as it is known, under a digest of
+everything that it follows from; a later call with the same settings reads it, and continues a training that was
+killed. Seed by seed, networks in the order named; tables and FILE hold what there is after each.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -57,6 +63,9 @@ SPIKING: dict[str, tuple[str, ...]] = {
     "recurrent": ("model.family=recurrent",),
 }
 """Changes of the recipe."""
+NETWORKS = ("spikescr", "spikescr_int8", "ds_cnn", "dcls", "recurrent")
+FINETUNING_EPOCHS = 10
+"""Of SpikeSCR in integers."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ def _heard(waveform: Waveform, noise: Noise, rate: int, window: int, rng: np.ran
 
 def try_spiking(config: TrainConfig, dataset: DataSet, conditions: dict[str, str], run: RunFolder) -> Trial:
     """Train a spiking network, and let it hear every condition."""
-    result = train(config, dataset, run)
+    result = train(config, dataset, run, resume=True)
     export_run(run)
     audit = simulate_recordings(run, Request(data=conditions["accuracy"], split="all")).audit
     right = {}
@@ -123,7 +132,7 @@ def try_spiking(config: TrainConfig, dataset: DataSet, conditions: dict[str, str
 
 def try_integers(run: RunFolder, conditions: dict[str, str], trained: Trial, epochs: int) -> Trial:
     """Quantize a trained network, fine-tune it, and execute it on every condition."""
-    quantize_run(run, epochs=epochs)
+    quantize_run(run, epochs=epochs, resume=True)
     right, totals, per = {}, {}, 1
     for condition, data in conditions.items():
         request = Request(precision=LOIHI2, data=data, split="all")
@@ -167,15 +176,53 @@ def summarise(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
+class Kept:
+    """Results of networks by seed, as files under a digest of what they follow from."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        """Settings: all that is the same for every network."""
+        self._folder, self._settings = folder, settings
+
+    def run(self, name: str, config: TrainConfig) -> RunFolder:
+        """Where a network is trained."""
+        return RunFolder(self._folder / f"{name}-{config.seed}-{self._digest(config)}")
+
+    def get(self, name: str, config: TrainConfig) -> Trial | None:
+        """A result that is there."""
+        file = self._file(name, config)
+        return Trial(**json.loads(file.read_text())) if file.exists() else None
+
+    def put(self, name: str, config: TrainConfig, trial: Trial) -> Trial:
+        """Keeps a result, and returns it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_text(self._file(name, config), json.dumps(asdict(trial), indent=1) + "\n")
+        return trial
+
+    def _file(self, name: str, config: TrainConfig) -> Path:
+        return self._folder / f"{name}-{config.seed}-{self._digest(config)}.json"
+
+    def _digest(self, config: TrainConfig) -> str:
+        content = {**self._settings, "config": config.model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _networks(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(value.split(","))
+    unknown = [name for name in names if name not in NETWORKS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(NETWORKS)}")
+    return names
+
+
 @click.command()
 @click.option("--data", default="digits", show_default=True, help="As for train; `digits` or folder:PATH.")
 @click.option("--noise", type=click.Path(path_type=Path, exists=True), help="Folder with recordings in train and test.")
 @click.option("--recipe", default="commands", show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="0 to N - 1.")
+@click.option("--networks", default=",".join(NETWORKS), show_default=True, callback=_networks, help="In this order.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
-@click.option("--only", multiple=True, type=click.Choice([*SPIKING, "spikescr_int8", "ds_cnn"]), help="Networks.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many test recordings.")
-@click.option("--runs", type=click.Path(path_type=Path), help="Where trained networks are kept. Default: nowhere.")
+@click.option("--keep", type=click.Path(path_type=Path), default=Path("runs/keywords"), show_default=True)
 @click.option("--quick", is_flag=True, help="An epoch, 40 test recordings.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures there.")
 def main(
@@ -183,52 +230,65 @@ def main(
     noise: Path | None,
     recipe: str,
     seeds: int,
+    networks: tuple[str, ...],
     epochs: int | None,
-    only: tuple[str, ...],
     limit: int | None,
-    runs: Path | None,
+    keep: Path,
     quick: bool,
     json_file: Path | None,
 ) -> None:
     """Compare networks on words by people whom training never heard."""
-    wanted = set(only or [*SPIKING, "spikescr_int8", "ds_cnn"])
-    heard, unheard = (f"folder:{noise / part}" if noise else "made" for part in ("train", "test"))
+    if data.startswith("folder:"):  # what is kept shall be found from elsewhere
+        data = f"folder:{Path(data.removeprefix('folder:')).resolve()}"
+    heard, unheard = (f"folder:{noise.resolve() / part}" if noise else "made" for part in ("train", "test"))
     changes = [f"augmentation.noise={heard}"]
     changes += [f"epochs={1 if quick else epochs}"] if quick or epochs else []
     dataset, content = open_data(data), read_recipe("train", recipe)
     items = dataset.split("test")
     chosen = items[:: -(-len(items) // (40 if quick else limit or len(items)))]
+    finetuned = 1 if quick else FINETUNING_EPOCHS
+    kept = Kept(keep, {"noise": unheard, "test": [item.name for item in chosen], "finetuned": finetuned})
     trials: dict[str, list[Trial]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        kept, written = runs or Path(temporary) / "runs", Path(temporary) / "heard"
-        for seed in range(seeds):
-            configs = {
-                name: resolve(content, TrainConfig, [*changes, *more], options={"seed": seed}, data=data)
-                for name, more in SPIKING.items()
-            }
-            plain = configs["spikescr"]
-            if not trials:
+        conditions: dict[str, str] = {}
+
+        def hear(config: TrainConfig) -> dict[str, str]:
+            """The conditions, once a network shall hear them."""
+            if not conditions:
                 source = open_noise(unheard, dataset.rate)
-                conditions = write_conditions(chosen, source, dataset.rate, plain.window_s, written)
-            for name, config in configs.items():
-                run = RunFolder(kept / f"{name}-{seed}")
-                integers = name == "spikescr" and "spikescr_int8" in wanted
-                if name in wanted or integers:
-                    trials.setdefault(name, []).append(try_spiking(config, dataset, conditions, run))
-                if integers:
-                    tuned = try_integers(run, conditions, trials[name][-1], 1 if quick else 10)
-                    trials.setdefault("spikescr_int8", []).append(tuned)
-            if "ds_cnn" in wanted:
-                trials.setdefault("ds_cnn", []).append(try_cnn(plain, dataset, conditions))
-    results = {name: summarise(of_network) for name, of_network in trials.items()}
-    _show(results, len(chosen), seeds)
-    if json_file is not None:
-        write_text(json_file, json.dumps(results, indent=1) + "\n")
+                written = write_conditions(chosen, source, dataset.rate, config.window_s, Path(temporary))
+                conditions.update(written)
+            return conditions
+
+        def result(name: str, config: TrainConfig) -> Trial:
+            """What a network gives, kept or found now."""
+            known = kept.get(name, config)
+            if known is not None:
+                return known
+            if name == "ds_cnn":
+                return kept.put(name, config, try_cnn(config, dataset, hear(config)))
+            run = kept.run("spikescr" if name == "spikescr_int8" else name, config)
+            if name != "spikescr_int8":
+                return kept.put(name, config, try_spiking(config, dataset, hear(config), run))
+            trained = result("spikescr", config)
+            return kept.put(name, config, try_integers(run, hear(config), trained, finetuned))
+
+        for seed in range(seeds):
+            for name in networks:
+                more = SPIKING.get(name, ())
+                config = resolve(content, TrainConfig, [*changes, *more], options={"seed": seed}, data=data)
+                trials.setdefault(name, []).append(result(name, config))
+                results = {of: summarise(found) for of, found in trials.items()}
+                _show(results, f"{len(chosen)} test recordings, {config.epochs} epochs")
+                if json_file is not None:
+                    about = {"epochs": config.epochs, "recordings": len(chosen), "data": data, "noise": unheard}
+                    write_text(json_file, json.dumps({"about": about, **results}, indent=1) + "\n")
 
 
-def _show(results: dict[str, dict[str, Any]], recordings: int, seeds: int) -> None:
-    table = Table(title=f"{recordings} test recordings, {seeds} seed(s): right answers, %")
+def _show(results: dict[str, dict[str, Any]], about: str) -> None:
+    table = Table(title=f"Right answers, %: {about}")
     table.add_column("network")
+    table.add_column("seeds", justify="right")
     columns = ("as they are", "interval", *(f"{snr} dB" for snr in SNRS), "20 dB quieter", "100 ms later")
     more = ("parameters", "AC", "MAC", "FP32, uJ", "dense, uJ", "INT8, uJ", "training, s")
     for column in (*columns, *more):
@@ -241,7 +301,14 @@ def _show(results: dict[str, dict[str, Any]], recordings: int, seeds: int) -> No
         energy = (f"{1e6 * row['energy_j']:.2f}", dense, f"{1e6 * row['energy_int8_j']:.3f}")
         interval = f"{100 * low:.1f} to {100 * high:.1f}"
         table.add_row(
-            name, f"{100 * row['accuracy']:.1f}", interval, *shares, *figures, *energy, f"{row['train_seconds']:.0f}"
+            name,
+            str(len(row["seeds"])),
+            f"{100 * row['accuracy']:.1f}",
+            interval,
+            *shares,
+            *figures,
+            *energy,
+            f"{row['train_seconds']:.0f}",
         )
     Console(width=200).print(table)
 
