@@ -122,7 +122,6 @@ class _Settings(BaseModel):
     final_lr: float = Field(0.01, ge=0, le=1)
     weight_decay: float = Field(5e-3, ge=0)
     surrogate_alpha: float = Field(5.0, gt=0)
-    averaging: float = Field(0.0, ge=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**63)
     threads: int | None = Field(None, ge=1)
     precision: Precision = "fp32"
@@ -173,9 +172,6 @@ class TrainConfig(_Settings):
         weight_decay: AdamW's.
         surrogate_alpha: Sharpness of the arc tangent in whose place a spike has its gradient; 5 is the paper's, less
             lets more neurons learn. It does not change what a network computes.
-        averaging: What is evaluated and kept is a running mean of the weights over optimisation steps (Polyak), each
-            time this share of the mean before and the rest of the weights; at first less, k / (k + 10) at step k.
-            0: the weights themselves.
         seed: Of weights, order, dropout, augmentation, and of splits that a folder does not list.
         threads: Of torch; None: as many as torch chooses. Sums in another order may differ in the last bit, so equal
             weights need equal threads.

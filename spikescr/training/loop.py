@@ -18,7 +18,6 @@ from spikescr.model import Network, build, readout
 from spikescr.model.backends import install, pick
 from spikescr.model.neuron import soften
 from spikescr.runs import RunFolder
-from spikescr.training.average import Average
 from spikescr.training.batches import Split, shuffled
 from spikescr.training.config import TrainConfig
 from spikescr.training.devices import Devices
@@ -228,10 +227,8 @@ class _Training:
         self.keeper = keeper
         self.at = Progressed()
         self.best_weights: dict[str, Tensor] = {}
-        self.steps_per_epoch = 0
         self.model = network.to(devices.device)
         install(self.model, pick(devices.device))
-        self.average = Average(self.model, config.averaging) if config.averaging else None
         self.shared = devices.wrap(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=True
@@ -258,8 +255,6 @@ class _Training:
         self.at = state.progressed
         self.best_weights = state.best
         self.model.load_state_dict(state.model)
-        if self.average is not None:
-            self.average.network.load_state_dict(state.average)
         held = self.optimizer.state_dict()
         names = [name for name, _ in self.model.named_parameters()]
         held["state"] = {names.index(name): tensors for name, tensors in state.optimizer.items()}
@@ -314,7 +309,6 @@ class _Training:
         at, epoch = self.at, len(self.at.epochs) + 1
         batches = shuffled(self.source.steps, self.config.batch_size, generator(self.config.seed, ORDER, epoch))
         self.devices.require_batches(min(map(len, batches)))
-        self.steps_per_epoch = len(batches)
         self.model.train()
         left = batches[at.step :]
         for chosen, inputs in zip(left, ahead(self.source, left, epoch), strict=True):
@@ -347,8 +341,6 @@ class _Training:
         # Gradients are averaged over processes: each one's share of the mean, times their number.
         (loss * (self.devices.processes / len(chosen))).backward()
         self.optimizer.step()
-        if self.average is not None:
-            self.average.follow(self.model, (epoch - 1) * self.steps_per_epoch + step)
         correct = (y.argmax(dim=-1) == mine.labels).sum()
         total = self.devices.sum(torch.stack((loss.detach().double(), correct.double())).cpu())
         return float(total[0]), int(total[1])
@@ -356,8 +348,7 @@ class _Training:
     def _finish_epoch(self, elapsed: float) -> None:
         """Evaluates, and keeps what the epoch gave."""
         at, epoch = self.at, len(self.at.epochs) + 1
-        kept = self.model if self.average is None else self.average.network
-        validation = evaluate(kept, self.valid, self.config.batch_size, self.devices)
+        validation = evaluate(self.model, self.valid, self.config.batch_size, self.devices)
         self._require_number(validation.loss, "validation loss")
         done = EpochMetrics(
             epoch=epoch,
@@ -370,7 +361,7 @@ class _Training:
         )
         if not at.best or done.better_than(at.epochs[at.best - 1]):
             at.best = epoch
-            self.best_weights = {name: tensor.clone() for name, tensor in kept.state_dict().items()}
+            self.best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         at.epochs.append(done)
         at.seconds.append(elapsed)
         at.elapsed = elapsed
@@ -391,7 +382,6 @@ class _Training:
             environment=self._environment(),
             model=self.model.state_dict(),
             best=self.best_weights,
-            average={} if self.average is None else self.average.network.state_dict(),
             optimizer={names[i]: tensors for i, tensors in self.optimizer.state_dict()["state"].items()},
         )
         fault = state.fault()

@@ -131,7 +131,6 @@ class TrainState:
         model: Weights and buffers.
         best: Those of the best epoch; empty before an epoch is done.
         optimizer: AdamW's tensors by parameter.
-        average: Running mean of the weights; empty where the setting asks for none.
     """
 
     setting: Setting
@@ -140,7 +139,6 @@ class TrainState:
     model: dict[str, Tensor]
     best: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    average: dict[str, Tensor] = field(default_factory=dict)
 
     def fault(self) -> str | None:
         """The first weight that is no number any more, None where all are; such a state is not worth keeping."""
@@ -173,7 +171,6 @@ class Checkpoints:
         path = self.folder / f"{len(at.epochs):05d}-{at.step:06d}.safetensors"
         tensors = {f"model/{name}": tensor for name, tensor in state.model.items()}
         tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
-        tensors |= {f"average/{name}": tensor for name, tensor in state.average.items()}
         for name, of_parameter in state.optimizer.items():
             tensors |= {f"optimizer/{name}/{key}": tensor for key, tensor in of_parameter.items()}
         header = _Header(setting=state.setting, progressed=at, environment=state.environment)
@@ -210,9 +207,9 @@ def load_state(
     with open_tensors(path, "remove it to continue from the checkpoint before it, if there is one") as file:
         header = file.describe(_Header, "state of a training", FORMAT)
         accept(header.setting)
-        file.require(_expected(network or outline_of(file, header.setting.config.model), header))
+        file.require(_expected(network or outline_of(file, header.setting.config.model), header.progressed))
         tensors = file.read()
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "average": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
@@ -220,19 +217,15 @@ def load_state(
     for name, tensor in parts["optimizer"].items():
         parameter, _, key = name.rpartition("/")
         optimizer.setdefault(parameter, {})[key] = tensor
-    about = (header.setting, header.progressed, header.environment)
-    return TrainState(*about, parts["model"], parts["best"], optimizer, parts["average"])
+    return TrainState(header.setting, header.progressed, header.environment, parts["model"], parts["best"], optimizer)
 
 
-def _expected(model: Network, header: _Header) -> dict[str, Entry]:
-    """The tensors of a state: weights; their mean; the best ones, once an epoch is done; AdamW's, once a step is."""
-    at = header.progressed
+def _expected(model: Network, at: Progressed) -> dict[str, Entry]:
+    """The tensors of a state: weights; the best ones, once an epoch is done; AdamW's, once a step is done."""
     weights = {name: Entry.from_tensor(tensor) for name, tensor in model.state_dict().items()}
     expected = {f"model/{name}": entry for name, entry in weights.items()}
     if at.best:
         expected |= {f"best/{name}": entry for name, entry in weights.items()}
-    if header.setting.config.averaging:
-        expected |= {f"average/{name}": entry for name, entry in weights.items()}
     if at.epochs or at.step:
         for name, parameter in model.named_parameters():
             expected[f"optimizer/{name}/step"] = Entry("F32", ())
