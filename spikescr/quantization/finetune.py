@@ -15,6 +15,7 @@ from spikescr.model.layers import SequenceDropout
 from spikescr.quantization.scheme import Scheme
 from spikescr.runs import RunFolder
 from spikescr.training.batches import Split
+from spikescr.training.config import Loss
 from spikescr.training.devices import Devices
 from spikescr.training.evaluate import Evaluation, evaluate
 from spikescr.training.keeper import Keeper
@@ -50,7 +51,8 @@ def best_of(epochs: Sequence[Tuned]) -> Tuned:
 class _InIntegers(CrossEntropy):
     """Cross-entropy of one certain network in integers."""
 
-    def __init__(self, model: Network, scheme: Scheme) -> None:
+    def __init__(self, model: Network, scheme: Scheme, loss: Loss) -> None:
+        super().__init__(loss)
         digest = hashlib.sha256(repr(scheme).encode())
         for name, tensor in sorted(model.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
@@ -110,7 +112,7 @@ def finetune(
         config = info.training.model_copy(
             update={**changes, "precision": "fp32", "distillation": None, "threads": threads}
         )
-        objective = _InIntegers(model, scheme)
+        objective = _InIntegers(model, scheme, config.loss)
         setting = Setting(
             config=config,
             classes=info.classes,
@@ -118,7 +120,7 @@ def finetune(
             recordings=(len(train), len(valid)),
             objective=objective.identity(),
         )
-        came = Tuned(0, None, evaluate(model, valid, config.batch_size))
+        came = Tuned(0, None, evaluate(model, valid, config.batch_size, loss=config.loss))
         weights: Mapping[str, Tensor] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         result = fit(
             model,

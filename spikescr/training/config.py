@@ -15,6 +15,8 @@ Normalise = Literal["training", "recording"]
 """Whose levels sound is normalised by."""
 FrontEndKind = Literal["log-mel", "spikes"]
 """What the network gets of sound: levels of bands, real numbers; or events of neurons that code them."""
+Loss = Literal["sum", "mean"]
+"""Of the label; see TrainConfig."""
 
 
 class Augmentation(BaseModel):
@@ -121,6 +123,7 @@ class _Settings(BaseModel):
     cosine_epochs: float | None = Field(None, gt=0)
     final_lr: float = Field(0.01, ge=0, le=1)
     weight_decay: float = Field(5e-3, ge=0)
+    loss: Loss = "sum"
     surrogate_alpha: float = Field(5.0, gt=0)
     seed: int = Field(0, ge=0, lt=2**63)
     threads: int | None = Field(None, ge=1)
@@ -170,6 +173,8 @@ class TrainConfig(_Settings):
             (T_max of torch's CosineAnnealingLR, stepped with every batch); None: it falls until the end.
         final_lr: The lowest rate, over that at the top.
         weight_decay: AdamW's.
+        loss: Of the label. "sum": cross-entropy with the readout as logits, the paper's; "mean": minus the logarithm of
+            the label's probability, its mean over steps, whose gradient stays where all steps are sure and wrong.
         surrogate_alpha: Sharpness of the arc tangent in whose place a spike has its gradient; 5 is the paper's, less
             lets more neurons learn. It does not change what a network computes.
         seed: Of weights, order, dropout, augmentation, and of splits that a folder does not list.

@@ -29,7 +29,7 @@ from spikescr.training.config import Augmentation, CurriculumConfig, Distillatio
 from spikescr.training.devices import Devices
 from spikescr.training.loop import Progress, TrainResult, train
 from spikescr.training.metrics import EpochMetrics
-from spikescr.training.objective import Batch
+from spikescr.training.objective import Batch, label_loss
 from spikescr.training.sources import Source, open_source
 from spikescr.training.state import Checkpoints, differences
 
@@ -66,7 +66,7 @@ class Teaching:
 
     def losses(self, y: Tensor, batch: Batch) -> Tensor:
         """Loss of each recording (B,) for the student's readouts y (B, K)."""
-        label = functional.cross_entropy(y, batch.labels, reduction="none")
+        label = label_loss(y, batch.labels, self.config.loss)
         taught = divergence(y, self.readouts(batch.index, batch.epoch).to(y), self.loss.temperature)
         return self.loss.cross_entropy * label + self.loss.divergence * taught
 

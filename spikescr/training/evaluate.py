@@ -8,23 +8,26 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from spikescr.model import LIF, Network, readout
 from spikescr.training.batches import Split, by_length
+from spikescr.training.config import Loss
 from spikescr.training.devices import Devices
+from spikescr.training.objective import label_loss
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """loss: mean cross-entropy. accuracy: share of right answers. firing_rate: spikes per neuron and valid step."""
+    """loss: mean loss of the label. accuracy: share of right answers. firing_rate: spikes per neuron and valid step."""
 
     loss: float
     accuracy: float
     firing_rate: float
 
 
-def evaluate(model: Network, split: Split, batch_size: int, devices: Devices | None = None) -> Evaluation:
+def evaluate(
+    model: Network, split: Split, batch_size: int, devices: Devices | None = None, *, loss: Loss = "sum"
+) -> Evaluation:
     """Runs the network in eval mode over a split and leaves it in eval mode.
 
     With `devices`, each of several processes takes its share of the batches; all get the same result, which is that of
@@ -39,11 +42,11 @@ def evaluate(model: Network, split: Split, batch_size: int, devices: Devices | N
             counts.clear()
             x, steps, labels = (part.to(device) for part in split.batch(batches[i]))
             y = readout(model(x, steps), steps)
-            sums[i, 0] = functional.cross_entropy(y, labels, reduction="sum")
+            sums[i, 0] = label_loss(y, labels, loss).sum()
             sums[i, 1] = (y.argmax(dim=-1) == labels).sum()
             sums[i, 2] = sum(spikes for spikes, _ in counts.values()) / sum(width for _, width in counts.values())
-    loss, correct, spikes = (float(column.sum()) for column in (devices.sum(sums) if devices else sums).T)
-    return Evaluation(loss / len(split), correct / len(split), spikes / int(split.steps.sum()))
+    summed, correct, spikes = (float(column.sum()) for column in (devices.sum(sums) if devices else sums).T)
+    return Evaluation(summed / len(split), correct / len(split), spikes / int(split.steps.sum()))
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def train(
         config: the training; its number of classes is replaced by the data's, its threads by those in use.
         dataset: what `open_data(config.data)` gave.
         run: where states, metrics, configuration and the best weights go.
-        objective: what is minimised; None: cross-entropy.
+        objective: what is minimised; None: the loss of the label.
         initial: weights and buffers to begin with; None: as the seed draws them.
         resume: continue from the newest state in the folder, from the beginning where there is none.
         keep: how many states to keep.
@@ -125,7 +125,7 @@ def train(
     devices = devices or Devices()
     if config.distillation is not None and objective is None:
         raise UsageError("a configuration with distillation needs a teacher: spikescr distill trains with one")
-    objective = objective or CrossEntropy()
+    objective = objective or CrossEntropy(config.loss)
     if devices.is_main:
         run.create()
     with using_threads(config.threads) as threads, torch.random.fork_rng(devices=devices.generators):
@@ -348,7 +348,7 @@ class _Training:
     def _finish_epoch(self, elapsed: float) -> None:
         """Evaluates, and keeps what the epoch gave."""
         at, epoch = self.at, len(self.at.epochs) + 1
-        validation = evaluate(self.model, self.valid, self.config.batch_size, self.devices)
+        validation = evaluate(self.model, self.valid, self.config.batch_size, self.devices, loss=self.config.loss)
         self._require_number(validation.loss, "validation loss")
         done = EpochMetrics(
             epoch=epoch,

@@ -5,10 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spikescr.training.config import Loss
 from spikescr.training.sources import Source
+
+SMALLEST_SHARE = 1e-6
+"""A readout's share for a class counts as this at least: its logarithm stays finite."""
+
+
+def label_loss(y: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """Loss of each recording (B,) for readouts y (B, K), sums of softmax over steps, and labels (B,).
+
+    "sum": cross-entropy with y as logits (arXiv 2412.12858). "mean": -log(y[label] / sum y); the sum of y is the number
+    of valid steps, so what the logarithm is of is the mean over steps of the label's probability.
+    """
+    if loss == "sum":
+        return functional.cross_entropy(y, labels, reduction="none")
+    shares = y / y.sum(dim=-1, keepdim=True)
+    return functional.nll_loss(torch.log(shares + SMALLEST_SHARE), labels, reduction="none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +60,14 @@ class Objective(Protocol):
 
 
 class CrossEntropy:
-    """Cross-entropy of the readout, which the paper uses as logits."""
+    """The loss of the label, nothing else; see `label_loss`."""
+
+    def __init__(self, loss: Loss = "sum") -> None:
+        self.loss: Loss = loss
 
     def losses(self, y: Tensor, batch: Batch) -> Tensor:
         """Loss of each recording (B,)."""
-        return functional.cross_entropy(y, batch.labels, reduction="none")
+        return label_loss(y, batch.labels, self.loss)
 
     def identity(self) -> dict[str, str]:
         """Its name."""

@@ -145,13 +145,13 @@ def quantize_run(
         data = open_data(info.training.data, seed=info.training.seed)
         valid = Split.from_features(load(data.split("valid"), info.preprocessing))
         calibration = _calibration(data, info, recordings)
-        tried = {"float": evaluate(folded, valid, info.training.batch_size)}
+        tried = {"float": evaluate(folded, valid, info.training.batch_size, loss=info.training.loss)}
         networks: dict[Criterion, tuple[Scheme, Network]] = {}
         for name in CRITERIA:
             if criterion in ("best", name):
                 scheme = calibrate(folded, calibration, criterion=name, bits=layer_bits or {}, default=bits)
                 networks[name] = scheme, in_integers(folded, scheme, steps)
-                tried[name] = evaluate(networks[name][1], valid, info.training.batch_size)
+                tried[name] = evaluate(networks[name][1], valid, info.training.batch_size, loss=info.training.loss)
         chosen = max(networks, key=lambda name: (tried[name].accuracy, -tried[name].loss))
         scheme, network = networks[chosen]
         tuned: list[Tuned] = []
@@ -165,7 +165,7 @@ def quantize_run(
                 return None
             tuned = list(trained.epochs)
         before = saturations(network)
-        result = evaluate(network, valid, info.training.batch_size)
+        result = evaluate(network, valid, info.training.batch_size, loss=info.training.loss)
         after = saturations(network)
         assert isinstance(info.model, ModelConfig)  # the scheme refuses all others
         width = info.model.width // info.model.heads
