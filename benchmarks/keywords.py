@@ -202,7 +202,8 @@ class Kept:
         return self._folder / f"{name}-{config.seed}-{self._digest(config)}.json"
 
     def _digest(self, config: TrainConfig) -> str:
-        content = {**self._settings, "config": config.model_dump(mode="json")}
+        # Without what is at its default: a setting that is new since, and not used, changes nothing.
+        content = {**self._settings, "config": config.model_dump(mode="json", exclude_defaults=True)}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
