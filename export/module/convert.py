@@ -16,7 +16,7 @@ from spikescr import dialect
 from spikescr.export.module.evaluate import evaluate
 from spikescr.export.module.fold import fold
 from spikescr.export.module.lower import lower
-from spikescr.export.module.rewrite import pooled
+from spikescr.export.module.pools import pooled
 from spikescr.export.record import Record, StepNetwork, record, stepped
 from spikescr.export.record.step import FIRST, Axes, Time
 from spikescr.provenance import versions

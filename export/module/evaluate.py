@@ -44,8 +44,8 @@ def evaluate(net: StepNetwork, inputs: Mapping[str, FloatArray]) -> dict[int, Fl
                     y = x[t] if t < len(x) else zeros
                 elif node.operation == "delay":
                     y = kept[node.operands[0].signal][t - 1] if t else zeros
-                elif node.operation == "temporal":
-                    y = _temporal(node, kept[node.operands[0].signal], t)
+                elif node.operation in _OVER_STEPS:
+                    y = _OVER_STEPS[node.operation](node, [kept[o.signal] for o in node.operands], t)
                 else:
                     operands = [kept[o.signal][t].reshape(-1, *o.shape) for o in node.operands]
                     if node.operation == "neuron":
@@ -81,21 +81,38 @@ def _conv(node: Node, x: Tensor) -> Tensor:
     return convolve(x, weight, _array(node, "bias"), o["stride"], o["padding"], o["dilation"], o["groups"])
 
 
-def _temporal(node: Node, x: Sequence[Tensor], t: int) -> Tensor:
+def _temporal(node: Node, given: Sequence[Sequence[Tensor]], t: int) -> Tensor:
     """The sum of its taps' convolutions; those of no axis of space are matrices in groups."""
     weight = _array(node, "weight")
     assert weight is not None
-    o, shape = node.options, node.operands[0].shape
-    plain = {name: o[name] or (1,) for name in ("stride", "dilation")} | {"padding": o["padding"] or (0,)}
+    (x,), o, shape = given, node.options, node.operands[0].shape
+    stride, padding, dilation = (tuple(o[name]) or (n,) for name, n in (("stride", 1), ("padding", 0), ("dilation", 1)))
     parts = []
     for number, offset in enumerate(taps(node)):
         read = (x[t + offset] if 0 <= t + offset < o["reads"] else torch.zeros_like(x[0])).reshape(-1, *shape)
         kernel = weight[:, :, number]
         read, kernel = (read, kernel) if len(shape) > 1 else (read[..., None], kernel[..., None])
-        parts.append(functional.conv1d(read, kernel, groups=o["groups"], **plain))
+        parts.append(functional.conv1d(read, kernel, None, stride, padding, dilation, o["groups"]))
     total = torch.stack(parts).sum(0)
     bias = _array(node, "bias")
     return total if bias is None else total + bias.reshape(-1, 1)
+
+
+def _attention(node: Node, given: Sequence[Sequence[Tensor]], t: int) -> Tensor:
+    read = [[x.reshape(-1, *o.shape) for x in xs] for xs, o in zip(given, node.operands, strict=True)]
+    together = sum(k[..., :, None] * v[..., None, :] for k, v in zip(*read[1:], strict=True))
+    return node.options["scale"] * (read[0][t][..., None, :] @ together)
+
+
+def _rotary(node: Node, given: Sequence[Sequence[Tensor]], t: int) -> Tensor:
+    cos, sin = (torch.from_numpy(node.arrays[name][t]) for name in ("cos", "sin"))
+    pairs = given[0][t].reshape(len(given[0][t]), node.options["heads"], -1, 2)
+    even, odd = pairs[..., 0], pairs[..., 1]
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+
+
+def _position(node: Node, given: Sequence[Sequence[Tensor]], t: int) -> Tensor:
+    return given[0][t].flatten(1) + torch.from_numpy(node.arrays["table"][t])
 
 
 def _conv_transpose(node: Node, x: Tensor) -> Tensor:
@@ -184,3 +201,10 @@ _OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     "sum_pool": _sum_pool,
     "token_attention": _token_attention,
 }
+_OVER_STEPS: Mapping[str, Callable[[Node, Sequence[Sequence[Tensor]], int], Tensor]] = {
+    "temporal": _temporal,
+    "attention": _attention,
+    "rotary": _rotary,
+    "position": _position,
+}
+"""Those that need more than their operands' values of a step."""

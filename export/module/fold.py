@@ -107,8 +107,8 @@ def _back(draft: Draft, signal: int, map_: Affine, reader: int) -> list[Edit] | 
             return _back_through_select(draft, node, map_)
         case "sum":
             return _back_through_sum(draft, node, map_)
-        case "scale" | "bias" | "affine":
-            return None
+        case "attention":
+            return _into_attention(draft, node, map_)
         case _:
             return None
 
@@ -137,6 +137,18 @@ def _into_outputs(draft: Draft, node: Node, map_: Affine) -> list[Edit] | None:
             weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
         bias = now.arrays["bias"] * factor + addend if "bias" in now.arrays else addend
         draft.change(node.result, arrays=_weights(weight, bias))
+
+    return [edit]
+
+
+def _into_attention(draft: Draft, node: Node, map_: Affine) -> list[Edit] | None:
+    factor = _one_each(map_.factor[None])
+    if factor is None or map_.addend.any():
+        return None
+
+    def edit() -> None:
+        scale = draft.nodes[node.result].options["scale"] * float(factor[0])
+        draft.change(node.result, options={"scale": scale})
 
     return [edit]
 

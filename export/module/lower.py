@@ -7,19 +7,17 @@ from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 
 from spikescr import dialect
-from spikescr.dialect import LATENCY, PACKED_OPERATIONS, into_slots, packed_node, select_node
+from spikescr.dialect import PACKED_OPERATIONS, into_slots, packed_node, select_node
 from spikescr.errors import ExportError
+from spikescr.export.module.naming import names, packable
 from spikescr.export.module.neurons import neuron_node
 from spikescr.export.module.rewrite import rewritten
+from spikescr.export.module.synapses import synapse
 from spikescr.export.module.timing import is_timed, last_steps, latencies, silent_outside, span, taps
+from spikescr.export.module.wiring import Shape, Wiring
 from spikescr.export.record.step import Node, Operand, StepNetwork
-
-Shape = tuple[int, ...]
-_BARE = ("linear", "conv", "neuron", "max_pool", "avg_pool", "sum_pool", "or_pool")
-"""Operations named as their module; the others get their own name behind it."""
 
 
 def lower(net: StepNetwork, dt: float, metadata: Mapping[str, Any] | None = None) -> nir.NIRGraph:
@@ -44,33 +42,30 @@ def lower(net: StepNetwork, dt: float, metadata: Mapping[str, Any] | None = None
 class _Lowering:
     def __init__(self, net: StepNetwork, dt: float) -> None:
         self.net, self.dt = net, dt
-        self.nodes: dict[str, nir.NIRNode] = {}
-        self.edges: list[tuple[str, str]] = []
         self.sources: dict[int, tuple[str, ...]] = {}
         self.shapes: dict[int, Shape] = {}
         self.reshaped: dict[tuple[int, Shape], tuple[str, ...]] = {}
-        self.delayed: dict[tuple[tuple[str, ...], int], tuple[str, ...]] = {}
-        self.names = _names(net.nodes)
+        self.names = names(net.nodes)
+        taken = dialect.CLOCK in self.names.values()
+        self.wires = Wiring(net.steps, dt, f"spikescr.{dialect.CLOCK}" if taken else dialect.CLOCK)
         self.late = latencies(net)
         self.timed = is_timed(net, self.late)
         self.silent, self.last = silent_outside(net), last_steps(net)
-        self.now = 0
-        """Latency of the node that is being made."""
         self.readout = "every"
 
     def run(self, metadata: Mapping[str, Any]) -> nir.NIRGraph:
         late = [node for node in self.net.nodes if node.operation == "delay"]
         for node in late:  # what a cycle reads is there before what makes it
-            self.now = self.late[node.result]
-            shape = _packable(self._shape(node))
+            self.wires.now = self.late[node.result]
+            shape = packable(self._shape(node))
             self._put(node, nir.Delay(np.full(shape, self.dt)), (), shape=shape)
         for node in self.net.nodes:
             if node.operation != "delay":
-                self.now = self.late[node.result]
+                self.wires.now = self.late[node.result]
                 _LOWER[node.operation](self, node)
         for node in late:
-            self.now = self.late[node.result]
-            self._lead(self._read(node.operands[0], _packable(self._shape(node))), self.names[node.number])
+            self.wires.now = self.late[node.result]
+            self.wires.lead(self._read(node.operands[0], packable(self._shape(node))), self.names[node.number])
         own: dict[str, Any] = {dialect.GRAPH_FORMAT: dialect.FORMAT, dialect.DT: self.dt, dialect.STEPS: self.net.steps}
         if self.net.tail:
             own |= {dialect.TAIL: self.net.tail, dialect.GRAPH_FORMAT: dialect.TAIL_FORMAT}
@@ -78,8 +73,8 @@ class _Lowering:
             own[dialect.READOUT] = self.readout
         try:
             return nir.NIRGraph(
-                nodes=dict(sorted(self.nodes.items())),
-                edges=sorted(self.edges),
+                nodes=dict(sorted(self.wires.nodes.items())),
+                edges=sorted(self.wires.edges),
                 metadata=dict(sorted({**own, **metadata}.items())),
             )
         except ValueError as error:
@@ -99,8 +94,13 @@ class _Lowering:
 
     def linear(self, node: Node) -> None:
         weight, bias = node.arrays["weight"], node.arrays.get("bias")
-        made = nir.Linear(weight) if bias is None else nir.Affine(weight, bias)
+        made = nir.Linear(weight) if bias is None or self.timed else nir.Affine(weight, bias)
         self._put(node, made, self._read(node.operands[0], (weight.shape[1],)), shape=(len(weight),))
+        if self.timed and bias is not None:
+            name = self.wires.add(
+                f"{self.names[node.number]}.bias", nir.Linear(bias[:, None]), self.wires.clock(self.net.steps)
+            )
+            self.sources[node.result] += (name,)
 
     def conv(self, node: Node) -> None:
         weight, o = node.arrays["weight"], node.options
@@ -121,7 +121,7 @@ class _Lowering:
         self._put(node, made, sources, shape=(len(weight), *out))
 
     def neuron(self, node: Node) -> None:
-        shape = _packable(self._shape(node))
+        shape = packable(self._shape(node))
         made = neuron_node(self.names[node.number], node.options["equation"], shape, self.dt)
         current = self._read(node.operands[0], shape)
         if self.timed:
@@ -131,61 +131,33 @@ class _Lowering:
                     "late; use neurons that rest where they are reset"
                 )
             if not self.silent[node.operands[0].signal]:
-                current = self._gated(self.names[node.number], current, shape, span(node, self.net))
+                current = self.wires.gated(self.names[node.number], current, shape, span(node, self.net))
         self._put(node, made, current, shape=shape)
 
     def temporal(self, node: Node) -> None:
         """Taps, each a Delay and its synapses: Linear or Scale of channels, Conv1d where there is an axis of space."""
-        x, o, name, due = node.operands[0], node.options, self.names[node.number], self.now
-        self.now = begin = self.late[x.signal]
+        x, o, name, due = node.operands[0], node.options, self.names[node.number], self.wires.now
+        self.wires.now = begin = self.late[x.signal]
         base = self._read(x, x.shape)
         if self.timed and not (self.silent[x.signal] and self.last[x.signal] <= int(o["reads"])):
-            base = self._gated(f"{name}.read", base, x.shape, int(o["reads"]))
+            base = self.wires.gated(f"{name}.read", base, x.shape, int(o["reads"]))
         weight, bias, clocked = node.arrays["weight"], node.arrays.get("bias"), len(x.shape) == 1
         offsets = [(due - begin - offset, number) for number, offset in enumerate(taps(node))]
         used = [pair for pair in offsets if weight[:, :, pair[1]].any()] or offsets[:1]
-        made = []
+        made: list[str] = []
         for delay, number in sorted(used):
             sources = base
             if delay:
-                self.now = begin + delay
+                self.wires.now = begin + delay
                 sources = (
-                    self._add(f"{name}.synapse.delay{delay}", nir.Delay(np.full(x.shape, delay * self.dt)), base),
+                    self.wires.add(f"{name}.synapse.delay{delay}", nir.Delay(np.full(x.shape, delay * self.dt)), base),
                 )
-            self.now = due
+            self.wires.now = due
             tap = synapse(weight[:, :, number], o, None if made else bias)
-            made.append(self._add(f"{name}.synapse.tap{delay}", tap, sources))
+            made.append(self.wires.add(f"{name}.synapse.tap{delay}", tap, sources))
         if clocked and bias is not None and bias.any():
-            made.append(self._add(f"{name}.bias", nir.Linear(bias[:, None]), self._clock(self.net.steps)))
+            made.append(self.wires.add(f"{name}.bias", nir.Linear(bias[:, None]), self.wires.clock(self.net.steps)))
         self.sources[node.result], self.shapes[node.result] = tuple(made), self._shape(node)
-
-    def _gated(self, name: str, sources: Sequence[str], shape: Shape, steps: int) -> tuple[str, ...]:
-        """What passes in the first `steps` steps of a node, and nothing before and behind them."""
-        width = int(np.prod(shape, dtype=int))
-        parameters = {"width": width, "spike_width": 1}
-        value, spike = PACKED_OPERATIONS["gate"].operands(parameters, width)
-        wires = [
-            self._add(f"{name}.gate.value", into_slots(value, spike.stop, shape), sources),
-            self._add(f"{name}.gate.spike", into_slots(spike, spike.stop, (1,)), self._clock(steps)),
-        ]
-        return (self._add(f"{name}.gate", packed_node("gate", width, self.now, parameters, shape=shape), wires),)
-
-    def _clock(self, steps: int) -> tuple[str, ...]:
-        """The clock as late as the node that is being made: 1 in its first `steps` steps."""
-        if dialect.CLOCK not in self.nodes:
-            late, self.now = self.now, 0
-            self._add(dialect.CLOCK, nir.Input(np.array([1])), ())
-            self.nodes[dialect.CLOCK].metadata[dialect.OP] = dialect.CLOCK
-            self.now = late
-        whole = self._late((dialect.CLOCK,), (1,), 0, self.now)
-        missing = self.net.steps - steps
-        if not missing:
-            return whole
-        name = f"{dialect.CLOCK}.first{steps}.at{self.now}"
-        if name not in self.nodes:  # both tick: the whole one, and one that is as much earlier as steps are missing
-            early = self._late((dialect.CLOCK,), (1,), 0, self.now - missing)
-            self._add(name, nir.Threshold(np.full(1, 1.5)), (*whole, *early))
-        return (name,)
 
     def pool(self, node: Node) -> None:
         x, o = node.operands[0], node.options
@@ -198,7 +170,7 @@ class _Lowering:
             self._put(node, made, sources, shape=shape)
             return
         name = self.names[node.number]
-        self._add(f"{name}.count", made, sources)
+        self.wires.add(f"{name}.count", made, sources)
         self._put(node, nir.Threshold(np.full(shape, 0.5)), (f"{name}.count",), shape=shape)
 
     def select(self, node: Node) -> None:
@@ -209,13 +181,13 @@ class _Lowering:
             within = (index >= start) & (index < start + size)
             reads = self.shapes[operand.signal]
             name = self.names[node.number] + (f".{number}" if len(node.operands) > 1 else "")
-            made = select_node(np.where(within, index - start, -1), reads, _packable(shape))
-            names.append(self._add(name, made, self._read(operand, reads)))
+            made = select_node(np.where(within, index - start, -1), reads, packable(shape))
+            names.append(self.wires.add(name, made, self._read(operand, reads)))
             start += size
-        self.sources[node.result], self.shapes[node.result] = tuple(names), _packable(shape)
+        self.sources[node.result], self.shapes[node.result] = tuple(names), packable(shape)
 
     def sum(self, node: Node) -> None:
-        shape = _packable(self._shape(node))
+        shape = packable(self._shape(node))
         reads = [self._read(o, shape) for o in node.operands]
         flat = [name for names in reads for name in names]
         if len(set(flat)) < len(flat):  # a sum of sums that share a term: edges cannot be there twice
@@ -226,7 +198,7 @@ class _Lowering:
         self.sources[node.result], self.shapes[node.result] = tuple(flat), shape
 
     def scale(self, node: Node) -> None:
-        shape = _packable(self._shape(node))
+        shape = packable(self._shape(node))
         factor = node.arrays["factor"].reshape(shape)
         self._put(node, nir.Scale(factor), self._read(node.operands[0], shape), shape=shape)
 
@@ -240,25 +212,53 @@ class _Lowering:
         parameters = {"heads": heads, "tokens": tokens, "depth": depth, "scale": float(node.options["scale"])}
         self._packed(node, "token_attention", parameters, ("q", "k", "v"))
 
+    def attention(self, node: Node) -> None:
+        heads, depth = node.operands[0].shape[-2:] if len(node.operands[0].shape) > 1 else (1, *node.operands[0].shape)
+        if node.operands[2].shape[-1] != depth:
+            raise ExportError(f"{node.path}: attention over the steps wants values as wide as keys ({node.line})")
+        parameters = {"heads": heads, "scale": float(node.options["scale"]), "steps": self.net.steps}
+        self._packed(node, "attention", parameters, ("q", "k", "v", "clock"), self.net.steps)
+
+    def rotary(self, node: Node) -> None:
+        parameters = {"heads": int(node.options["heads"]), "cos": node.arrays["cos"], "sin": node.arrays["sin"]}
+        self._packed(node, "rotary", parameters, ("x", "clock"))
+
+    def position(self, node: Node) -> None:
+        shape = packable(self._shape(node))
+        name, read = self.names[node.number], self._read(node.operands[0], shape)
+        width = int(np.prod(shape, dtype=int))
+        (slot,) = PACKED_OPERATIONS["position"].operands({}, width)
+        wire = self.wires.add(f"{name}.clock", into_slots(slot, slot.stop, (1,)), self.wires.clock(self.net.steps))
+        made = packed_node("position", width, self.wires.now, {"table": node.arrays["table"]}, shape=shape)
+        self.sources[node.result], self.shapes[node.result] = (*read, self.wires.add(name, made, (wire,))), shape
+
     def maximum(self, node: Node) -> None:
         self._packed(node, "maximum", {"fan": int(node.options["fan"])}, ("x",))
 
-    def _packed(self, node: Node, op: str, parameters: Mapping[str, Any], names: Sequence[str]) -> None:
-        shape = _packable(self._shape(node))
+    def _packed(
+        self, node: Node, op: str, parameters: Mapping[str, Any], names: Sequence[str], duration: int = 0
+    ) -> None:
+        """Puts out `duration` steps after its operands have come; the last may be the clock."""
+        due, self.wires.now = self.wires.now, self.wires.now - duration
+        shape = packable(self._shape(node))
         width = int(np.prod(shape, dtype=int))
         operands = PACKED_OPERATIONS[op].operands(parameters, width)
         name, slots = self.names[node.number], operands[-1].stop
         wires = []
-        for operand, read in zip(operands, node.operands, strict=True):
+        if operands[-1].name == dialect.CLOCK:
+            clock = self.wires.clock(self.net.steps)
+            wires.append(self.wires.add(f"{name}.clock", into_slots(operands[-1], slots, (1,)), clock))
+        for operand, read in zip(operands, node.operands, strict=False):
             reads = self.shapes[read.signal]
             wires.append(
-                self._add(f"{name}.{operand.name}", into_slots(operand, slots, reads), self._read(read, reads))
+                self.wires.add(f"{name}.{operand.name}", into_slots(operand, slots, reads), self._read(read, reads))
             )
-        self._put(node, packed_node(op, width, self.now, parameters, shape=shape), wires, shape=shape)
+        self.wires.now = due
+        self._put(node, packed_node(op, width, self.wires.now, parameters, shape=shape), wires, shape=shape)
 
     def _relay(self, node: Node, place: int, operand: Operand, names: tuple[str, ...], shape: Shape) -> str:
         index = np.arange(int(np.prod(shape, dtype=int)))
-        return self._add(f"{self.names[node.number]}.{place}", select_node(index, shape, shape), names)
+        return self.wires.add(f"{self.names[node.number]}.{place}", select_node(index, shape, shape), names)
 
     def _shape(self, node: Node) -> Shape:
         return self.net.signals[node.result].shape
@@ -267,39 +267,20 @@ class _Lowering:
         """Nodes whose sum is a signal in a shape, now; a Flatten or a select is put in where it has another."""
         have, late = self.shapes[operand.signal], self.late[operand.signal]
         if have == tuple(shape):
-            return self._late(self.sources[operand.signal], have, late, self.now)
+            return self.wires.delayed(self.sources[operand.signal], have, late, self.wires.now)
         key = (operand.signal, tuple(shape))
         if key not in self.reshaped:
-            due, self.now = self.now, late
+            due, self.wires.now = self.wires.now, late
             base = self.sources[operand.signal][0]
             if len(shape) == 1:
                 made: nir.NIRNode = nir.Flatten({"input": np.array(have)}, 0, -1)
-                name = self._free(f"{base}.flat")
+                name = self.wires.free(f"{base}.flat")
             else:
                 made = select_node(np.arange(int(np.prod(shape, dtype=int))), have, shape)
-                name = self._free(f"{base}.shape")
-            self.reshaped[key] = (self._add(name, made, self.sources[operand.signal]),)
-            self.now = due
-        return self._late(self.reshaped[key], tuple(shape), late, self.now)
-
-    def _late(self, sources: tuple[str, ...], shape: Shape, late: int, due: int) -> tuple[str, ...]:
-        """What several nodes put out together, at a later latency; one Delay serves all who ask for the same."""
-        if late == due:
-            return sources
-        key = (sources, due)
-        if key not in self.delayed:
-            now, self.now = self.now, due
-            name = self._free(f"{sources[-1]}.delay{due}")
-            self.delayed[key] = (self._add(name, nir.Delay(np.full(shape, (due - late) * self.dt)), sources),)
-            self.now = now
-        return self.delayed[key]
-
-    def _free(self, name: str) -> str:
-        number, free = 1, name
-        while free in self.nodes:
-            number += 1
-            free = f"{name}{number}"
-        return free
+                name = self.wires.free(f"{base}.shape")
+            self.reshaped[key] = (self.wires.add(name, made, self.sources[operand.signal]),)
+            self.wires.now = due
+        return self.wires.delayed(self.reshaped[key], tuple(shape), late, self.wires.now)
 
     def _put(
         self,
@@ -309,60 +290,9 @@ class _Lowering:
         stated: Mapping[str, Any] | None = None,
         shape: Shape | None = None,
     ) -> None:
-        name = self._add(self.names[node.number], made, sources, stated)
+        name = self.wires.add(self.names[node.number], made, sources, stated)
         self.sources[node.result] = (name,)
         self.shapes[node.result] = tuple(shape or self._shape(node))
-
-    def _add(
-        self, name: str, made: nir.NIRNode, sources: Sequence[str], stated: Mapping[str, Any] | None = None
-    ) -> str:
-        made.metadata = {**made.metadata, LATENCY: self.now, **(stated or {})}
-        self.nodes[name] = made
-        self._lead(sources, name)
-        return name
-
-    def _lead(self, sources: Sequence[str], name: str) -> None:
-        self.edges += [(source, name) for source in sources]
-
-
-def synapse(weight: NDArray[np.float64], options: Mapping[str, Any], bias: NDArray[np.float64] | None) -> nir.NIRNode:
-    """One tap: (O, C / groups) as Linear, or Scale of single channels, a bias aside; (O, C / groups, K) as Conv1d."""
-    groups = int(options["groups"])
-    if weight.ndim == 2 and weight.shape[1] == 1 and len(weight) == groups:
-        return nir.Scale(weight[:, 0])
-    if weight.ndim == 2:
-        blocks = weight.reshape(groups, -1, weight.shape[1])
-        spread = np.einsum("gh,goi->gohi", np.eye(groups), blocks)
-        return nir.Linear(spread.reshape(len(weight), -1))
-    geometry = [int(options[name][0]) for name in ("stride", "padding", "dilation")]
-    return nir.Conv1d(None, weight, *geometry, groups, np.zeros(len(weight)) if bias is None else bias)
-
-
-def _packable(shape: Shape) -> Shape:
-    """A shape of three axes at most, which the output of a packed operation has."""
-    return shape if len(shape) <= dialect.MOST_AXES else (int(np.prod(shape[:-2], dtype=int)), *shape[-2:])
-
-
-def _names(nodes: Sequence[Node]) -> dict[int, str]:
-    """A name for each node; neurons choose first, so that theirs are their modules'."""
-    taken: set[str] = set()
-    names: dict[int, str] = {}
-    ends = ("input", "output")
-    for node in sorted(nodes, key=lambda n: (n.operation not in ends, n.operation != "neuron")):
-        path = (node.path or "net").replace("/", "_")
-        if node.operation in ends:
-            base = node.options["name"]
-        elif node.operation in _BARE and (path not in taken or node.operation == "neuron"):
-            base = path
-        else:
-            base = f"{path}.{node.operation}"
-        name, count = base, 1
-        while name in taken:
-            count += 1
-            name = f"{base}.call{count}" if node.operation == "neuron" else f"{base}{count}"
-        taken.add(name)
-        names[node.number] = name
-    return names
 
 
 _LOWER: Mapping[str, Callable[[_Lowering, Node], None]] = {
@@ -380,5 +310,8 @@ _LOWER: Mapping[str, Callable[[_Lowering, Node], None]] = {
     "scale": _Lowering.scale,
     "gate": _Lowering.gate,
     "token_attention": _Lowering.token_attention,
+    "attention": _Lowering.attention,
+    "rotary": _Lowering.rotary,
+    "position": _Lowering.position,
     "maximum": _Lowering.maximum,
 }

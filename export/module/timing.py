@@ -35,6 +35,8 @@ def latencies(net: StepNetwork) -> list[int]:
             least = max((late[operand.signal] for operand in node.operands), default=0)
             if node.operation == "temporal":
                 least += max(0, *taps(node))
+            elif node.operation == "attention":
+                least += net.steps
             elif node.operation == "neuron":
                 least = max(least, net.steps - span(node, net))
             if least > late[node.result]:
@@ -47,7 +49,8 @@ def latencies(net: StepNetwork) -> list[int]:
 
 def is_timed(net: StepNetwork, late: Sequence[int]) -> bool:
     """Whether some node has steps other than the executed ones: then a clock tells which."""
-    return any(late) or net.tail > 0
+    told = any(node.operation in ("rotary", "position") for node in net.nodes)
+    return any(late) or net.tail > 0 or told
 
 
 def silent_outside(net: StepNetwork) -> list[bool]:
@@ -77,16 +80,14 @@ def last_steps(net: StepNetwork) -> list[int]:
 
 def _still(node: Node, operands: Sequence[bool]) -> bool:
     match node.operation:
-        case "input":
-            return True
         case "neuron":
             e = node.options["equation"]
             return e.reset is not None and e.current_decay is None and e.threshold > e.initial
-        case "linear" | "conv":
+        case "conv":
             return all(operands) and not ("bias" in node.arrays and node.arrays["bias"].any())
         case "temporal" | "delay" | "complement" | "affine":
             return False
         case "gate":
             return operands[0]
-        case _:
+        case _:  # a Linear's bias is clocked
             return all(operands)

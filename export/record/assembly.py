@@ -74,6 +74,11 @@ class Assembly:
             for node in self.nodes
             if node.operation == "relu" and kinds[node.operands[0].signal] == "values"
         ]
+        problems += [
+            Problem("steps", node.path, "", "matmul", node.line, "it joins elements of several steps",
+                    "multiply what all steps give together with the queries alone: q @ (k.transpose(-2, -1) @ v)")
+            for node in self.nodes if node.operation == "correlation"
+        ]  # fmt: skip
         whole = self.scope.steps()
         signals = [Signal(number, shape, kinds[number], number) for number, shape in enumerate(self.shapes)]
         nodes = _without_relu(self.nodes)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from spikingjelly.activation_based import layer
 from torch import Tensor
 
@@ -28,6 +30,7 @@ from spikescr.export.record.places import (
 from spikescr.export.record.readings import RefusedError
 from spikescr.export.record.scope import Grid, Scope, Shape, bound, compute
 from spikescr.export.record.step import values
+from spikescr.export.record.temporal import in_order
 
 
 def add(scope: Scope, call: Call) -> Track:
@@ -166,11 +169,24 @@ def _affine(scope: Scope, call: Call, track: Track, operation: str, item: Any, p
     whole = scope.shape_of(call)
     grid = Grid([track], whole)
     number = torch.as_tensor(item, dtype=torch.float64)
+    table = _by_step(track, number, whole) if operation == "bias" and number.ndim else None
+    if table is not None:
+        return compute(scope, call, grid, "position", arrays={"table": table}, part=part)
     array = values(number) if number.ndim == 0 else grid.constant(number, whole)
     if operation == "scale" and array.ndim == 0 and float(array) == 1.0:
         return track.each(lambda part: part.expand(whole))
     arrays = {"factor" if operation == "scale" else "addend": array}
     return compute(scope, call, grid, operation, arrays=arrays, part=part)
+
+
+def _by_step(track: Track, item: Tensor, whole: Shape) -> NDArray[np.float64] | None:
+    """An addend that is another at each step, (T, elements of a row), for values whose first axis are the steps."""
+    spread = item.expand(whole)
+    if len(whole) < 2 or torch.equal(spread, spread[:1].expand(whole)) or 0 not in varying(filled(track)):
+        return None
+    if in_order(track, 0) != (0, whole[0]) or not torch.equal(spread, spread[:, :1].expand(whole)):
+        return None
+    return values(spread[:, 0].flatten(1))
 
 
 def _binary(scope: Scope, call: Call, operation: str) -> Track:

@@ -38,6 +38,7 @@ def _rank(node: Node, operands: list[int], example: Tensor) -> int:
         "complement": lambda: 0 if highest == 0 else 2,
         "product": lambda: highest,
         "matmul": lambda: max(highest, 1),
+        "attention": lambda: max(highest, 1),
         "reduce": lambda: 2 if node.options["mean"] else max(highest, 1),
         "sum": lambda: _counting(highest, np.array(node.options["coefficients"])),
         "scale": lambda: _counting(highest, node.arrays["factor"]),

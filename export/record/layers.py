@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikescr.export.record import temporal
+from spikescr.export.record import attention, temporal
 from spikescr.export.record.calls import Call, Ref
 from spikescr.export.record.places import Track
 from spikescr.export.record.readings import RefusedError
@@ -194,6 +194,10 @@ def matmul(scope: Scope, call: Call) -> Track:
     y = scope.track(right)
     if len(x.shape) < 2 or len(y.shape) < 2:
         raise RefusedError("operation", "it multiplies with a vector", "give both at least two axes")
+    for over_steps in (attention.correlated, attention.attended):
+        found = over_steps(scope, call, x, y)
+        if found is not None:
+            return found
     return _product(scope, call, x, y)
 
 

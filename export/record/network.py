@@ -61,6 +61,7 @@ HANDLERS: dict[str, Handler] = {
     "neuron": elements.fire,
     "delay": elements.delay,
     "recurrent": own.recurrent,
+    "rotary": own.rotary,
 }
 """Functions that compute, by name."""
 

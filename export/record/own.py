@@ -12,9 +12,25 @@ from spikescr.export.record.drafts import Draft
 from spikescr.export.record.elements import timed
 from spikescr.export.record.places import LATER, Track
 from spikescr.export.record.readings import Reading, RefusedError
-from spikescr.export.record.scope import Grid, Scope, constants
+from spikescr.export.record.scope import Grid, Scope, compute, constants
 from spikescr.export.record.step import NeuronEquation
+from spikescr.export.record.temporal import in_order
 from spikescr.model.recurrent import RecurrentLIF
+from spikescr.model.rotary import Rotary
+
+
+def rotary(scope: Scope, call: Call) -> Track:
+    """Pairs of spikes turned by their step, `Rotary`: (T, B, heads x D)."""
+    module = call.module
+    assert isinstance(module, Rotary)
+    track, heads = scope.track(call.arguments[0]), int(call.arguments[1])
+    if in_order(track, 0) != (0, track.shape[0]):
+        raise RefusedError(
+            "steps", "its positions are not the steps", "give it (T, B, ...): steps along the first axis"
+        )
+    cos, sin = module.tables(track.shape[0])
+    grid = Grid([track], track.shape)
+    return compute(scope, call, grid, "rotary", arrays={"cos": cos, "sin": sin}, options={"heads": heads})
 
 
 def recurrent(scope: Scope, call: Call) -> Track:

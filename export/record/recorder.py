@@ -23,10 +23,11 @@ from spikescr.export.record.neurons import is_neuron
 from spikescr.export.record.step import FIRST, Axes, Time
 from spikescr.export.record.writes import overlay, positions
 from spikescr.model.recurrent import RecurrentLIF
+from spikescr.model.rotary import Rotary
 
 SAMPLES = 2
 """Samples that are recorded: with fewer, no mixing would be seen; more say nothing new."""
-_WHOLE: dict[type[nn.Module], str] = {layer.Delay: "delay", RecurrentLIF: "recurrent"}
+_WHOLE: dict[type[nn.Module], str] = {layer.Delay: "delay", RecurrentLIF: "recurrent", Rotary: "rotary"}
 """Modules with steps that are known as a whole, beside neurons, and their names."""
 _HERE = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
@@ -203,7 +204,7 @@ class Recorder(TorchFunctionMode):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if not self._inside:
                 self._modules.append((path, module))
-                if is_neuron(module) or isinstance(module, layer.Delay):
+                if is_neuron(module) or isinstance(module, tuple(_WHOLE)):
                     self._check_state(module)
                     self._inside.append(module)
 

@@ -23,6 +23,9 @@ of one sample, (C, H, W) of an image, (C, L) or (L, C) of tokens, (N,) of a dens
 | `product` | x, y of the result's shape | | x y, element by element |
 | `maximum` | x, y of the result's shape | | |
 | `matmul` | x (..., n, k), y (..., k, m) | | |
+| `attention` | q, k, v, each (..., D) | | `scale`: of q[t] sum over all steps of k v^T |
+| `rotary` | x | cos, sin (T, D / 2) | `heads`: pairs of each are turned by their step |
+| `position` | x | table (T, elements) | x + table[t] |
 | `reduce` | x | | `axes`, `mean` (else the sum) |
 | `delay` | x | | the previous step's x, 0 in the first: breaks a cycle |
 

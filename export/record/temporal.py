@@ -48,10 +48,10 @@ def convolution(
         raise RefusedError(
             "steps", "it takes a stride over the steps: layers would run at several speeds", "use stride 1 over time"
         )
-    begin, count = _span(track, along)
+    begin, count = in_order(track, along)
     one = track.each(lambda part: part.narrow(along, begin, 1))
     rest = [other for other in range(axes) if other != axis]
-    kept = {name: tuple(options[name][other] for other in rest) for name in _PER_AXIS}
+    kept: dict[str, Any] = {name: tuple(options[name][other] for other in rest) for name in _PER_AXIS}
     kept |= {
         "groups": options["groups"],
         "shift": -(options["padding"][axis] + begin),
@@ -79,7 +79,7 @@ def convolution(
     return Track(made.place + later, made.signal.expand(shape), made.local.expand(shape))
 
 
-def _span(track: Track, along: int) -> tuple[int, int]:
+def in_order(track: Track, along: int) -> tuple[int, int]:
     """Where steps begin along an axis, behind zeros, and how many there are, one after the other from the first.
 
     Raises:

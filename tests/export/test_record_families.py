@@ -1,10 +1,11 @@
-"""Our own recurrent family through recording: the graph of the module, and the exporter's, spike alike."""
+"""Our own families through recording: the graph of the module, and the exporter's, spike alike."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
-from helpers import VARIANTS, calibrated_model
+from helpers import SMALL, VARIANTS, calibrated_model
 from torch import Tensor, nn
 
 import spikescr
@@ -13,6 +14,7 @@ from spikescr.export.to_nir import to_nir
 
 DT = 1 / 40
 WINDOW = 12
+FAMILIES = {"rotary": SMALL, **VARIANTS}
 
 
 class Whole(nn.Module):
@@ -27,15 +29,15 @@ class Whole(nn.Module):
         return logits
 
 
-def test_the_recurrent_family_spikes_as_the_exporters_graph() -> None:
-    model, x, _ = calibrated_model(VARIANTS["recurrent"], seed=4, samples=3, window=WINDOW)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_spikes_as_the_exporters_graph(kind: str) -> None:
+    model, x, _ = calibrated_model(FAMILIES[kind], seed=4, samples=3, window=WINDOW)
     exported = to_nir(fold(model, DT), steps=WINDOW, dt=DT)
     recorded = spikescr.to_nir(Whole(model), x.numpy(), dt=DT)
     ours = spikescr.simulate(exported, x.numpy(), record=("spikes",))
     theirs = spikescr.simulate(recorded, x.numpy(), record=("spikes",))
-    names = [name for name in ours.spikes if name in {n.removeprefix("network.") for n in theirs.spikes}]
-    assert names
-    for name in names:
-        assert ours.spikes[name].mean() > 0.01, "a silent layer proves nothing"
-        np.testing.assert_array_equal(ours.spikes[name], theirs.spikes[f"network.{name}"])
+    assert {f"network.{name}" for name in ours.spikes} == theirs.spikes.keys()
+    for name, spikes in ours.spikes.items():
+        assert spikes.mean() > 0.01, "a silent layer proves nothing"
+        np.testing.assert_array_equal(spikes, theirs.spikes[f"network.{name}"], err_msg=name)
     np.testing.assert_allclose(ours.outputs["output"], theirs.outputs["output"], atol=1e-9)

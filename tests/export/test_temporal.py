@@ -133,6 +133,44 @@ def test_axes_say_where_the_module_wants_steps_and_samples() -> None:
     assert told["latency"] > 5
 
 
+class Attending(nn.Module):
+    """Attention over all steps in the order that needs no matrix of steps, positions added before it."""
+
+    def __init__(self, queries: bool = True) -> None:
+        super().__init__()
+        self.inward = nn.Linear(6, 8)
+        self.one = neuron.LIFNode(v_threshold=0.1, step_mode="m")
+        self.q, self.k, self.v = (nn.Linear(8, 8) for _ in range(3))
+        self.sq, self.sk, self.sv = (neuron.LIFNode(v_threshold=0.05, step_mode="m") for _ in range(3))
+        self.out = neuron.LIFNode(v_threshold=0.2, step_mode="m")
+        self.head = nn.Linear(8, 3)
+        self.queries = queries
+        self.register_buffer("table", 0.3 * torch.randn(7, 1, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(self.inward(x) + self.table)
+        q, k, v = (
+            spiking(layer(x)).unflatten(2, (2, 4)).permute(1, 2, 0, 3)
+            for layer, spiking in ((self.q, self.sq), (self.k, self.sk), (self.v, self.sv))
+        )
+        together: Tensor = k.transpose(-2, -1) @ v
+        if not self.queries:
+            return together
+        logits: Tensor = self.head(self.out(0.25 * (q @ together).permute(2, 0, 1, 3).flatten(2)))
+        return logits
+
+
+@pytest.mark.parametrize("backend", ["fast", pytest.param("lava", marks=pytest.mark.lava)])
+def test_attention_over_the_steps(backend: str) -> None:
+    assert agrees(Attending().eval(), 2 * torch.rand(7, 3, 6, dtype=torch.float64), backend)["latency"] == 7
+
+
+def test_what_all_steps_give_together_goes_nowhere_alone() -> None:
+    network, problems = per_step(record(Attending(queries=False).eval(), torch.rand(7, 3, 6)))
+    assert network is None
+    assert [(problem.operation, problem.fault) for problem in problems] == [("matmul", "steps")]
+
+
 def test_folding_is_checked_on_the_example() -> None:
     net = Temporal(kernel=4, padding=2).eval()
     exported = export_module(net, 2 * torch.rand(7, 3, 6), dt=1e-3)

@@ -43,6 +43,7 @@ OF_GRAPH = {
     "spikescr.format": whole(1),
     "spikescr.precision": TEXT,
     "spikescr.dt": POSITIVE,
+    "spikescr.tail": whole(0, 10**9),
     "spikescr.steps": whole(1, 10**9),
     "spikescr.readout": TEXT,
     "spikescr.classes": (["[]", '["a", "b"]'], ['[1, "a"]', "{}", '"a"', "[", ["a"], None]),

@@ -12,7 +12,7 @@ from spikescr.errors import ExportError
 from spikescr.export.module.evaluate import evaluate
 from spikescr.export.module.fold import fold
 from spikescr.export.module.lower import lower
-from spikescr.export.module.rewrite import pooled
+from spikescr.export.module.pools import pooled
 from spikescr.export.record.step import NeuronEquation, StepNetwork
 
 Piece = Callable[[Maker, int], int]

@@ -185,7 +185,9 @@ def test_metadata_say_what_the_graph_was_made_of() -> None:
     assert metadata["spikescr.dt"] == 0.002
     assert metadata["spikescr.steps"] == 5
     assert metadata["spikescr.readout"] == "sum"
-    assert json.loads(metadata["spikescr.model"]) == {"module": "Held", "time": "held"}
+    assert json.loads(metadata["spikescr.model"]) == {
+        "module": "Held", "time": "held", "axes": [0, 1], "output_axis": None,
+    }  # fmt: skip
 
 
 def test_a_file_with_grouped_convolutions_is_read_without_nir_s_own_check(tmp_path: Path) -> None:
