@@ -48,7 +48,7 @@ class Delayed(nn.Linear):
             return functional.one_hot(self.delays(), self.taps).movedim(-1, 0).to(self.position.dtype)
         with torch.no_grad():
             self.position.clamp_(-1, 1)
-        return _Gaussians.apply(self.position, self.taps, self.sigma)  # type: ignore[no-any-return]
+        return _Gaussians.apply(self.position, self.taps, self.sigma)
 
 
 class DelayedLinear(Delayed):

@@ -96,4 +96,4 @@ def convolution(x: Tensor, w: Tensor) -> Tensor:
 
 
 def _product(x: Tensor, w: Tensor) -> Tensor:
-    return _Product.apply(x, w, *points(len(x), len(w), x.dtype, x.device))  # type: ignore[no-any-return]
+    return _Product.apply(x, w, *points(len(x), len(w), x.dtype, x.device))
