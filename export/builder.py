@@ -243,6 +243,49 @@ class GraphBuilder:
         )
         return self._add(name, node, current)
 
+    def adaptive_lif(
+        self,
+        name: str,
+        current: Stream,
+        tau: tuple[FloatArray, FloatArray],
+        by_membrane: FloatArray,
+        by_spike: FloatArray,
+    ) -> Stream:
+        """Adaptive neurons in standard nodes: two leaky integrators and a Threshold, which is `name`.
+
+        With k = 1 - dt / tau and g = dt / tau, an integrator is v = k v + g r I. Membrane: r = 1, of the current, of
+        -w, and of -k / g s, a step late. Adaptation: r = 1 / g, of a u and b s, a step late.
+
+        Args:
+            name: of the Threshold, and prefix of the others.
+            current: what the neurons receive.
+            tau: of membrane and adaptation, seconds, (N,) each.
+            by_membrane: a (N,).
+            by_spike: b (N,).
+        """
+        latency, zero = current.latency, np.zeros(current.width)
+        gain, adaptation_gain = (self.dt / constant for constant in tau)
+        parts = {part: f"{name}.{part}" for part in ("membrane", "adaptation")}
+        late = {}
+        for part, source in {"membrane": parts["membrane"], "spike": name}.items():
+            late[part] = self._delay(f"{name}.{part}_late", Stream((source,), current.width, latency), 1, latency + 1)
+        pulls = {
+            "adapting": (late["membrane"], by_membrane),
+            "firing": (late["spike"], by_spike),
+            "reset": (late["spike"], -(1.0 - gain) / gain),
+            "adapted": (Stream((parts["adaptation"],), current.width, latency), -np.ones(current.width)),
+        }
+        sent = {}
+        for pull, (source, scale) in pulls.items():
+            sent[pull] = self._add(f"{name}.{pull}", nir.Scale(scale, metadata={LATENCY: latency}), source).sources
+        ones = np.ones(current.width)
+        adaptation = nir.LI(tau=tau[1], r=1.0 / adaptation_gain, v_leak=zero, metadata={LATENCY: latency})
+        self._add(parts["adaptation"], adaptation, Stream(sent["adapting"] + sent["firing"], current.width, latency))
+        membrane = nir.LI(tau=tau[0], r=ones, v_leak=zero, metadata={LATENCY: latency})
+        arriving = Stream(current.sources + sent["adapted"] + sent["reset"], current.width, latency)
+        fires = nir.Threshold(np.nextafter(1.0, 0.0) * ones, metadata={LATENCY: latency})
+        return self._add(name, fires, self._add(parts["membrane"], membrane, arriving))
+
     def _input(self, name: str, width: int, metadata: dict[str, Any]) -> Stream:
         self._nodes[name] = nir.Input(input_type=np.array([width]), metadata={LATENCY: 0, **metadata})
         return Stream((name,), width, 0)

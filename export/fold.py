@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spikescr.errors import ExportError
 from spikescr.export.membrane import membrane
 from spikescr.model import Current, Masked, Network, SequenceBatchNorm
+from spikescr.model.adaptive import AdaptiveLIF
 from spikescr.model.parametric import ParametricLIF
 
 # The base class of all batch normalisations, also of those that a user may have put into the model.
@@ -47,6 +48,10 @@ def fold(model: AnyNetwork, dt: float | None = None) -> AnyNetwork:
             if dt is None:
                 raise ExportError(f"{name}: has learnt its membrane constant; folding it needs dt, seconds per step")
             module.fix_decay(membrane(module.decay, dt).decay)
+        elif isinstance(module, AdaptiveLIF) and module.tau is None:
+            if dt is None:
+                raise ExportError(f"{name}: has learnt its time constants; folding it needs dt, seconds per step")
+            module.fix(dt)
     for name, module in folded.named_modules():
         if isinstance(module, BATCH_NORM):
             raise ExportError(

@@ -24,14 +24,8 @@ class Trace:
 
     def membrane(self, layer: str, sample: int, neuron: int) -> NDArray[np.float64]:
         """Membrane (T,) of one neuron after the update and before the reset, from its current and spikes."""
-        v, membranes = 0.0, []
-        for current, spike in zip(
-            self.currents[layer][:, sample, neuron], self.spikes[layer][:, sample, neuron], strict=True
-        ):
-            v = self.neurons[layer].updated(v, float(current))
-            membranes.append(v)
-            v = 0.0 if spike else v
-        return np.array(membranes)
+        at = (slice(None), sample, neuron)
+        return self.neurons[layer].membranes(self.currents[layer][at], self.spikes[layer][at], neuron)
 
 
 def trace(model: Network, x: NDArray[np.floating], steps: NDArray[np.int64]) -> Trace:

@@ -12,6 +12,7 @@ from spikescr.errors import ExportError
 from spikescr.export.arithmetic import Fixed, Real, array
 from spikescr.export.builder import GraphBuilder, Stream, Weights
 from spikescr.model import Current, Masked, Network, SpikeSCR, SpikingLayer, TimeConv
+from spikescr.model.adaptive import AdaptiveLayer, AdaptiveNetwork
 from spikescr.model.blocks import MLP, SGLE, SpikingGatedConvolution, SpikingSelfAttention
 from spikescr.model.delays import AxonalLinear, Delayed, DelayNetwork
 from spikescr.model.fixed import FixedHead
@@ -83,6 +84,11 @@ class _Exporter:
                     assert isinstance(layer, RecurrentLayer)
                     x = self.recurrent_layer(layer, x)
                 return x
+            case AdaptiveNetwork():
+                for layer in model.layers:
+                    assert isinstance(layer, AdaptiveLayer)
+                    x = self.adaptive_layer(layer, x)
+                return x
             case _:
                 raise ExportError(f"a {type(model).__name__} cannot be exported")
 
@@ -110,6 +116,17 @@ class _Exporter:
         path = self.paths[layer]
         current = self.current(path, layer.current, x)
         return self.build.recurrent(f"{path}.lif", current, array(layer.lif.recurrent.weight), layer.lif.decay)
+
+    def adaptive_layer(self, layer: AdaptiveLayer, x: Stream) -> Stream:
+        path, lif = self.paths[layer], layer.lif
+        current = self.current(path, layer.current, x)
+        if lif.tau is None or lif.dt != self.build.dt:
+            raise ExportError(f"{path}.lif: fold for steps of {self.build.dt} s")
+        constants = lif.constants()
+        spikes = self.build.adaptive_lif(
+            f"{path}.lif", current, lif.tau, array(constants.by_membrane), array(constants.by_spike)
+        )
+        return self.build.gate(f"{path}.gate", spikes, self.build.clock(spikes.latency))
 
     def spiking_layer(self, layer: SpikingLayer, x: Stream) -> Stream:
         return self.neurons(layer, self.current(self.paths[layer], layer.current, x))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spikescr.model import (
     LIF,
+    AdaptiveConfig,
     AnyModelConfig,
     DelaysConfig,
     ModelConfig,
@@ -43,6 +44,7 @@ VARIANTS: dict[str, AnyModelConfig] = {
     "dcls": DelaysConfig(**_TINY, layers=2, width=10, taps=5),
     "axonal": DelaysConfig(**_TINY, layers=2, width=10, taps=5, delays="axonal"),
     "dcls parametric": DelaysConfig(**_TINY, layers=1, width=10, taps=3, neuron="parametric"),
+    "adaptive": AdaptiveConfig(**_TINY, layers=2, width=10),
     "recurrent": RecurrentConfig(**_TINY, layers=2, width=10),
     "recurrent parametric": RecurrentConfig(**_TINY, width=10, neuron="parametric"),
 }

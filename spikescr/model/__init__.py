@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spikescr.model.config import AnyModelConfig, DelaysConfig, ModelConfig, RecurrentConfig
+    from spikescr.model.config import AdaptiveConfig, AnyModelConfig, DelaysConfig, ModelConfig, RecurrentConfig
     from spikescr.model.families import build
     from spikescr.model.layers import Current, Masked, SequenceBatchNorm, SpikingLayer, TimeConv, valid_mask
     from spikescr.model.network import Network, SpikeSCR, readout
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LIF",
+    "AdaptiveConfig",
     "AnyModelConfig",
     "Current",
     "DelaysConfig",
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("AnyModelConfig", "DelaysConfig", "ModelConfig", "RecurrentConfig"),
+    "config": ("AdaptiveConfig", "AnyModelConfig", "DelaysConfig", "ModelConfig", "RecurrentConfig"),
     "families": ("build",),
     "layers": ("Current", "Masked", "SequenceBatchNorm", "SpikingLayer", "TimeConv", "valid_mask"),
     "network": ("Network", "SpikeSCR", "readout"),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 Position: TypeAlias = Literal["none", "sinusoidal", "sinusoidal_lif", "rotary"]
 Attending: TypeAlias = Literal["full", "causal"]
 NeuronKind: TypeAlias = Literal["lif", "parametric"]
-FAMILIES = ("spikescr", "dcls", "recurrent")
+FAMILIES = ("spikescr", "dcls", "recurrent", "adlif")
 DEEPEST = 1000
 """Layers, at most; a file cannot promise so many that describing them takes minutes."""
 WIDEST = 2**20
@@ -131,6 +131,20 @@ class RecurrentConfig(_Common):
         return f"recurrent {self.layers}L-{self.width}{_neuron_suffix(self)}"
 
 
+class AdaptiveConfig(_Common):
+    """Layers of adaptive LIFs (SiLIF, arXiv 2506.06374). layers: hidden layers. width: of each."""
+
+    family: Literal["adlif"] = "adlif"
+    neuron: Literal["adaptive"] = "adaptive"  # type: ignore[assignment]
+    layers: int = Field(2, ge=1, le=DEEPEST)
+    width: int = Field(256, ge=1, le=WIDEST)
+
+    @property
+    def name(self) -> str:
+        """Short name of the size: hidden layers, width."""
+        return f"adaptive {self.layers}L-{self.width}"
+
+
 def _neuron_suffix(config: _Common) -> str:
     return ", parametric" if config.neuron == "parametric" else ""
 
@@ -144,7 +158,8 @@ def _family(config: Any) -> str:
 AnyModelConfig: TypeAlias = Annotated[
     Annotated[ModelConfig, Tag("(spikescr)")]
     | Annotated[DelaysConfig, Tag("(dcls)")]
-    | Annotated[RecurrentConfig, Tag("(recurrent)")],
+    | Annotated[RecurrentConfig, Tag("(recurrent)")]
+    | Annotated[AdaptiveConfig, Tag("(adlif)")],
     Discriminator(
         _family, custom_error_type="family", custom_error_message=f"family must be one of {', '.join(FAMILIES)}"
     ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from spikescr.model.config import AnyModelConfig, DelaysConfig, ModelConfig
+from spikescr.model.adaptive import AdaptiveNetwork
+from spikescr.model.config import AdaptiveConfig, AnyModelConfig, DelaysConfig, ModelConfig
 from spikescr.model.delays import DelayNetwork
 from spikescr.model.network import Network, SpikeSCR
 from spikescr.model.recurrent import RecurrentNetwork
@@ -16,6 +17,8 @@ def build(config: AnyModelConfig) -> Network:
         return SpikeSCR(config)
     if isinstance(config, DelaysConfig):
         return DelayNetwork(config)
+    if isinstance(config, AdaptiveConfig):
+        return AdaptiveNetwork(config)
     return RecurrentNetwork(config)
 
 

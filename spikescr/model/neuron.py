@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
@@ -159,9 +161,20 @@ class LIF(neuron.LIFNode):
         """What is left of the membrane after a step."""
         return 1.0 - 1.0 / TAU
 
-    def updated(self, v: float, current: float) -> float:
-        """A membrane after one step in float64, before its reset."""
-        return v * self.decay + current
+    def membranes(self, currents: NDArray[np.float64], spikes: NDArray[np.bool_], neuron: int) -> NDArray[np.float64]:
+        """Membrane (T,) of one neuron in float64, after each update and before the reset, from what it got and did.
+
+        Args:
+            currents: what it received (T,).
+            spikes: whether it fired (T,).
+            neuron: its number; neurons of a layer may differ.
+        """
+        v, membranes = 0.0, []
+        for current, spike in zip(currents, spikes, strict=True):
+            v = v * self.decay + float(current)
+            membranes.append(v)
+            v = 0.0 if spike else v
+        return np.array(membranes)
 
     def multi_step_functional_forward(
         self, inputs: tuple[Tensor, ...], states: tuple[object, ...], **kwargs: object

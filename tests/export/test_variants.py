@@ -194,6 +194,28 @@ def test_recurrent_network_is_standard_nir_with_a_delay_of_one_step_in_its_cycle
         assert {(layer, f"{layer}.delay"), (f"{layer}.delay", f"{layer}.recurrent")} <= set(graph.edges)
 
 
+def test_adaptive_neurons_are_integrators_a_threshold_and_delays_of_one_step() -> None:
+    graph = case("adaptive").graph
+    kinds = {
+        name.removeprefix("layers.1.lif"): type(graph.nodes[name]) for name in graph.nodes if "layers.1.lif" in name
+    }
+    assert kinds == {
+        "": nir.Threshold,
+        ".membrane": nir.LI,
+        ".adaptation": nir.LI,
+        ".membrane_late": nir.Delay,
+        ".spike_late": nir.Delay,
+        ".adapting": nir.Scale,
+        ".firing": nir.Scale,
+        ".reset": nir.Scale,
+        ".adapted": nir.Scale,
+    }
+    with pytest.raises(ExportError, match=r"layers\.0\.lif: has learnt its time constants; folding it needs dt"):
+        fold(build(VARIANTS["adaptive"]))
+    with pytest.raises(ExportError, match=r"layers\.0\.lif: fold for steps of 0\.5 s"):
+        to_nir(fold(build(VARIANTS["adaptive"]), DT), steps=WINDOW, dt=0.5)
+
+
 @pytest.mark.parametrize("name", ["parametric", "recurrent parametric"])
 def test_learnt_constants_are_exact_in_the_file(name: str) -> None:
     found = case(name)

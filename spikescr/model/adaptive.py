@@ -1,0 +1,142 @@
+"""Adaptive LIFs: what a neuron did makes it fire less, for a while (SiLIF, arXiv 2506.06374)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spikescr.model.layers import Current, SequenceDropout
+from spikescr.model.network import Network
+from spikescr.model.neuron import LIF, THRESHOLD
+
+if TYPE_CHECKING:
+    from spikescr.model.config import AdaptiveConfig
+
+MEMBRANE = (0.6, 0.96)
+ADAPTATION = (0.96, 0.99)
+"""What is left of either state after a step, drawn between these at the start: the second forgets more slowly."""
+LARGEST = {"by_membrane": 1.0, "by_spike": 2.0}
+"""Bounds of a and b; both are 0 at least."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Of every neuron, (N,): what a step leaves of the membrane, what that takes of its input; left of w; a; b."""
+
+    kept: Tensor
+    gain: Tensor
+    adaptation_kept: Tensor
+    by_membrane: Tensor
+    by_spike: Tensor
+
+
+class AdaptiveLIF(LIF):
+    """w[t] = b_w w[t-1] + a u[t-1] + b s[t-1]; u[t] = al (u[t-1] - s[t-1]) + (1 - al) (I[t] - w[t]); s = [u >= 1].
+
+    al = exp(-exp(alpha + dt)) and so b_w; alpha, dt, a and b are learnt, for each neuron; both states begin at 0. The
+    surrogate is that of LIF, and no gradient goes through the reset, the -al s[t-1] of the membrane. Once the network
+    is folded al and b_w are numbers that NIR's forward Euler states exactly.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.membrane = nn.Parameter(_rate(width, *MEMBRANE))
+        self.adaptation = nn.Parameter(_rate(width, *ADAPTATION))
+        self.timestep = nn.Parameter(torch.zeros(width))
+        self.by_membrane = nn.Parameter(torch.rand(width) * LARGEST["by_membrane"])
+        self.by_spike = nn.Parameter(torch.rand(width) * LARGEST["by_spike"])
+        self.tau: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self.dt = 0.0
+
+    def fix(self, dt: float) -> None:
+        """Time constants of both states in seconds, (N,), from now on; steps of `dt` seconds."""
+        learnt = self.constants()
+        kept, adaptation = (
+            numbers.detach().cpu().double().numpy() for numbers in (learnt.kept, learnt.adaptation_kept)
+        )
+        self.tau, self.dt = (dt / (1.0 - kept), dt / (1.0 - adaptation)), dt
+
+    def constants(self) -> Constants:
+        """As learnt, or as fixed: 1 - dt / tau is kept and dt / tau the gain."""
+        with torch.no_grad():
+            for name, largest in LARGEST.items():
+                self.get_parameter(name).clamp_(0.0, largest)
+        if self.tau is None:
+            kept, adaptation = (
+                torch.exp(-torch.exp(rate + self.timestep)) for rate in (self.membrane, self.adaptation)
+            )
+            return Constants(kept, 1.0 - kept, adaptation, self.by_membrane, self.by_spike)
+        membrane, adaptation = (torch.from_numpy(self.dt / tau).to(self.by_spike) for tau in self.tau)
+        return Constants(1.0 - membrane, membrane, 1.0 - adaptation, self.by_membrane, self.by_spike)
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Spikes (T, B, N) for currents (T, B, N), from silent states."""
+        c = self.constants()
+        u = w = spikes = torch.zeros_like(current[0])
+        fired = []
+        for x in current:
+            w = c.adaptation_kept * w + c.by_membrane * u + c.by_spike * spikes
+            u = c.kept * (u - spikes.detach()) + c.gain * (x - w)
+            spikes = self.surrogate_function(u - THRESHOLD)
+            fired.append(spikes)
+        return torch.stack(fired)
+
+    def membranes(self, currents: NDArray[np.float64], spikes: NDArray[np.bool_], neuron: int) -> NDArray[np.float64]:
+        """As in LIF; a membrane here is not reset, but pulled down in the next step."""
+        c = self.constants()
+        kept, gain, adaptation_kept, by_membrane, by_spike = (
+            float(numbers.detach()[neuron]) for numbers in vars(c).values()
+        )
+        u = w = before = 0.0
+        membranes = []
+        for current, spike in zip(currents, spikes, strict=True):
+            w = adaptation_kept * w + by_membrane * u + by_spike * before
+            u = kept * (u - before) + gain * (float(current) - w)
+            membranes.append(u)
+            before = float(spike)
+        return np.array(membranes)
+
+
+def _rate(width: int, least: float, most: float) -> Tensor:
+    return torch.empty(width).uniform_(least, most).log().neg().log()
+
+
+class AdaptiveLayer(nn.Module):
+    """Dropout(AdaptiveLIF(BN(W x))), silent on padded steps, where adaptation that fades might let it fire."""
+
+    def __init__(self, inputs: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.current = Current(nn.Linear(inputs, width))
+        self.lif = AdaptiveLIF(width)
+        self.dropout = SequenceDropout(dropout)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Spikes (T, B, out) for spikes or values x (T, B, in)."""
+        spikes: Tensor = self.dropout(self.lif(self.current(x, valid))) * valid
+        return spikes
+
+
+class AdaptiveNetwork(Network):
+    """Adaptive layers, a linear head at every step."""
+
+    config: AdaptiveConfig
+
+    def __init__(self, config: AdaptiveConfig) -> None:
+        super().__init__(config)
+        sizes = [config.inputs, *[config.width] * config.layers]
+        self.layers = nn.ModuleList(
+            AdaptiveLayer(inputs, outputs, config.dropout) for inputs, outputs in pairwise(sizes)
+        )
+        self.head = nn.Linear(config.width, config.classes, bias=False)
+
+    def hidden(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Spikes (T, B, N) of the last layer."""
+        for adaptive in self.layers:
+            x = adaptive(x, valid)
+        return x
