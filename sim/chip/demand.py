@@ -68,6 +68,7 @@ class Demand:
         shared: bits that a core keeps once.
         hears: for each emitter the channels that neurons hear.
         longest: delay, steps.
+        soonest: steps after which at least what an emitter sends is used, by its name; 0 where it is not there.
         image: (channels, rows, columns) that the neurons form, where they are placed by boxes of it.
         stored: how the weights of each operation that has some are stored, "dense", "sparse" or "convolution".
         programs: what of it needs programmable neurons; empty where nothing does.
@@ -84,6 +85,7 @@ class Demand:
     shared: list[Shared] = field(default_factory=list)
     hears: list[tuple[Emitter, Channels]] = field(default_factory=list)
     longest: int = 0
+    soonest: dict[str, int] = field(default_factory=dict)
     image: tuple[int, int, int] | None = None
     stored: dict[str, str] = field(default_factory=dict)
     programs: str = ""
@@ -124,7 +126,7 @@ def _relays(group: Group, signals: Signals, chip: Chip, bits: int) -> Demand:
     """Relay neurons of delay lines, each a chain for each channel."""
     reach = chip.whole("delay")
     synapse, state, hears, sends = [], [], list[tuple[Emitter, Channels]](), dict[str, IntArray]()
-    first, payload, longest = 0, 1, 0
+    first, payload, longest, soonest = 0, 1, 0, dict[str, int]()
     for operation in group.operations:
         assert isinstance(operation, (DelayLine, ChannelDelay))
         delays = np.broadcast_to(operation.delay, operation.width)
@@ -139,6 +141,8 @@ def _relays(group: Group, signals: Signals, chip: Chip, bits: int) -> Demand:
         begins = np.full(count, -1)
         begins[last - first - links + 1] = np.arange(operation.width)
         hears += [(emitter, heard(begins, first)) for emitter in signals.emitters(operation.x)]
+        for emitter in signals.emitters(operation.x):
+            soonest[emitter.name] = min(soonest.get(emitter.name, reach), int(delays.min()))
         sends[operation.name] = last
         if count > operation.width:
             chain = f"{operation.name}.links"
@@ -147,7 +151,7 @@ def _relays(group: Group, signals: Signals, chip: Chip, bits: int) -> Demand:
         first += count
     return Demand(
         group.name, tuple(o.name for o in group.operations), sends, first, bits, payload,
-        np.concatenate(synapse), np.concatenate(state), hears=hears, longest=longest,
+        np.concatenate(synapse), np.concatenate(state), hears=hears, longest=longest, soonest=soonest,
     )  # fmt: skip
 
 
@@ -207,6 +211,10 @@ class _Building:
                     )
         if self.flexible:
             self.demand.state_bits += self.sums * self.sum_bits
+        kinds = list(self.demand.stored.values())
+        for o in self.group.operations:  # a bias is stored beside the weights
+            if isinstance(o, Synapse) and o.name not in self.demand.stored:
+                self.demand.stored[o.name] = kinds[0] if kinds else "dense"
         images = [o.out_shape for o in self.group.operations if isinstance(o, Convolution)]
         if len(set(images)) == 1 and all(isinstance(o, _ON_IMAGES) for o in self.group.operations):
             self.demand.image = images[0]
@@ -242,7 +250,8 @@ class _Building:
         matrix = np.full(n, len(taps) * operation.x.width * entry)
         shorter = bool(listed.sum() < matrix.sum())
         self.demand.synapse_bits += listed if shorter else matrix
-        self.demand.stored[operation.name] = "sparse" if shorter else "dense"
+        if not clock:
+            self.demand.stored[operation.name] = "sparse" if shorter else "dense"
         any_tap = live.any(axis=0)
 
         def channels(part: Part) -> IntArray:
@@ -252,6 +261,9 @@ class _Building:
             return heard
 
         self.demand.hears += [(emitter, channels) for emitter in self.signals.emitters(operation.x)]
+        first = min(tap.delay for tap in operation.taps) + self.signals.held(operation.x, least=True)
+        for emitter in self.signals.emitters(operation.x):
+            self.demand.soonest[emitter.name] = min(self.demand.soonest.get(emitter.name, reach), first)
         if longest > reach:
             self._taps_beyond(operation, longest, reach, channels)
         if operation.bias is not None:

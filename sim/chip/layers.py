@@ -159,10 +159,10 @@ class Signals:
                 emitters.append(Emitter(name))
         return tuple(emitters)
 
-    def held(self, port: Port) -> int:
-        """Steps, at most, of the delay that a synapse holds of what a port carries."""
-        held = (self._operations[name] for name in port.sources if name in self._held)
-        return max((line.longest_delay("x") for line in held), default=0)
+    def held(self, port: Port, *, least: bool = False) -> int:
+        """Steps, at most or at least, of the delays that a synapse holds of what a port carries."""
+        delays = [self._operations[n].longest_delay("x") if n in self._held else 0 for n in port.sources]
+        return (min if least else max)(delays, default=0)
 
     def port_bits(self, port: Port) -> int | None:
         """Bits of an entry of a port, None where it carries sums of weights."""

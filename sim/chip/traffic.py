@@ -20,35 +20,55 @@ Rate: TypeAlias = float | FloatArray
 
 @dataclass(frozen=True)
 class Activity:
-    """What a simulation counted, means over its recordings and executed steps.
+    """What a simulation counted, means over its recordings.
 
-    fired: spikes per step of each neuron operation, all together, or of each neuron (width,). synaptic: accumulations,
-    multiply-accumulates and bias additions per step of each operation. steps: executed for one recording. entered:
-    messages per step and channel of what the host sends, where that is known.
+    Attributes:
+        fired: spikes per step of each neuron operation, all together, or of each neuron (width,).
+        synaptic: accumulations, multiply-accumulates and bias additions per step of each operation.
+        steps: executed for one recording.
+        entered: messages per step and channel of what the host sends, where that is known.
+        over_time: of what fires, is sent or accumulates, by operation: what each executed step has of it, over the mean
+            of all steps, (steps,); 1 at every step of what is not there.
     """
 
     fired: Mapping[str, Rate]
     synaptic: Mapping[str, float]
     steps: int
     entered: Mapping[str, Rate] = field(default_factory=dict)
+    over_time: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @staticmethod
     def from_audit(audit: Audit, program: Program) -> Activity:
         """What a run's audit tells of its Program."""
+        per_step = audit.samples * audit.period
 
-        def mean(*columns: str) -> dict[str, float]:
-            sums = sum(audit.counts[column].sum(axis=1) for column in columns)
-            return dict(zip(audit.operations, (sums / (audit.samples * audit.period)).tolist(), strict=True))
+        def counted(*columns: str) -> dict[str, FloatArray]:
+            sums = sum(audit.counts[column] for column in columns)
+            return dict(zip(audit.operations, np.asarray(sums, np.float64), strict=True))
 
-        arrived = mean("entries") if "entries" in audit.columns else {}
-        entered = {}
+        fired, synaptic = counted("fired"), counted("ac", "mac", "bias")
+        arrived = counted("entries") if "entries" in audit.columns else {}
+        over_time = {name: profile(fired[name] if fired[name].any() else counts) for name, counts in synaptic.items()}
+        entered: dict[str, Rate] = {}
+        sources = {o.name for o in program.of_type(Source) if o.signal is not Signal.CLOCK}
         for operation in program.operations:
             for port in operation.ports.values():
-                if "entries" in operation.counts and operation.name in arrived and len(port.sources) == 1:
-                    entered[port.sources[0]] = arrived[operation.name] / port.width
-        sources = {o.name for o in program.of_type(Source) if o.signal is not Signal.CLOCK}
-        known = {name: rate for name, rate in entered.items() if name in sources}
-        return Activity(mean("fired"), mean("ac", "mac", "bias"), audit.period, known)
+                alone = len(port.sources) == 1 and port.sources[0] in sources
+                if alone and "entries" in operation.counts and operation.name in arrived:
+                    entered[port.sources[0]] = float(arrived[operation.name].sum()) / per_step / port.width
+                    over_time[port.sources[0]] = profile(arrived[operation.name])
+        return Activity(
+            {name: float(counts.sum()) / per_step for name, counts in fired.items()},
+            {name: float(counts.sum()) / per_step for name, counts in synaptic.items()},
+            audit.period, entered, over_time,
+        )  # fmt: skip
+
+
+def profile(counts: FloatArray) -> FloatArray:
+    """Counts of each step over their mean, (steps,); 1 where there are none."""
+    mean = counts.mean()
+    over: FloatArray = counts / mean if mean else np.ones(len(counts))
+    return over
 
 
 def channel_rates(program: Program, activity: Activity | None) -> dict[str, Rate]:

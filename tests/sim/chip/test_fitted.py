@@ -71,9 +71,9 @@ def test_messages_go_along_the_row_and_then_along_the_column() -> None:
     rates = channel_rates(program, Activity({"a.lif": 0.6, "b.lif": 2.0}, {}, 10, {"input": 0.5}))
     mesh = on_mesh(placement, rates, COST)
     # each of 6 neurons of a sends 0.1 to 20 cores; of 4 inputs each sends 0.5 to 6 cores; b has no reader
-    assert mesh.sent().tolist() == pytest.approx([2.0] * 6 + [0.0] * 20)
-    assert mesh.received().tolist() == pytest.approx([2.0] * 6 + [0.6] * 20)
-    assert mesh.from_host == pytest.approx(12)
+    assert mesh.sent().sum(axis=1).tolist() == pytest.approx([2.0] * 6 + [0.0] * 20)
+    assert mesh.received().sum(axis=1).tolist() == pytest.approx([2.0] * 6 + [0.6] * 20)
+    assert mesh.from_host().sum() == pytest.approx(12)
     assert mesh.tiles == 7
     place_of = [divmod(core // 4, 4) for core in range(26)]
     east = north = south = 0.0
@@ -125,30 +125,50 @@ def test_the_estimate_is_a_sum_of_terms_and_its_time_a_maximum() -> None:
     activity = Activity({"a.lif": 1.2, "b.lif": 2.0}, {"a.w": 12.0, "b.w": 24.0}, 10, {"input": 0.5})
     found = estimate_fitted(placement, program, activity)
     counts = {name: amount.count for name, amount in found.terms.items()}
+    # 10 executed steps and one for each of two layers: 12 of the chip
     assert counts == pytest.approx(
         {
-            "synapse_dense": 360, "synapse_sparse": 0, "synapse_convolution": 0, "neuron_access": 260,
-            "neuron_update": 260, "spike_out": 32, "message_out": 10 * (2 + 1.2 * 4), "message_in": 10 * (2 + 1.2 * 4),
+            "synapse_dense": 360, "synapse_sparse": 0, "synapse_convolution": 0, "neuron_access": 312,
+            "neuron_update": 312, "spike_out": 32, "message_out": 10 * (2 + 1.2 * 4), "message_in": 10 * (2 + 1.2 * 4),
             "hop_east_west": 0, "hop_north_south": 10 * 1.2,
         }
     )  # fmt: skip
-    most = 1e-12 * (360 * 35.5 + 260 * 72.8 + 32 * 69.3 + 68 * 111 + 12 * 4.2)
-    assert found.joules == pytest.approx((most - 1e-12 * 260 * 21.6, most))
+    most = 1e-12 * (360 * 35.5 + 312 * 72.8 + 32 * 69.3 + 68 * 111 + 12 * 4.2)
+    assert found.joules == pytest.approx((most - 1e-12 * 312 * 21.6, most))
     assert sum(amount.joules for amount in found.terms.values()) == pytest.approx(most)
-    neurons = 6 * 9.7 + 1.2 * 30 + 1.2 * 4 * 5.1  # of a; those of b: 6 of 20 spikes of 2
-    synapses = [12 * 3.8 + 2 * 16, 24 * 6 / 20 * 3.8 + 1.2 * 16]
-    assert found.times == pytest.approx(
-        {
-            "neurons": 1e-9 * neurons, "synapses": 1e-9 * max(synapses), "link": 1e-9 * 1.2 * 6.5,
-            "input": 1e-9 * 2 * 5.1, "barrier": 1e-6,
-        }
-    )  # fmt: skip
+    times = {name: np.zeros(12) for name in ("neurons", "synapses", "link", "input")}
+    work = np.zeros(5)
+    for step in range(12):
+        # the input comes in the first 10 steps, a fires from the next on, b another step later
+        fed, first, second = step < 10, 1 <= step <= 10, step >= 2
+        sizes = (6, 6, 6, 2)  # b's cores
+        neurons = [6 * 9.7 + first * (1.2 * 30 + 1.2 * 4 * 5.1), *(n * 9.7 + second * 0.1 * n * 30 for n in sizes)]
+        synapses = [fed * (12 * 3.8 + 2 * 16), *(first * (24 * n / 20 * 3.8 + 1.2 * 16) for n in sizes)]
+        work += np.array(neurons) + synapses
+        times["neurons"][step], times["synapses"][step] = max(neurons), max(synapses)
+        times["link"][step], times["input"][step] = first * 1.2 * 6.5, fed * 2 * 5.1
+    assert found.times == pytest.approx({name: 1e-9 * t.mean() for name, t in times.items()} | {"barrier": 1e-6})
     assert found.deciding == "barrier"
-    assert found.step_seconds == pytest.approx(1e-9 * neurons + 1e-6)
-    assert found.seconds == pytest.approx(10 * found.step_seconds)
-    of_b = [n * 9.7 + 0.1 * n * 30 + 24 * n / 20 * 3.8 + 1.2 * 16 for n in (6, 6, 6, 2)]
-    work = [neurons + synapses[0], *of_b]
-    assert found.imbalance == pytest.approx(max(work) / np.mean(work))
+    each = 1e-9 * np.max(list(times.values()), axis=0) + 1e-6
+    assert found.seconds == pytest.approx(each.sum())
+    assert found.step_seconds == pytest.approx(each.mean())
+    assert (found.steps, found.tiles) == (12, 2)
+    assert found.imbalance == pytest.approx(work.max() / work.mean())
+
+
+def test_a_step_is_as_long_as_its_own_load() -> None:
+    program = two_layers()
+    placement = placed(program, neurons=6)
+    burst = np.array([10.0, *[0.0] * 9])  # all in one step, ten times the mean
+    even = Activity({"a.lif": 1.2, "b.lif": 2.0}, {"a.w": 12.0, "b.w": 2400.0}, 10, {"input": 0.5})
+    at_once = Activity(even.fired, even.synaptic, 10, even.entered, dict.fromkeys(("a.lif", "a.w", "b.w"), burst))
+    # synapses of b decide at every step, or at one: the same work, but then the neurons of the other steps come on top
+    busy = 1e-9 * (2400 * 6 / 20 * 3.8 + 1.2 * 16)
+    assert estimate_fitted(placement, program, even).times["synapses"] == pytest.approx(busy * 10 / 12, rel=1e-2)
+    found = estimate_fitted(placement, program, at_once)
+    assert found.deciding == "synapses of b"
+    assert found.seconds == pytest.approx(10 * busy + 12e-6, rel=0.1)
+    assert found.joules == pytest.approx(estimate_fitted(placement, program, even).joules)
 
 
 def test_the_term_that_decides_is_named_with_its_layer() -> None:
