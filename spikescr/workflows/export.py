@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,14 @@ from spikescr.files import replacing_together, sha256, write_bytes
 from spikescr.progress import Notify, silent
 from spikescr.provenance import versions
 from spikescr.runs import RunFolder
+from spikescr.sim.chip.limits import chip_named
+from spikescr.sim.chip.mapper import place
+from spikescr.sim.chip.rules import check
 from spikescr.sim.lowering.graph_file import read_graph
-from spikescr.sim.lowering.graph_time import FOREIGN_DT, step_length
+from spikescr.sim.lowering.graph_time import FOREIGN_DT, has_clock, step_length
+from spikescr.sim.lowering.lower import lower
+
+NETX_CHIP = "loihi2"  # what Lava's compiler makes netx files run on
 
 if TYPE_CHECKING:
     import nir
@@ -97,7 +104,7 @@ def export_netx(
     Raises:
         UsageError: neither the file nor the caller tells the step, or they differ.
         GraphError: the file cannot be read or is no such chain.
-        ExportError: netx cannot say what a layer is.
+        ExportError: netx cannot say what a layer is, or its cores would hold more than a core of Loihi 2 does.
     """
     graph = read_graph(path, type_check=False)  # as simulate: shapes follow from the input and the weights
     key = next((key for key in (dialect.DT, FOREIGN_DT) if key in graph.metadata), None)
@@ -113,6 +120,7 @@ def export_netx(
         raise GraphError(f"{path}: {error}") from error
     except ExportError as error:
         raise ExportError(f"{path}: {error}") from error
+    _within_limits(path, graph, None if key is not None else step)
     made = {
         "source": path.name,
         "source_sha256": sha256(path),
@@ -128,3 +136,19 @@ def export_netx(
             "every layer begins each window from rest with its first input"
         )
     return layers
+
+
+def _within_limits(path: Path, graph: nir.NIRGraph, dt: float | None) -> None:
+    """Holds a graph against the limits of the chip that runs netx files.
+
+    Raises:
+        ExportError: it exceeds one; the message gives the first, and how many there are.
+    """
+    timed = copy(graph)
+    timed.metadata = {dialect.STEPS: 1, **graph.metadata}  # what a core holds does not depend on the window
+    program = lower(timed, dt=dt, steps=None if has_clock(graph) else 1)
+    placement = place(program, NETX_CHIP, chip_named(NETX_CHIP), {})
+    exceeded = [violation.line for violation in check(placement) if not violation.mended]
+    if exceeded:
+        more = f" (and {len(exceeded) - 1} more; spikescr fit shows all)" if exceeded[1:] else ""
+        raise ExportError(f"{path}: does not fit {placement.chip.title}: {exceeded[0]}{more}")

@@ -146,3 +146,15 @@ def test_options_that_contradict_are_refused(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["export", "--graph", "a.nir"])
     assert (found.exit_code, found.stdout) == (2, "")
     assert "belong to --to netx" in found.stderr
+
+
+def test_a_file_that_would_not_fit_is_not_written(tmp_path: Path) -> None:
+    # 5,000 inputs of one neuron: a core of Loihi 2 hears 4,096
+    build = GraphBuilder(DT)
+    x = build.input("input", 5000, "spikes")
+    build.output("output", build.lif("a.lif", build.linear("a", x, np.full((1, 5000), 2.0**-12))))
+    nir.write(tmp_path / "wide.nir", build.graph({"spikescr.dt": DT}))
+    found = export("--graph", tmp_path / "wide.nir", "--out", tmp_path / "a.net")
+    assert found.exit_code == 1
+    assert "does not fit Loihi 2: a: input axons: 5,000 against 4,096 source neurons per core" in found.stderr
+    assert not (tmp_path / "a.net").exists()
