@@ -7,7 +7,7 @@ repeated until nothing changes, or so many chips are full that it does not matte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,10 +17,11 @@ from spikescr.sim.chip.demand import Demand, demands
 from spikescr.sim.chip.layers import Signals, groups, held_delays
 from spikescr.sim.chip.limits import Chip
 from spikescr.sim.chip.parts import Part, Range
-from spikescr.sim.chip.tiling import tiled
+from spikescr.sim.chip.tiling import middle, tiled
 from spikescr.sim.program import IntArray, Program, Signal, Source
 
 WEIGHT_BITS = 8
+_LIMITS = ("memory", "input_axons", "output_axons")
 _TOO_MANY = 32  # chips, beyond which a placement is not made better
 _ROUNDS = 20  # of placement; one or two more than layers in a loop are enough in practice
 
@@ -117,8 +118,8 @@ def place(
         default: bits of the weights of all other layers.
 
     Returns:
-        The placement. A neuron that alone needs more than a core has is on a core alone, beyond its limits; `rules`
-        tells.
+        The placement. A neuron that alone needs more than a core has is on a core alone, beyond its limits; of an image
+        that limit does not count, as no placement would keep it. `rules` tells.
     """
     held = held_delays(program, chip.whole("delay"))
     signals = Signals(program, held)
@@ -163,8 +164,10 @@ class _Placing:
         """Cores of a layer, each as full as it gets, at least one neuron."""
         image = self.layers[row].image
         if image is not None:
-            axons = self.chip.whole("output_axons")
-            return list(tiled(image, self.chip.whole("neurons"), axons, partial(self._core, row), self._fits))
+            needs, axons = partial(self._core, row), self.chip.whole("output_axons")
+            alone = needs(middle(image, (1, 1, 1)))
+            limits = [name for name in _LIMITS if getattr(alone, name) <= self.chip.whole(name)]
+            return list(tiled(image, self.chip.whole("neurons"), axons, needs, partial(self._fits, limits=limits)))
         parts, start, end = list[Part](), 0, self.layers[row].neurons
         size = most = self.chip.whole("neurons")
         while start < end:
@@ -187,8 +190,8 @@ class _Placing:
             step *= 2
         return low
 
-    def _fits(self, core: Core) -> bool:
-        return all(getattr(core, name) <= self.chip.whole(name) for name in ("memory", "input_axons", "output_axons"))
+    def _fits(self, core: Core, limits: Sequence[str] = _LIMITS) -> bool:
+        return all(getattr(core, name) <= self.chip.whole(name) for name in limits)
 
     def _core(self, row: int, part: Part) -> Core:
         if (row, part) not in self.alone:

@@ -42,7 +42,7 @@ def tiled(
     for cores, size in _sizes(image, most):
         if cores >= price:
             break
-        used = needs(_middle(image, size))
+        used = needs(middle(image, size))
         if fits(used) and (cost := cores * (1 + used.input_axons / axons)) < price:  # noqa: SIM102
             if all(fits(needs(box)) for box in tiles(image, size)):
                 best, price = size, cost
@@ -63,7 +63,7 @@ def _sizes(image: Size, most: int) -> list[tuple[int, Size]]:
     return sorted(found, key=lambda each: (each[0], [-n for n in each[1]]))
 
 
-def _middle(image: Size, size: Size) -> Box:
+def middle(image: Size, size: Size) -> Box:
     """The box in the middle: no other reads more."""
     spans = [((n - 1) // (2 * each) * each, each, n) for n, each in zip(image, size, strict=True)]
     channels, rows, columns = ((at, min(at + each, n)) for at, each, n in spans)

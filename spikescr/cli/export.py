@@ -35,20 +35,28 @@ Records any module of PyTorch's and SpikingJelly's layers on an input of that sh
   spikescr export --to netx --graph FILE.nir --out FILE.net
 Writes a chain of spiking layers as lava-dl's network description, quantized for Loihi.
 Without --graph it reads model.nir of the run folder and writes model.net beside it.
+\b
+  spikescr export --to sanafe --graph FILE.nir --example spikes.npy --out FOLDER
+Writes chip, network and mapping for SANA-FE, a simulator of spiking chips: arch.yaml and network.yaml.
 """
 
 
 @click.command(epilog=EPILOG)
-@click.option("--to", "target", type=click.Choice(["nir", "netx"]), default="nir", show_default=True)
+@click.option("--to", "target", type=click.Choice(["nir", "netx", "sanafe"]), default="nir", show_default=True)
 @click.option("--run", "folder", type=click.Path(path_type=Path), help=f"Run folder.  [default: {DEFAULT_RUN}]")
-@click.option("--graph", "graph_path", type=click.Path(path_type=Path), help="NIR file to convert (netx).")
+@click.option("--graph", "graph_path", type=click.Path(path_type=Path), help="NIR file to convert (netx, sanafe).")
 @module_option
 @example_options
-@click.option("--out", "out_path", type=click.Path(path_type=Path), help="File to write (netx, or of a module).")
+@click.option(
+    "--out",
+    "out_path",
+    type=click.Path(path_type=Path),
+    help="File to write (netx, of a module), or folder (sanafe).",
+)
 @click.option(
     "--dt",
     type=click.FloatRange(min=0, min_open=True),
-    help="Seconds per step: of a module, or of a file that has none (netx).",
+    help="Seconds per step: of a module, or of a file that has none (netx, sanafe).",
 )
 @max_memory
 def command(
@@ -64,13 +72,19 @@ def command(
     out_path: Path | None,
     dt: float | None,
 ) -> None:
-    """Export a network, exactly, as NIR: a run's, or any module; or a NIR graph, quantized, to lava-dl's netx."""
+    """Export a network, exactly, as NIR: a run's, or any module; or a NIR graph to lava-dl's netx or to SANA-FE."""
     if module_spec is not None:
-        if target == "netx" or folder is not None or graph_path is not None:
-            raise UsageError("--module goes --to nir, without --run and --graph; export its file --to netx afterwards")
+        if target != "nir" or folder is not None or graph_path is not None:
+            raise UsageError("--module goes --to nir, without --run and --graph; export its file afterwards")
         if out_path is None or dt is None:
             raise UsageError("--module wants --out NET.nir and --dt, seconds per step (0.001)")
         _module_to_nir(module_spec, weights, shape, example, (time, axes), out_path, dt)
+    elif target == "sanafe":
+        if folder is not None and graph_path is not None:
+            raise UsageError("give --graph or --run, not both")
+        if example is None or out_path is None or weights is not None or shape is not None:
+            raise UsageError("--to sanafe wants --example SPIKES.npy and --out FOLDER, and no --weights or --shape")
+        _to_sanafe(RunFolder(folder or DEFAULT_RUN), graph_path, example, out_path, dt)
     elif weights is not None or shape is not None or example is not None:
         raise UsageError("--weights, --shape and --example belong to --module")
     elif target == "netx":
@@ -143,6 +157,22 @@ def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt:
     for note in notes:
         notify(note)
     output().print(f"wrote {out} ({len(layers)} layers, latency {len(layers)} steps, sha256 {sha256(out)[:16]})")
+
+
+def _to_sanafe(run: RunFolder, graph_path: Path | None, example: Path, out: Path, dt: float | None) -> None:
+    from spikescr.workflows.sanafe import export_sanafe
+
+    path = run.require(run.graph) if graph_path is None else graph_path
+    made = export_sanafe(path, example, out, dt=dt, notify=notify)
+    table = Table(title="For SANA-FE", box=SIMPLE_HEAD)
+    table.add_column("group", no_wrap=True)
+    table.add_column("layer", justify="right")
+    for name, depth in made.depth.items():
+        table.add_row(name, str(depth))
+    console = output()
+    console.print(table)
+    console.print("a group of layer n shows step t of the spikes at SANA-FE's step t + n", soft_wrap=True)
+    console.print(f"wrote {out}/arch.yaml and {out}/network.yaml; simulate {made.steps} steps", soft_wrap=True)
 
 
 def _print_layers(layers: tuple[QuantizedLayer, ...]) -> None:

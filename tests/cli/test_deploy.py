@@ -233,7 +233,7 @@ REFUSED = {
     "other steps": (["simulate", "--steps", "40"], 2, "was made for 20 steps per second, not 40"),
     "no such recording": (["simulate", "--recording", "low/nobody.wav"], 2, "has no recording 'low/nobody.wav'"),
     "unknown option": (["simulate", "--stepz", "20"], 2, "No such option"),
-    "unknown target": (["export", "--to", "onnx"], 2, "'onnx' is not one of 'nir', 'netx'"),
+    "unknown target": (["export", "--to", "onnx"], 2, "'onnx' is not one of 'nir', 'netx', 'sanafe'"),
     "no run": (["simulate", "--run", "nowhere"], 1, "nowhere/model.nir does not exist; make it with: spikescr export"),
     "no checkpoint": (["export", "--run", "nowhere"], 1, "make it with: spikescr train --run nowhere"),
     "other classes": (["simulate", "--data", "folder:other"], 2, "choose a data set with the same classes"),

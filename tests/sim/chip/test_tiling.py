@@ -169,3 +169,4 @@ def test_a_neuron_that_reads_more_than_a_core_hears_is_told(chip: str) -> None:
     operations = (Source(name="input", width=9600, signal=SPIKES), convolution, neuron("lif", "c", 32))
     placement = place(Program(operations, 1, 1.0, 1), chip, chip_named(chip), {})
     assert "input_axons" in {violation.limit for violation in check(placement)}
+    assert placement.cores <= 4  # no placement would keep that limit: the others are kept
