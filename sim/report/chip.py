@@ -1,14 +1,22 @@
-"""The section of a report that places the network on a neuromorphic chip."""
+"""The section of a report that places the network on a neuromorphic chip, and what others measured."""
 
 from __future__ import annotations
 
 from spikescr.quantities import si
+from spikescr.sim.chip.costs import chip_costs
 from spikescr.sim.chip.fit import Fit
-from spikescr.sim.report.document import Cell, Section, Table, count, number, share, words
+from spikescr.sim.chip.fitted import FittedEstimate
+from spikescr.sim.chip.measured import measured
+from spikescr.sim.report.document import Cell, Section, Table, count, number, plain, share, words
 
 
-def placement(fit: Fit) -> Section:
-    """Cores, memory and spikes of every layer, limits exceeded, the estimate of a recording."""
+def placement(fit: Fit, arithmetic: float) -> Section:
+    """Cores, memory and spikes of every layer, limits exceeded, the estimates of a recording, and what others measured.
+
+    Args:
+        fit: the network on the chip.
+        arithmetic: energy of a recording's executed operations by the report's constants, J.
+    """
     placed, total = fit.placement, fit.totals()
     table = Table(
         f"The layers on cores of {placed.chip.title}",
@@ -29,6 +37,7 @@ def placement(fit: Fit) -> Section:
     verdict = f"limits exceeded: {len(over)}" if over else "no limit is exceeded"
     text = [f"{placed.cores} of {placed.chip.whole('cores')} cores of {placed.chip.title}; {verdict}."]
     text += [violation.line + "." for violation in fit.violations]
+    tables = [table]
     if fit.estimate is not None:
         low, high = (si(joules, "J", zeros=True) for joules in fit.estimate.joules)
         seconds = si(fit.estimate.seconds, "s", zeros=True)
@@ -36,4 +45,61 @@ def placement(fit: Fit) -> Section:
             f"An estimate and no measurement, never to be added to the figures above: {low} to {high} per recording by "
             f"Loihi's published energies, {seconds} by {placed.chip.title}'s published times."
         )
-    return Section("chip", "On a neuromorphic chip", tuple(text), tables=(table,))
+    if fit.fitted is not None:
+        text += _fitted_text(fit.fitted, arithmetic)
+        tables += [_terms(fit.fitted), _measured()]
+    return Section("chip", "On a neuromorphic chip", tuple(text), tables=tuple(tables))
+
+
+def _fitted_text(fitted: FittedEstimate, arithmetic: float) -> list[str]:
+    cost = chip_costs()[fitted.constants]
+    low, high = (si(joules, "J", zeros=True) for joules in fitted.joules)
+    seconds = si(fitted.seconds, "s", zeros=True)
+    times = ", ".join(f"{name} {si(time, 's', zeros=True)}" for name, time in fitted.times.items() if time)
+    text = [
+        f"A second estimate, by costs that were fitted on a Loihi ({fitted.constants}; its authors state "
+        f"{cost.states}): {low} to {high} and {seconds} per recording of {fitted.steps} steps "
+        f"of the chip. A step takes as long as what takes longest, and a barrier: {fitted.deciding} decides ({times}). "
+        f"The busiest core has {fitted.imbalance:.1f} times the mean work. Of Loihi 2 no energies of single operations "
+        "are published."
+    ]
+    if arithmetic > 0:
+        text.append(
+            "Arithmetic alone leaves out memory, the way of the spikes, neurons that are updated without a spike, the "
+            "barrier, leakage, input and output: by these fitted costs a recording takes "
+            f"{fitted.joules[1] / arithmetic:,.1f} times the energy of its executed operations above. That is one "
+            "estimate over another; no text with a measurement of a like task on Loihi 2 in joules could be read."
+        )
+    return text
+
+
+def _terms(fitted: FittedEstimate) -> Table:
+    cost = chip_costs()[fitted.constants]
+    rows = [
+        (words(name.replace("_", " ")), words(cost.terms[name].of), number(amount.count), plain(cost.terms[name].pj, 1),
+         number(amount.joules, "J"))
+        for name, amount in fitted.terms.items()
+        if amount.count
+    ]  # fmt: skip
+    total = (words("total"), Cell(""), Cell(""), Cell(""), number(fitted.joules[1], "J"))
+    caption = "The second estimate's energy, a recording; the least is without neuron update"
+    return Table(caption, ("term", "of", "count", "pJ each", "energy"), tuple(rows), total)
+
+
+def _measured() -> Table:
+    rows = [
+        (
+            words(row.system),
+            words(row.task),
+            number(row.joules, "J"),
+            words(row.of),
+            words(f"{row.source} ({row.year})"),
+        )
+        for row in measured()
+    ]
+    return Table(
+        "Measured elsewhere, keyword spotting, an inference: other networks, other words, other borders of the "
+        "measurement; beside the estimates and in none of them",
+        ("system", "task", "energy", "taken in", "read in"),
+        tuple(rows),
+    )

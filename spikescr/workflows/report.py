@@ -19,7 +19,7 @@ from spikescr.workflows.energy import audit_file, open_audit
 if TYPE_CHECKING:
     from spikescr.data import Preprocessing
     from spikescr.data.frontend import Frames
-    from spikescr.sim.counting.energy import Constants
+    from spikescr.sim.counting.energy import Constants, EnergyCost
     from spikescr.sim.counting.saved import Audit
     from spikescr.sim.report.document import Section
     from spikescr.sim.report.raster import Picture
@@ -70,7 +70,7 @@ def write_report(
         audit = audited_runs[0].audit
         if audit.labels and "graph" not in audit.about:
             example = _example(folders[0], audit, recording) if draw else None
-            chip, provenance = _chip(folders[0], audit), _provenance(folders[0], audit)
+            chip, provenance = _chip(folders[0], audit, known.costs[cost]), _provenance(folders[0], audit)
         else:
             example = _sample(audit, recording) if draw else None
             chip, provenance = None, _provenance_of_graph(folders[0].path, audit)
@@ -81,14 +81,14 @@ def write_report(
     return target.report, target.report_text
 
 
-def _chip(run: RunFolder, audit: Audit) -> Section | None:
+def _chip(run: RunFolder, audit: Audit, cost: EnergyCost) -> Section | None:
     """The run's graph on Loihi 2, None where the graph that was simulated is not there."""
     from spikescr.sim.report.chip import placement
     from spikescr.workflows.fit import fit_run
 
     if not run.graph.exists() or sha256(run.graph) != audit.about.get("files", {}).get(run.graph.name):
         return None
-    return placement(fit_run(run))
+    return placement(fit_run(run), float(cost.joules(*audit.charge("executed").sum(axis=0).tolist())) / audit.samples)
 
 
 def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:

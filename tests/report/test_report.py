@@ -229,6 +229,14 @@ def test_layers_on_a_chip_are_those_of_fit(workplace: Path) -> None:
     page = (workplace / "out/report.md").read_text()
     assert f"{fit['total']['cores']} of 128 cores of Loihi 2; no limit is exceeded" in page
     assert "An estimate and no measurement" in page
+    *terms, total = rows_of(workplace / "out/report.html", "term", "of", "count")
+    assert value(total["energy"]) == pytest.approx(fit["fitted"]["joules"][1], rel=5e-3)
+    assert {row["term"].replace(" ", "_") for row in terms} <= set(fit["fitted"]["terms"])
+    assert f"{fit['fitted']['deciding']} decides" in page
+    assert "energy within 12 % and latency within 25 % of silicon" in page
+    systems = rows_of(workplace / "out/report.html", "system", "task", "energy")
+    assert [row["energy"] for row in systems[:2]] == ["6.6 µJ", "31.5 µJ"]
+    assert all("results.txt" in row["read in"] or "arXiv" in row["read in"] for row in systems)
 
 
 def test_provenance_names_commands_seed_versions_and_hashes(workplace: Path) -> None:
