@@ -83,7 +83,8 @@ def test_spikes_are_those_of_the_simulation(run: Path, tmp_path: Path) -> None:
     assert "estimate, one recording: " in result.stdout
     assert "never to be added" in result.stdout
     fitted = found["fitted"]
-    assert fitted["terms"]["neuron_access"]["count"] == found["total"]["neurons"] * audit.period
+    assert fitted["terms"]["neuron_access"]["count"] == found["total"]["neurons"] * fitted["steps"]
+    assert fitted["steps"] > audit.period  # and a step for each layer of the longest way
     events = sum(amount["count"] for name, amount in fitted["terms"].items() if name.startswith("synapse"))
     assert events == pytest.approx(operations)
     assert f"{fitted['deciding']} decides" in result.stdout
