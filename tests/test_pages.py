@@ -117,6 +117,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for name in ("network.nir", "other.nir", "tiny.nir"):
         nir.write(folder / name, graph)
+    (folder / "examples").symlink_to(ROOT / "examples")
     np.save(folder / "x.npy", (np.random.default_rng(0).random((30, 2, 40)) < 0.3).astype(float))
     text = re.search(r"    \[cost\.my-chip\]\n(?:    .*\n)+", (ROOT / "docs/energy.md").read_text())
     assert text is not None

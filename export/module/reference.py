@@ -13,8 +13,9 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from spikescr.errors import ExportError
+from spikescr.export.record.neurons import equation_of, is_neuron
 from spikescr.export.record.recorder import copied
-from spikescr.export.record.step import FIRST, Axes, Time
+from spikescr.export.record.step import FIRST, Axes, NeuronEquation, Time
 from spikescr.progress import track
 
 FloatArray = NDArray[np.float64]
@@ -103,6 +104,47 @@ def observe(
         for handle in handles:
             handle.remove()
     return Observed({name: np.stack(found, axis=1) for name, found in spikes.items()}, np.stack(answers))
+
+
+def membrane(
+    module: nn.Module, x: FloatArray, time: Time, name: str, width: int, at: tuple[int, int], axes: Axes = FIRST
+) -> tuple[float, NeuronEquation] | None:
+    """The membrane of one neuron of a module at a step, after its update and before its reset, and its equation.
+
+    What reaches the neuron is heard as it runs, and its equation goes through these currents.
+
+    Args:
+        module: left as it is.
+        x: one sample of the input, with its axis.
+        time: how the steps reach the module.
+        name: of the neurons' node.
+        width: channels of it.
+        at: step and channel.
+        axes: where the module wants steps and samples.
+
+    Returns:
+        None where the node is no module whose equation is known.
+    """
+    network = copied(module, axes)
+    part = dict(network.named_modules()).get(name)
+    if part is None or not is_neuron(part):
+        return None
+    given: list[FloatArray] = []
+    handle = part.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].detach().double().numpy().ravel()))
+    one = torch.from_numpy(np.ascontiguousarray(x, np.float64))
+    with torch.no_grad():
+        for piece in one if time == "loop" else [one]:
+            network(piece)
+    handle.remove()
+    step, channel = at
+    currents = np.concatenate(given).reshape(-1, width)[: step + 1, channel]
+    e = equation_of(part)
+    v, i, h = e.initial, 0.0, 0.0
+    for current in currents:
+        i = float(current) if e.current_decay is None else e.current_decay * i + float(current)
+        h = e.decay * v + e.gain * i + e.drive
+        v = h if h < e.threshold else h - e.threshold if e.reset is None else e.reset
+    return h, e
 
 
 def _steps(name: str, calls: list[FloatArray], width: int, steps: int) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -225,16 +225,24 @@ def _called(call: Call) -> str:
     return type(call.module).__name__ if call.module is not None else call.name
 
 
+class RefusedModuleError(ExportError):
+    """A module cannot become a graph; the message names the first of its `problems`, and how many there are."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        more = f"; and {len(problems) - 1} more, see spikescr check" if len(problems) > 1 else ""
+        super().__init__(problems[0].told + more)
+        self.problems = tuple(problems)
+
+
 def stepped(record: Record) -> StepNetwork:
     """As `per_step`.
 
     Raises:
-        ExportError: Something stands against it; the message names the first, and how many.
+        RefusedModuleError: Something stands against it.
     """
     network, problems = per_step(record)
     if network is None:
-        more = f"; and {len(problems) - 1} more, see spikescr check" if len(problems) > 1 else ""
-        raise ExportError(problems[0].told + more)
+        raise RefusedModuleError(problems)
     return network
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from spikescr.cli.module_options import example_options
 from spikescr.cli.options import max_memory
+from spikescr.cli.problems import problem_table
 from spikescr.cli.text import wide_console
 from spikescr.errors import SpikescrError
 
@@ -73,15 +72,7 @@ def command(
 
 def _show(console: Console, found: Check) -> None:
     if found.problems:
-        table = Table(title="what does not go through", box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("module", "class", "operation", "line"):
-            table.add_column(name, overflow="fold")
-        table.add_column("why; what would help", ratio=1, overflow="fold")
-        for problem in found.problems:
-            remedy = f"; {problem.remedy}" if problem.remedy else ""
-            cells = (problem.path or "(whole)", problem.owner, problem.operation, problem.line)
-            table.add_row(*cells, f"{problem.reason}{remedy}")
-        console.print(table)
+        console.print(problem_table(found.problems))
     else:
         counts = ", ".join(f"{count} {name}" for name, count in found.operations.items())
         console.print(f"everything goes through: {counts}")

@@ -13,8 +13,9 @@ from rich.table import Table
 from spikescr.cli.console import notify, output
 from spikescr.cli.module_options import example_options, module_option
 from spikescr.cli.options import max_memory
+from spikescr.cli.problems import problem_table
 from spikescr.cli.text import wide_console
-from spikescr.errors import UsageError
+from spikescr.errors import ExportError, UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
@@ -106,9 +107,17 @@ def _module_to_nir(
     out: Path,
     dt: float,
 ) -> None:
+    from spikescr.export.record import RefusedModuleError
     from spikescr.workflows.export import export_module_file
 
-    exported = export_module_file(spec, weights, shape, example, time=reached[0], axes=reached[1], dt=dt, out=out)
+    time, axes = reached
+    try:
+        exported = export_module_file(spec, weights, shape, example, time=time, axes=axes, dt=dt, out=out)
+    except RefusedModuleError as error:
+        if len(error.problems) == 1:
+            raise
+        wide_console().print(problem_table(error.problems))
+        raise ExportError(f"{spec}: {len(error.problems)} refused") from error
     _print_graph(exported.graph, out)
     table = Table(title="Folded against unfolded, on the example", box=SIMPLE_HEAD)
     table.add_column("neurons", no_wrap=True)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spikescr import dialect
 from spikescr.errors import GraphError, UsageError
-from spikescr.export.module.reference import Observed, observe
+from spikescr.export.module.reference import Observed, membrane, observe
 from spikescr.export.record.step import FIRST
 from spikescr.sim.backends import Options
 from spikescr.sim.compare import Divergence, LayerComparison
@@ -98,7 +98,7 @@ def verify_module(
         samples=tuple(f"sample {position}" for position in range(run.samples)),
         layers=tuple(layers),
         divergence=first,
-        membranes=None,
+        membranes=None if first is None else _membranes(module, graph, given, first, widths, backend),
         logit_error=float(np.abs(answers - expected).max(initial=0.0)),
         differing_predictions=int((answers.argmax(-1) != expected.argmax(-1)).sum()),
         explained=differing if explained else 0,
@@ -164,6 +164,24 @@ def _explained(program: Program, x: FloatArray, observed: Observed) -> tuple[boo
         True,
         f"membranes that meet their threshold within rounding ({told}); with the module's side of it none differs",
     )
+
+
+def _membranes(
+    module: nn.Module, graph: nir.NIRGraph, x: FloatArray, d: Divergence, widths: Mapping[str, int], backend: str
+) -> tuple[float, float] | None:
+    """The module's and the executed membrane at a divergence, in thresholds: its sample runs once more, alone."""
+    time, axes = time_of(graph), tuple(_about(graph).get("axes", FIRST))
+    assert time is not None
+    one = x[d.sample : d.sample + 1] if time == "held" else x[:, d.sample : d.sample + 1]
+    told = membrane(module, one, time, d.layer, widths[d.layer], (d.step, d.neuron), axes)
+    if told is None:
+        return None
+    expected, equation = told
+    steps = int(graph.metadata[dialect.STEPS])
+    fed = np.broadcast_to(one, (steps, *one.shape)) if time == "held" else one
+    run = simulate(graph, fed, backend=backend, record=("v",))
+    executed = float(run.membranes[d.layer][d.step, 0, d.neuron]) + equation.initial  # the node's starts at 0
+    return expected / equation.threshold, executed / equation.threshold
 
 
 def _answers(run: Run) -> FloatArray:

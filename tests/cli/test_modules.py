@@ -32,6 +32,9 @@ def make():
 def gated():
     return nn.Sequential(nn.Linear(3, 4), nn.Sigmoid())
 
+def twice():
+    return nn.Sequential(nn.Linear(3, 4), nn.Sigmoid(), nn.Softmax(-1))
+
 def nothing():
     return 3
 
@@ -71,6 +74,15 @@ def test_export_and_verify(folder: Path) -> None:
     assert told["passed"]
     assert {row["layer"] for row in told["layers"]} == {"2", "3", "6"}
     assert not [row["layer"] for row in told["layers"] if row["silent"]]
+
+
+def test_all_that_is_refused_stands_in_the_table_of_check(folder: Path) -> None:
+    found = exported(folder, "twice", "--shape", "4,3,3")
+    assert found.exit_code == 1
+    table = [line.split()[:3] for line in found.stdout.splitlines() if "Sigmoid" in line or "Softmax" in line]
+    assert table == [["1", "Sigmoid", "sigmoid"], ["2", "Softmax", "softmax"]]
+    assert "2 refused" in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])

@@ -147,6 +147,10 @@ def test_a_graph_of_another_network_is_found_out() -> None:
     assert told.explained == 0
     assert not told.passed
     assert told.divergence.layer == "fires"
+    expected, executed = told.membranes
+    assert (expected >= 1) == told.divergence.expected
+    assert (executed >= 1) == told.divergence.executed
+    assert f"membranes {expected!r} and {executed!r}" in told.first
     with pytest.raises(GraphError, match=r"the module has no neurons that the graph has: fires, out, stem\.2"):
         spikescr.verify(nn.Flatten(2), graph, x.numpy(), backend="fast")
     with pytest.raises(ExportError, match="Held fails on an input of shape"):
