@@ -300,7 +300,7 @@ def _real(path: Path | str, name: str, stored: _Stored) -> _Stored:
 
 
 def _shape(node: nir.Input) -> tuple[int, ...]:
-    return tuple(int(n) for n in next(iter(node.input_type.values())))
+    return tuple(int(n) for n in np.atleast_1d(next(iter(node.input_type.values()))))
 
 
 def _repeats(graph: nir.NIRGraph, node: nir.Input) -> int | None:

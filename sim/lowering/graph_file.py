@@ -14,7 +14,7 @@ import numpy as np
 from spikescr import dialect
 from spikescr.errors import GraphError
 from spikescr.sim.lowering.metadata import graph_faults
-from spikescr.sim.lowering.primitives import PRIMITIVES, Kind, Unreadable, fault_of
+from spikescr.sim.lowering.primitives import PRIMITIVES, Kind, Unreadable, fault_of, whole_fault
 from spikescr.sizes import require_memory
 from spikescr.strangers import open_hdf5
 
@@ -198,11 +198,16 @@ def _made(content: Any) -> nir.NIRNode:
         raise GraphError(f"type {kind} is not one of nir {nir.version}")
     if not isinstance(content.get("metadata", {}), dict):
         raise GraphError("metadata is no group of entries")
-    for key, (least, most) in PRIMITIVES[_KINDS[kind]].numbers.items():
+    entry = PRIMITIVES[_KINDS[kind]]
+    for key, (least, most) in entry.numbers.items():
         if key in content and (fault := fault_of(key, content[key], least, most)):
             raise GraphError(fault)
+    for key, (least, count) in entry.whole.items():
+        word = entry.kind is Kind.CONVOLUTION and key == "padding" and isinstance(content.get(key), str)
+        if key in content and not word and (fault := whole_fault(key, content[key], least, count)):
+            raise GraphError(fault)
     given = dict(content)
-    if PRIMITIVES[_KINDS[kind]].kind is Kind.CONVOLUTION:
+    if entry.kind is Kind.CONVOLUTION:
         given.setdefault("input_shape", None)  # before version 1 of nir there was none; what arrives tells it
     return _KINDS[kind].from_dict(given)
 

@@ -6,6 +6,7 @@ A new one takes an entry here and, where its shape or its equations are new, a r
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -54,6 +55,7 @@ class Primitive:
         shape: the rule that tells the shape of its output.
         numbers: its fields that hold parameters -> how many axes an array of them has at least, and at most (None: as
             many as there are).
+        whole: its fields that hold whole numbers -> the least, and how many there are at most.
         states: variables that a neuron of it keeps; None of what is no neuron.
     """
 
@@ -61,6 +63,7 @@ class Primitive:
     carries: Carries
     shape: ShapeRule
     numbers: Mapping[str, tuple[int, int | None]] = field(default_factory=lambda: MappingProxyType({}))
+    whole: Mapping[str, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
     states: int | None = None
 
     @property
@@ -78,26 +81,32 @@ _MATRIX = {"weight": (2, None)}
 _CUBA = ("tau_mem", "tau_syn", "r", "v_leak")
 _RESET = ("v_threshold", "v_reset")
 _OWN = shapes.own
+_MOST = 2**31 - 1
+_SHAPE = {"shape": (1, 32)}
+_WINDOW = {"stride": (1, 2), "padding": (0, 2)}
+_KERNEL = {"input_shape": (1, 2), **_WINDOW, "dilation": (1, 2), "groups": (1, 1)}
+_POOL = {"kernel_size": (1, 2), **_WINDOW}
+_AXES = {"start_dim": (-_MOST, 1), "end_dim": (-_MOST, 1), "input_type": (1, 32)}
 
 PRIMITIVES: Mapping[type[nir.NIRNode], Primitive] = {
-    nir.Input: Primitive(Kind.INPUT, Carries.ARRIVING, shapes.declared),
-    nir.Output: Primitive(Kind.OUTPUT, Carries.ARRIVING, shapes.arriving_or_declared),
+    nir.Input: Primitive(Kind.INPUT, Carries.ARRIVING, shapes.declared, whole=_SHAPE),
+    nir.Output: Primitive(Kind.OUTPUT, Carries.ARRIVING, shapes.arriving_or_declared, whole=_SHAPE),
     nir.Linear: Primitive(Kind.SYNAPSE, Carries.VALUES, shapes.rows, _MATRIX),
     nir.Affine: Primitive(Kind.AFFINE, Carries.VALUES, shapes.rows, {**_MATRIX, "bias": (0, None)}),
     nir.Scale: Primitive(Kind.SYNAPSE, Carries.VALUES, _OWN, _any("scale")),
-    nir.Conv1d: Primitive(Kind.CONVOLUTION, Carries.VALUES, shapes.window, {"weight": (3, 3), "bias": (1, 1)}),
-    nir.Conv2d: Primitive(Kind.CONVOLUTION, Carries.VALUES, shapes.window, {"weight": (4, 4), "bias": (1, 1)}),
-    nir.SumPool2d: Primitive(Kind.POOL, Carries.ARRIVING, shapes.window),
-    nir.AvgPool2d: Primitive(Kind.POOL, Carries.VALUES, shapes.window),
+    nir.Conv1d: Primitive(Kind.CONVOLUTION, Carries.VALUES, shapes.window, {"weight": (3, 3), "bias": (1, 1)}, _KERNEL),
+    nir.Conv2d: Primitive(Kind.CONVOLUTION, Carries.VALUES, shapes.window, {"weight": (4, 4), "bias": (1, 1)}, _KERNEL),
+    nir.SumPool2d: Primitive(Kind.POOL, Carries.ARRIVING, shapes.window, whole=_POOL),
+    nir.AvgPool2d: Primitive(Kind.POOL, Carries.VALUES, shapes.window, whole=_POOL),
     nir.Delay: Primitive(Kind.DELAY, Carries.ARRIVING, _OWN, _any("delay")),
-    nir.Flatten: Primitive(Kind.FLATTEN, Carries.ARRIVING, shapes.flattened),
-    nir.I: Primitive(Kind.NEURON, Carries.VALUES, _OWN, _any("r"), 1),
-    nir.IF: Primitive(Kind.NEURON, Carries.SPIKES, _OWN, _any("r", *_RESET), 1),
-    nir.LI: Primitive(Kind.NEURON, Carries.VALUES, _OWN, _any("tau", "r", "v_leak"), 1),
-    nir.LIF: Primitive(Kind.NEURON, Carries.SPIKES, _OWN, _any("tau", "r", "v_leak", *_RESET), 1),
-    nir.CubaLI: Primitive(Kind.NEURON, Carries.VALUES, _OWN, _any(*_CUBA, "w_in"), 2),
-    nir.CubaLIF: Primitive(Kind.NEURON, Carries.SPIKES, _OWN, _any(*_CUBA, *_RESET, "w_in"), 2),
-    nir.Threshold: Primitive(Kind.NEURON, Carries.SPIKES, _OWN, _any("threshold"), 0),
+    nir.Flatten: Primitive(Kind.FLATTEN, Carries.ARRIVING, shapes.flattened, whole=_AXES),
+    nir.I: Primitive(Kind.NEURON, Carries.VALUES, _OWN, _any("r"), states=1),
+    nir.IF: Primitive(Kind.NEURON, Carries.SPIKES, _OWN, _any("r", *_RESET), states=1),
+    nir.LI: Primitive(Kind.NEURON, Carries.VALUES, _OWN, _any("tau", "r", "v_leak"), states=1),
+    nir.LIF: Primitive(Kind.NEURON, Carries.SPIKES, _OWN, _any("tau", "r", "v_leak", *_RESET), states=1),
+    nir.CubaLI: Primitive(Kind.NEURON, Carries.VALUES, _OWN, _any(*_CUBA, "w_in"), states=2),
+    nir.CubaLIF: Primitive(Kind.NEURON, Carries.SPIKES, _OWN, _any(*_CUBA, *_RESET, "w_in"), states=2),
+    nir.Threshold: Primitive(Kind.NEURON, Carries.SPIKES, _OWN, _any("threshold"), states=0),
 }
 
 
@@ -170,4 +179,26 @@ def fault_of(name: str, value: Any, least: int, most: int | None) -> str | None:
     if array.ndim < least or (most is not None and array.ndim > most):
         wanted = f"{least}" if most == least else f"{least} or more"
         return f"{name} must have {wanted} axes, found shape {array.shape}"
+    return None
+
+
+def whole_fault(name: str, value: Any, least: int, most: int) -> str | None:
+    """What is wrong with a field of whole numbers, None where nothing is.
+
+    Args:
+        name: of the field.
+        value: what a file holds for it.
+        least: of each number.
+        most: numbers that there may be; there is one at least.
+    """
+    array = np.asarray(value)
+    numbers = array.ravel()
+    if (
+        array.dtype.kind not in "iuf"
+        or not 1 <= array.size <= most
+        or not ((numbers >= least) & (numbers <= _MOST) & (numbers == np.floor(numbers))).all()
+    ):
+        count = "a whole number" if most == 1 else f"1 to {most} whole numbers"
+        bound = f"{least} or more" if least >= 0 else "not as large"
+        return f"{name} must be {count}, {bound}, found {reprlib.repr(value)}"
     return None

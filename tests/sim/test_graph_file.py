@@ -346,10 +346,66 @@ def test_a_single_node_is_no_graph(file: Path) -> None:
 def test_the_table_has_every_primitive_of_this_nir_and_each_of_its_numbers() -> None:
     kinds = {k for k in vars(nir).values() if isinstance(k, type) and issubclass(k, nir.NIRNode)}
     assert set(PRIMITIVES) == kinds - {nir.NIRNode, nir.NIRGraph}
-    wiring = {"input_type", "output_type", "metadata", "input_shape", "stride", "padding", "dilation", "groups",
-              "kernel_size", "start_dim", "end_dim"}  # fmt: skip
+    types = {"input_type", "output_type", "metadata"}
     for kind, entry in PRIMITIVES.items():
-        assert set(entry.numbers) == {f.name for f in dataclasses.fields(kind)} - wiring, kind
+        fields = {f.name for f in dataclasses.fields(kind)} - types
+        if kind is nir.Flatten:
+            fields |= {"input_type"}
+        elif kind in (nir.Input, nir.Output):
+            fields = {"shape"}
+        assert set(entry.numbers) | set(entry.whole) == fields, kind
+
+
+def spatial() -> nir.NIRGraph:
+    two = np.array([2, 2])
+    nodes = {
+        "input": nir.Input(np.array([1, 6, 6])),
+        "conv": nir.Conv2d((6, 6), np.ones((2, 1, 3, 3)), 1, 1, 1, 1, np.zeros(2)),
+        "pool": nir.SumPool2d(two, two, 0 * two),
+        "flat": nir.Flatten({"input": np.array([2, 3, 3])}, 0, -1),
+        "output": nir.Output(np.array([18])),
+    }
+    return nir.NIRGraph(nodes, [*itertools.pairwise(nodes)])
+
+
+WHOLE = {
+    ("input", "shape"): "1 to 32 whole numbers, 1 or more", ("output", "shape"): "1 to 32 whole numbers, 1 or more",
+    ("conv", "input_shape"): "1 to 2 whole numbers, 1 or more", ("conv", "stride"): "1 to 2 whole numbers, 1 or more",
+    ("conv", "padding"): "1 to 2 whole numbers, 0 or more", ("conv", "dilation"): "1 to 2 whole numbers, 1 or more",
+    ("conv", "groups"): "a whole number, 1 or more", ("pool", "kernel_size"): "1 to 2 whole numbers, 1 or more",
+    ("pool", "stride"): "1 to 2 whole numbers, 1 or more", ("pool", "padding"): "1 to 2 whole numbers, 0 or more",
+    ("flat", "start_dim"): "a whole number", ("flat", "end_dim"): "a whole number",
+    ("flat", "input_type"): "1 to 32 whole numbers, 1 or more",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("node", "field"), WHOLE)
+def test_sizes_and_strides_that_are_no_whole_numbers(tmp_path: Path, node: str, field: str) -> None:
+    nir.write(tmp_path / "a.nir", spatial())
+    read_graph(tmp_path / "a.nir", type_check=False)
+    key, told = f"node__nodes__{node}__{field}", f"{node}: {field} must be {WHOLE[node, field]}"
+    least = 0 if field == "padding" else 1
+    for value in (
+        np.nan,
+        0.5,
+        1e30,
+        b"abc",
+        1j,
+        np.zeros(0),
+        np.ones(33, int),
+        *(() if "dim" in field else (least - 1,)),
+    ):
+        if (node, field, value if isinstance(value, bytes) else 0) == ("conv", "padding", b"abc"):
+            continue  # a word, which nir knows or not
+        put(tmp_path / "a.nir", **{key: value})
+        assert refused(tmp_path / "a.nir").startswith(told), value
+    with h5py.File(tmp_path / "a.nir", "r+") as file:
+        del file[key.replace("__", "/")]
+        file.create_group(key.replace("__", "/"))
+    assert refused(tmp_path / "a.nir").startswith(told)
+    if node in ("pool", "input", "output") or field == "groups":
+        put(tmp_path / "a.nir", **{key: np.array(1.0)})  # as some tools write it
+        read_graph(tmp_path / "a.nir", type_check=False)
 
 
 def test_a_delay_of_more_steps_than_memory_has_room_for() -> None:
