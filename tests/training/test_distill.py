@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spikescr.checkpoint import load_checkpoint
 from spikescr.data import DataSet, Item
-from spikescr.errors import CheckpointError, UsageError
+from spikescr.errors import CheckpointError, DataError, UsageError
 from spikescr.files import sha256
 from spikescr.model import SequenceBatchNorm, readout
 from spikescr.model.config import ModelConfig
@@ -86,6 +86,36 @@ def batch_of(split: Split, index: list[int], epoch: int) -> Batch:
     """What the student trains on; its input does not matter to the teacher."""
     chosen = torch.tensor(index)
     return Batch(epoch, chosen, torch.zeros(10, len(index), 20), torch.full((len(index),), 10), split.labels[chosen])
+
+
+def with_left_out(split: Split, *names: str) -> Spectra:
+    return Spectra(split, None, seed=0, left_out=dict.fromkeys(names, "damaged"))
+
+
+def test_the_student_must_have_the_recordings_of_the_teacher() -> None:
+    objective, split, config = teaching()
+    objective.source = with_left_out(split, "low/a.wav", "low/b.wav")
+    objective.require(with_left_out(split, "low/b.wav", "low/a.wav"))
+    for names, told in (
+        (("low/a.wav",), "low/b.wav"),
+        (("low/a.wav", "low/b.wav", "low/c.wav"), "low/c.wav"),
+        (("low/a.wav", "low/d.wav"), "low/b.wav, low/d.wav"),
+        ((), "low/a.wav, low/b.wav"),
+    ):
+        with pytest.raises(DataError) as refused:
+            objective.require(with_left_out(split, *names))
+        assert str(refused.value).startswith(
+            f"{config.data}: {told} could be read for the teacher or for the student, not for both: "
+        )
+    fewer = Split(split.values[1:], split.steps[1:], split.labels[1:])
+    with pytest.raises(DataError, match=": a recording could be read for the teacher or for the student"):
+        objective.require(with_left_out(fewer, "low/a.wav", "low/b.wav"))
+
+
+def test_training_asks_whether_it_has(curriculum: CurriculumConfig, dataset: DataSet, tmp_path: Path) -> None:
+    objective, _, _ = teaching()
+    with pytest.raises(DataError, match="a recording could be read for the teacher or for the student, not for both"):
+        train(curriculum.taught(1, "abc"), dataset, RunFolder(tmp_path / "run"), objective=objective)
 
 
 def test_loss_is_the_weighted_sum_and_moves_the_student_alone() -> None:
