@@ -1,19 +1,22 @@
 """Binned recordings of spikes: made once per file and bins, kept in the cache, mapped into memory from there.
 
 An entry is a folder: `counts.npy` (n, T, C), zeros in padded steps; `lengths.npy` (n,), the recordings' own steps,
-beyond the window too; `header.json`, what it was made from. Counts are bytes, or 16-bit numbers where a bin needs them.
+beyond the window too; `faults.json`, what is wrong with recordings that cannot be read, by number, of which counts and
+lengths are 0; `header.json`, what it was made from. Counts are bytes, or 16-bit numbers where a bin needs them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from spikescr.data.archives import free_bytes
 from spikescr.data.cache import cache_folder, one_at_a_time, publish, workshop
@@ -25,8 +28,10 @@ from spikescr.progress import track
 from spikescr.quantities import si
 from spikescr.sizes import require_memory
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same file and bins would give other counts."""
+
+_Faults = TypeAdapter(dict[int, str])
 
 Counts: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -38,10 +43,12 @@ class Binned:
     Attributes:
         counts: Shape (n, T, C), uint8 or uint16; of a file, mapped into memory: changes stay in this process.
         lengths: Steps of each recording, shape (n,), int64; 0 without a spike, more than T where it was cut.
+        faults: What is wrong with each recording that cannot be read, by its number.
     """
 
     counts: Counts
     lengths: npt.NDArray[np.int64]
+    faults: Mapping[int, str]
 
     @classmethod
     def from_file(cls, path: Path, bins: SpikeBins, *, cache: Path | None = None) -> Self:
@@ -54,7 +61,7 @@ class Binned:
 
         Raises:
             UsageError: So many steps fit neither memory nor disk.
-            DataError: A recording cannot be used, or the cache cannot be written or is damaged.
+            DataError: A bin has too many spikes, or the cache cannot be written or is damaged.
         """
         status = path.stat()
         source = {"path": str(path.resolve()), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
@@ -76,11 +83,12 @@ class Binned:
             counts = np.load(root / "counts.npy", mmap_mode="c")
             lengths = np.load(root / "lengths.npy")
             whole = (root / "header.json").read_text(encoding="utf-8") == header and len(counts) == len(lengths)
+            faults = _Faults.validate_json((root / "faults.json").read_bytes())
         except (ValueError, EOFError, FileNotFoundError) as error:
             raise DataError(f"{root}: damaged ({error}); delete this folder, it is made again") from error
         if not whole:
             raise DataError(f"{root}: does not fit its header; delete this folder, it is made again")
-        return cls(counts, lengths)
+        return cls(counts, lengths, faults)
 
 
 def _make(root: Path, path: Path, bins: SpikeBins, header: str) -> None:
@@ -120,11 +128,15 @@ def _bin(made: Path, path: Path, bins: SpikeBins, dtype: np.dtype[Any]) -> bool:
         # Written, not mapped: a full disk is an error then, not the end of the process.
         description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(target, description)
-        for index, (times, units) in enumerate(track(file.recordings(), f"Binning {path.name}", total)):
+        faults: dict[int, str] = {}
+        for index, spikes in enumerate(track(file.recordings(), f"Binning {path.name}", total)):
             try:
-                counts = bins.count(times, units)
+                if isinstance(spikes, DataError):
+                    raise spikes
+                counts = bins.count(*spikes)
             except DataError as error:
-                raise DataError(f"{path}: recording {index}: {error}") from error
+                faults[index] = str(error)
+                counts = np.zeros((0, bins.bands), np.intp)
             lengths[index] = len(counts)
             counts = densest_stretch(counts, bins.window_steps)
             if counts.size and counts.max() > np.iinfo(dtype).max:
@@ -133,4 +145,5 @@ def _bin(made: Path, path: Path, bins: SpikeBins, dtype: np.dtype[Any]) -> bool:
             frames[: len(counts)] = counts
             target.write(frames.data)
     np.save(made / "lengths.npy", lengths)
+    write_text(made / "faults.json", json.dumps(faults) + "\n")
     return True

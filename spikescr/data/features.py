@@ -37,7 +37,7 @@ class Features:
         steps: Valid steps of each recording, shape (n,).
         labels: Class indices, shape (n,).
         names: Names of the recordings.
-        left_out: Name and fault of each recording of sound that was asked for and cannot be read.
+        left_out: Name and fault of each recording that was asked for and cannot be read.
     """
 
     values: npt.NDArray[Any]
@@ -119,7 +119,7 @@ def fit_and_load(
 
     Raises:
         UsageError: A number is not positive, or absurd, or the recordings do not fit the memory.
-        DataError: Most of the training recordings cannot be read; or one of spikes cannot be used.
+        DataError: Most of the training recordings cannot be read.
     """
     front_end = design(
         dataset,
@@ -138,8 +138,9 @@ def fit_to_split(
 ) -> tuple[Preprocessing, Features]:
     """Do what `fit_and_load` does, with a front end that `design` gave."""
     if isinstance(front_end, SpikeBins):
-        counting = Preprocessing(front_end=front_end)
-        return counting, load(dataset.split("train"), counting)
+        features = _counts(dataset.split("train"), front_end)
+        require_enough_to_train(features.left_out, dataset)
+        return Preprocessing(front_end=front_end), features
     features = _heard(
         dataset.split("train"), front_end, lambda frames: frames, front_end.channels, np.dtype(np.float32)
     )
@@ -177,8 +178,8 @@ def load(items: Sequence[Item], preprocessing: Preprocessing, *, is_part: bool =
     """Read recordings and turn them into network input.
 
     Silent recordings are accepted, and longer ones than the window are cut to their loudest stretch, or to that of most
-    spikes; one logged warning for each of the two kinds says how many there were. Recordings of sound that cannot be
-    read are left out, each told by name in a warning; a file of spikes is read as a whole or not at all.
+    spikes; one logged warning for each of the two kinds says how many there were. Recordings that cannot be read are
+    left out, each told by name in a warning.
 
     Args:
         items: Which, in this order.
@@ -188,24 +189,31 @@ def load(items: Sequence[Item], preprocessing: Preprocessing, *, is_part: bool =
 
     Raises:
         UsageError: The recordings do not fit the memory, or are sound where the network takes spikes, or the reverse.
-        DataError: Most of the recordings cannot be read; or one of spikes cannot be used.
+        DataError: Most of the recordings cannot be read.
     """
     front_end = preprocessing.front_end
     if isinstance(front_end, SpikeBins):
-        return _counts(items, front_end)
-    dtype = np.dtype(np.float32 if preprocessing.coder is None else np.uint8)
-    features = _heard(items, front_end, preprocessing.of_frames, preprocessing.channels, dtype)
+        features = _counts(items, front_end)
+    else:
+        dtype = np.dtype(np.float32 if preprocessing.coder is None else np.uint8)
+        features = _heard(items, front_end, preprocessing.of_frames, preprocessing.channels, dtype)
     if not is_part:
         require_enough(features.left_out, len(items))
     return features
 
 
 def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
-    """Take the recordings out of the binned files."""
+    """Take the recordings out of the binned files; leave out what is damaged."""
     for item in items:
         if item.index is None:
             raise UsageError(f"the network takes recordings of spikes, {item.name} is one of sound")
     files = {path: Binned.from_file(path, bins) for path in dict.fromkeys(item.path for item in items)}
+    left_out = {
+        item.name: f"{item.path}: recording {item.index}: {files[item.path].faults[item.index]}"
+        for item in items
+        if item.index is not None and item.index in files[item.path].faults
+    }
+    items = [item for item in items if item.name not in left_out]
     chosen = np.array([item.index for item in items], dtype=np.int64)
     lengths = np.zeros(len(items), dtype=np.int64)
     values: Counts = np.zeros((0, bins.window_steps, bins.bands), dtype=np.uint8)
@@ -233,7 +241,8 @@ def _counts(items: Sequence[Item], bins: SpikeBins) -> Features:
         f"stretch of most spikes, {bins.window_s:g} s",
     )
     labels = np.array([item.label for item in items], dtype=np.int64)
-    return Features(values, lengths.clip(1, bins.window_steps), labels, tuple(item.name for item in items))
+    names = tuple(item.name for item in items)
+    return Features(values, lengths.clip(1, bins.window_steps), labels, names, left_out)
 
 
 def _heard(

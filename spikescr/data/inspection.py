@@ -117,8 +117,10 @@ def _inspect_spikes(kind: Kind, place: Place, report: Report) -> None:
             report.problems.append(str(error))
 
 
-def _inspect_recording(split: SplitReport, spikes: tuple[Times, Units], where: str, report: Report) -> None:
+def _inspect_recording(split: SplitReport, spikes: tuple[Times, Units] | DataError, where: str, report: Report) -> None:
     try:
+        if isinstance(spikes, DataError):
+            raise spikes
         SpikeBins(steps=1).count(*spikes)
     except DataError as error:
         report.problems.append(f"{where}: {error}")

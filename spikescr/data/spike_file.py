@@ -28,6 +28,8 @@ BLOCK = 256
 """Recordings read at once."""
 _BYTES = 500
 """Memory that a recording takes as an item of a data set, about."""
+DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError)
+"""What h5py raises of a damaged field."""
 
 
 class SpikeFile:
@@ -112,19 +114,30 @@ class SpikeFile:
         """Return times in seconds and units of one recording's spikes.
 
         Raises:
-            DataError: They are damaged.
+            DataError: They are damaged; the message tells the field, not where.
         """
-        return self._read(TIMES, index), self._read(UNITS, index)
+        try:
+            return self._file[TIMES][index], self._file[UNITS][index]
+        except DAMAGE as error:
+            raise DataError(f"its spikes are damaged ({_reason(error)})") from error
 
-    def recordings(self) -> Iterator[tuple[Times, Units]]:
-        """Yield times and units of every recording, read in blocks.
-
-        Raises:
-            DataError: They are damaged.
-        """
+    def recordings(self) -> Iterator[tuple[Times, Units] | DataError]:
+        """Yield times and units of every recording, read in blocks, or of one that is damaged the error of `spikes`."""
         for begin in range(0, len(self), BLOCK):
             block = slice(begin, begin + BLOCK)
-            yield from zip(self._read(TIMES, block), self._read(UNITS, block), strict=True)
+            try:
+                read: list[tuple[Times, Units] | DataError] = [
+                    *zip(self._file[TIMES][block], self._file[UNITS][block], strict=True)
+                ]
+            except DAMAGE:
+                read = [self._spikes_or_error(index) for index in range(*block.indices(len(self)))]
+            yield from read
+
+    def _spikes_or_error(self, index: int) -> tuple[Times, Units] | DataError:
+        try:
+            return self.spikes(index)
+        except DataError as error:
+            return error
 
     def _field(self, name: str, kinds: str, what: str, *, axes: int = 1) -> Any:
         """Return a field whose values are of one of the `kinds` of NumPy ("T": text), one axis per dimension.
@@ -164,20 +177,20 @@ class SpikeFile:
 
     def _whole_field(self, name: str) -> npt.NDArray[Any]:
         require_memory(2 * self._file[name].nbytes, f"{self.path}: '{name}'", REMEDY, DataError)
-        return np.asarray(self._read(name, slice(None)))
-
-    def _read(self, name: str, which: slice | int) -> Any:
         with self._told(name):
-            return self._file[name][which]
+            return np.asarray(self._file[name][:])
 
     @contextmanager
     def _told(self, name: str) -> Iterator[None]:
         """Turn what h5py raises of a damaged field into one line."""
         try:
             yield
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{self.path}: '{name}' is damaged ({reason}); download it again") from error
+        except DAMAGE as error:
+            raise DataError(f"{self.path}: '{name}' is damaged ({_reason(error)}); download it again") from error
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _kind(dtype: np.dtype[Any]) -> tuple[str, bool]:

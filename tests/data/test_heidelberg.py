@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 import sys
 import zipfile
@@ -253,6 +254,14 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: replace(p, "labels", np.array([0] * 20 + [2] + [1] * 5)),
         "recording 20 has label 2; there are 2 classes",
     ),
+    "a class twice": (lambda p: replace(p, "extra/keys", [b"x", b"x"]), "must name different classes, has x, x"),
+    "keys of which there are 2^50": (
+        lambda p: (
+            replace(p, "extra/keys", None),
+            put_huge(p, "extra/keys", "S4"),
+        ),
+        "'extra/keys' takes .* of memory",
+    ),
     "one class": (lambda p: replace(p, "extra/keys", np.array([b"x"])), "must name different classes, has x"),
     "classes not UTF-8": (lambda p: replace(p, "extra/keys", np.array([b"f\xfcnf", b"x"])), "is not UTF-8"),
     "no HDF5": (lambda p: p.write_bytes(b"<html>"), "no readable HDF5 file"),
@@ -422,10 +431,56 @@ def test_count_that_fits_no_type_is_refused(tmp_path: Path) -> None:
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.suffix != ".lock" and p.is_file()]
 
 
-def test_impossible_spike_is_named_by_file_and_recording(tmp_path: Path) -> None:
+def spoil_recordings(path: Path) -> dict[int, str]:
+    """Makes three recordings unreadable, each in another way; what is to be told of them."""
+    with h5py.File(path, "r+") as file:
+        file["spikes/units"][1] = np.full(len(file["spikes/times"][1]), 700)
+        file["spikes/times"][2] = np.zeros(2)
+        units = len(file["spikes/units"][2])
+        place = file["spikes/times"].id.get_offset() + 4 * 16 + 4  # of recording 4: length, address, number in a heap
+    with path.open("r+b") as raw:
+        raw.seek(place)
+        raw.write(b"\x55" * 8)
+    return {
+        1: r"spike 0 is of unit 700; there are 700",
+        2: rf"2 times, but {units} units",
+        4: r"its spikes are damaged \(.+\)",
+    }
+
+
+def test_recordings_that_cannot_be_read_are_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clean = write_heidelberg(tmp_path / "clean", "shd", {"train": 24, "test": 4})
+    spoilt = write_heidelberg(tmp_path / "spoilt", "shd", {"train": 24, "test": 4})
+    faults = spoil_recordings(spoilt / "shd_train.h5")
+    expected = fit_and_load(open_data(f"shd:{clean}"), steps=40)[1]
+    caplog.clear()
+    found = fit_and_load(open_data(f"shd:{spoilt}"), steps=40)[1]
+    lost = set(found.left_out)
+    assert lost == {f"train/{index:06d}" for index in faults}
+    for index, told in faults.items():
+        name = f"train/{index:06d}"
+        assert re.fullmatch(rf"{spoilt}/shd_train\.h5: recording {index}: {told}", found.left_out[name])
+        assert f"left out: {found.left_out[name]}" in caplog.messages
+    kept = np.array([name not in lost for name in expected.names])
+    assert found.names == tuple(np.array(expected.names)[kept])
+    for one, other in ((found.values, expected.values), (found.steps, expected.steps), (found.labels, expected.labels)):
+        np.testing.assert_array_equal(one, other[kept])
+    again = load(open_data(f"shd:{spoilt}").split("train"), Preprocessing(front_end=SpikeBins(steps=40)))
+    assert again.left_out == found.left_out  # of the cache
+
+
+def test_a_recording_of_spikes_that_was_asked_for_is_refused(tmp_path: Path) -> None:
     path = one_recording(tmp_path, np.array([0.1, 0.2]), np.array([0, 700]))
+    binned = Binned.from_file(path, SpikeBins(steps=40), cache=tmp_path / "cache")
+    assert binned.faults == {1: "spike 1 is of unit 700; there are 700"}
+    items = [Item(path, f"x/{index}", 0, None, index) for index in range(2)]
+    bins = Preprocessing(front_end=SpikeBins(steps=40))
     with pytest.raises(DataError, match=r"x\.h5: recording 1: spike 1 is of unit 700; there are 700$"):
-        Binned.from_file(path, SpikeBins(steps=40), cache=tmp_path / "cache")
+        load(items[1:], bins)
+    assert load(items[1:], bins, is_part=True).names == ()
+    assert load(items, bins).names == ("x/0",)
 
 
 def test_long_recordings_are_cut_and_silent_ones_accepted_with_a_warning(
