@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,15 @@ def test_what_is_not_is_named(tmp_path: Path, changed: dict[str, Any], message: 
     assert str(found.value) == f"{path}: {message}; make it again"
 
 
+def test_what_is_no_array_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.npz", counts=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("counts.npy", b"no array")
+    with pytest.raises(SpikescrError) as found:
+        read_archive(path, FIELDS, "make it again")
+    assert str(found.value) == f"{path}: counts must be whole numbers, is no array; make it again"
+
+
 def _pickled(path: Path) -> None:
     np.savez(path, **GOOD | {"counts": np.array([print], object)})
 
@@ -88,6 +98,12 @@ def test_damage_is_told_in_one_line(tmp_path: Path, damage: Callable[[Path], Any
     with pytest.raises(SpikescrError, match=rf"^{path}: damaged \(.*; make it again$") as found:
         read_archive(path, FIELDS, "make it again")
     assert "\n" not in str(found.value)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(SpikescrError, match=r"a\.npz: is a FIFO; expected a regular file"):
+        read_archive(tmp_path / "a.npz", FIELDS, "make it again")
 
 
 def test_what_unpacks_to_more_than_is_allowed_is_not_unpacked(tmp_path: Path) -> None:

@@ -167,13 +167,21 @@ def test_other_format(path: Path) -> None:
         (lambda t, c: t.update({"a\nb" * 999: torch.zeros(1)}), r"'a\\nb.{,200} does not belong"),
         (lambda t, c: c.update(epoch="3"), r"epoch: Input should be a valid integer \(got '3'\)"),
         (lambda t, c: c.update(epoch=True), r"epoch: Input should be a valid integer \(got True\)"),
+        (lambda t, c: c.update(epoch=0), "epoch: Input should be greater than or equal to 1"),
         (lambda t, c: c.update(valid_loss=math.nan), "valid_loss: Input should be a finite number"),
+        (lambda t, c: c.update(valid_loss=-0.1), "valid_loss: Input should be greater than or equal to 0"),
+        (lambda t, c: c.update(valid_accuracy=-0.1), "valid_accuracy: Input should be greater than or equal to 0"),
         (lambda t, c: c.update(valid_accuracy=1.5), "valid_accuracy: Input should be less than or equal to 1"),
         (lambda t, c: c["training"].update(lr=math.inf), "training.lr: Input should be a finite number"),
         (lambda t, c: c.update(classes="abcde"), r"classes: Input should be a valid array \(got 'abcde'\)"),
         (lambda t, c: c.update(classes=[1, 2, 3, 4, 5]), r"classes.0: Input should be a valid string \(got 1\); .*"),
         (lambda t, c: c.update(classes=nested(50)), r"classes.0: .*\[\.\.\.\]"),
         (lambda t, c: c.update(classes=["a", "b", "a", "c", "d"]), ".*a class is named twice"),
+        (lambda t, c: c.update(classes=["a", "b", "", "c", "d"]), "classes.2: String should have at least 1 character"),
+        (
+            lambda t, c: c.update(classes=["a", "b", "x" * 1001]),
+            "classes.2: String should have at most 1000 characters",
+        ),
         (lambda t, c: c["model"].update(layers=0), "model.layers: Input should be greater"),
         (lambda t, c: c["model"].update(layers=10**6), "model.layers: Input should be less than or equal to 1000"),
         (lambda t, c: c["model"].update(layers=900), "model.layers 900: the file has 87 tensors"),
@@ -236,6 +244,14 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"model.safetensors: is a FIFO; expected a regular file"):
         load_checkpoint(tmp_path / "model.safetensors")
+
+
+def test_metadata_that_need_more_memory_than_allowed_are_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIKESCR_MAX_MEMORY", "1K")
+    with pytest.raises(
+        CheckpointError, match=r"what .*model.safetensors says of itself takes .* of memory, allowed are"
+    ):
+        load_checkpoint(path)
 
 
 def test_weights_that_need_more_memory_than_allowed_are_not_read(

@@ -24,6 +24,7 @@ from spikescr.training.metrics import EpochMetrics
 from spikescr.training.state import Checkpoints, Environment, Progressed, Setting, TrainState, load_state
 
 WEIGHT = "head.weight"
+DRIFT = {"rate": 0.5, "firing_rate": 0.25, "neuron_steps": 10, "recordings": 2}
 METRICS = EpochMetrics(1, 0.01, 1.5, 0.25, 1.25, 0.5, 0.125)
 
 
@@ -112,6 +113,14 @@ def without(part: str) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
         (lambda t, c: c["progressed"].update(elapsed=math.nan), "progressed.elapsed: .*finite"),
         (lambda t, c: c["progressed"].update(step=-1), "progressed.step: .*greater than or equal to 0"),
         (lambda t, c: c["progressed"].update(step=3), "progressed: correct 0, seen 0 do not fit step 3"),
+        (lambda t, c: c["progressed"].update(correct=1), "progressed: correct 1, seen 0 do not fit step 0"),
+        (lambda t, c: c["progressed"].update(seen=1), "progressed: correct 0, seen 1 do not fit step 0"),
+        (lambda t, c: c["progressed"].update(seconds=[-1.0]), "progressed.seconds.0: .*greater than or equal to 0"),
+        (lambda t, c: c["progressed"].update(elapsed=-1.0), "progressed.elapsed: .*greater than or equal to 0"),
+        (
+            lambda t, c: c["progressed"].update(drift={"middle": DRIFT}),
+            "progressed: drift is measured at start and end, not at middle",
+        ),
         (lambda t, c: c["progressed"]["epochs"][0].update(epoch=7), "progressed: epochs must be numbered from 1"),
         (lambda t, c: c["progressed"]["epochs"][0].update(valid_accuracy=7), "epochs.0.valid_accuracy: .* 1"),
         (lambda t, c: c["progressed"]["epochs"][0].update(valid_loss=math.nan), "epochs.0.valid_loss: .*finite"),

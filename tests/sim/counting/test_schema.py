@@ -103,6 +103,17 @@ def test_every_part_is_needed_and_as_it_must_be(saved: Path, tmp_path: Path, nam
         (lambda names, arrays: names.update(nonsense=1), "nonsense: Extra inputs"),
         (lambda names, arrays: arrays.update(table=-arrays["table"].astype(int)), "table must be 0 or more, holds -"),
         (lambda names, arrays: arrays.update(valid=np.array([4, 5])), "valid must be 4 or less, holds 5"),
+        (lambda names, arrays: arrays.update(valid=np.array([-1, 4])), "valid must be 0 or more, holds -1"),
+        (
+            lambda names, arrays: arrays.update(moments=~arrays["moments"].astype(int)),
+            "moments must be 0 or more, holds -",
+        ),
+        (lambda names, arrays: names.update(format=3), "was written by another version of spikescr"),
+        (lambda names, arrays: names.update(predicted=["a"]), "predicted must have 0 entries, has 1"),
+        (
+            lambda names, arrays: names.update(labels=["a", "b"], predicted=["a", "b"]),
+            r"decisions must have the shape \(samples = 2, 3\), has \(0, 3\)",
+        ),
         (lambda names, arrays: arrays["fact_of"].__setitem__((0, 2), 99), "fact_of names row 99, which is not there"),
     ],
 )
@@ -113,6 +124,15 @@ def test_what_is_wrong_is_named(
     with pytest.raises(SpikescrError, match=rf"^{re.escape(str(path))}: .*({message}).*; simulate again$") as found:
         Audit.load(path)
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(("content", "kind"), [("[]", "list"), ("3", "int"), ('"format"', "str")])
+def test_names_are_an_object(tmp_path: Path, content: str, kind: str) -> None:
+    path = tmp_path / "audit.npz"
+    np.savez(path, audit=np.array(content))
+    with pytest.raises(SpikescrError) as found:
+        Audit.load(path)
+    assert str(found.value) == f"{path}: damaged (audit must be a JSON object, is {kind}); simulate again"
 
 
 def test_a_bomb_is_not_unpacked(saved: Path, tmp_path: Path) -> None:
