@@ -330,6 +330,22 @@ class FlatGraph:
         return Signal.SPIKES if isinstance(told, str) and told == Signal.SPIKES.value else Signal.VALUES
 
 
+def opened(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """A graph that does the same without nested ones, whose nodes are `outer.inner`; packed operations stay whole.
+
+    The graph itself where nothing is nested in it, or something is wrong with it that whoever reads it must say.
+    """
+    if not any(isinstance(node, nir.NIRGraph) and dialect.OP not in node.metadata for node in graph.nodes.values()):
+        return graph
+    flat = FlatGraph(graph)
+    if flat.problems:
+        return graph
+    edges, gone = without(flat.edges, flat.relays)
+    made = nir.NIRGraph({}, [], metadata=graph.metadata, type_check=False)
+    made.nodes, made.edges = {name: node for name, node in flat.nodes.items() if name not in gone}, edges
+    return made
+
+
 def joined(flows: Iterable[Flow]) -> Flow:
     """The sum of what joining edges carry."""
     joining = list(flows)

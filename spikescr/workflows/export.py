@@ -19,6 +19,7 @@ from spikescr.runs import RunFolder
 from spikescr.sim.chip.limits import chip_named
 from spikescr.sim.chip.mapper import place
 from spikescr.sim.chip.rules import check
+from spikescr.sim.lowering.flat import opened
 from spikescr.sim.lowering.graph_file import read_graph
 from spikescr.sim.lowering.graph_time import FOREIGN_DT, has_clock, step_length
 from spikescr.sim.lowering.lower import lower
@@ -114,7 +115,7 @@ def export_netx(
             raise UsageError(f"{path}: its metadata has no {dialect.DT}; give the seconds per step, dt (--dt)")
         if dt not in (None, step):
             raise UsageError(f"{path}: its metadata has {key} {step}, not {dt}")
-        chain = read_chain(graph, step)
+        chain = read_chain(opened(graph), step)
         layers = tuple(quantize(layer) for layer in chain.layers)
     except GraphError as error:
         raise GraphError(f"{path}: {error}") from error

@@ -54,6 +54,52 @@ def test_table_note_and_file(chain: Path, tmp_path: Path) -> None:
         assert "spikescr" in json.loads(file.attrs["versions"])
 
 
+def test_nested_graphs_are_opened(tmp_path: Path) -> None:
+    """A layer of a graph within a graph is the same layer, under the name that simulate gives it."""
+    one = np.ones(3)
+    first, weight = nir.Linear(np.array([[0.5, 0.25], [1.0, -0.5], [0.25, 0.0]])), np.eye(3)
+    lif = nir.LIF(2 * DT * one, 2 * one, 0 * one, one, 0 * one)
+    inner = nir.NIRGraph.from_list(nir.Linear(weight), lif)
+    nested = nir.NIRGraph.from_list(first, nir.IF(one, one, 0 * one), inner)
+    nested.nodes["deep"] = nir.NIRGraph.from_list(nested.nodes.pop("nirgraph"))
+    nested.edges = [tuple("deep" if end == "nirgraph" else end for end in edge) for edge in nested.edges]
+    flat = nir.NIRGraph.from_list(first, nir.IF(one, one, 0 * one), nir.Linear(weight), lif)
+    layers = {}
+    for name, graph in (("nested", nested), ("flat", flat)):
+        nir.write(tmp_path / f"{name}.nir", graph)
+        found = export("--graph", tmp_path / f"{name}.nir", "--dt", str(DT), "--out", tmp_path / f"{name}.net")
+        assert found.exit_code == 0, found.stderr
+        with h5py.File(tmp_path / f"{name}.net") as file:
+            content: dict[str, list[float]] = {}
+            file["layer"].visititems(
+                lambda key, item, content=content: (
+                    content.update({key: item[()].tolist()}) if isinstance(item, h5py.Dataset) else None
+                )
+            )
+            layers[name] = content
+            names = [file[f"layer/{number}"].attrs["node"] for number in (1, 2)]
+        assert names == (["if", "deep.nirgraph.lif"] if name == "nested" else ["if", "lif"])
+    assert layers["nested"] == layers["flat"]
+
+
+def test_a_nested_graph_of_two_inputs_is_refused(tmp_path: Path) -> None:
+    inner = nir.NIRGraph(
+        {
+            "a": nir.Input(np.array([2])),
+            "b": nir.Input(np.array([2])),
+            "lif": nir.LIF(*(2 * DT * np.ones(2), 2 * np.ones(2), np.zeros(2), np.ones(2))),
+            "output": nir.Output(np.array([2])),
+        },
+        [("a", "lif"), ("b", "lif"), ("lif", "output")],
+    )
+    nodes = {"input": nir.Input(np.array([2])), "inner": inner, "output": nir.Output(np.array([2]))}
+    edges = [("input", "inner"), ("inner", "output")]
+    nir.write(tmp_path / "a.nir", nir.NIRGraph(nodes, edges, type_check=False))
+    found = export("--graph", tmp_path / "a.nir", "--dt", str(DT))
+    assert found.exit_code == 1
+    assert "nested graph: inner" in found.stderr
+
+
 def test_file_goes_beside_the_graph_of_a_run(chain: Path) -> None:
     run = chain.parent / "run"
     run.mkdir()
