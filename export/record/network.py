@@ -78,7 +78,10 @@ _REMEDIES = {
     "instance_norm": "use BatchNorm: its statistics are fixed once trained",
     "einsum": "write it as reshape, permute and @",
     "gelu": "put a neuron in its place",
-}
+} | dict.fromkeys(
+    ["ge", "gt", "le", "lt", "heaviside", "sign", "clamp", "sgn"],
+    "a neuron written in tensors: use IFNode, LIFNode, ParametricLIFNode or CUBALIFNode, whose equations are known",
+)
 
 
 def per_step(record: Record) -> tuple[StepNetwork | None, list[Problem]]:
@@ -87,17 +90,22 @@ def per_step(record: Record) -> tuple[StepNetwork | None, list[Problem]]:
     problems = list(record.problems)
     _inputs(scope)
     passes = passes_of(record)
+    guessed: set[int] = set()
     for call in record.calls:
         scope.drafts.turn = passes.get(call.number)
+        read = [item.number for item in leaves((call.arguments, dict(call.keywords))) if isinstance(item, Ref)]
+        doubtful = not guessed.isdisjoint(read)
         try:
             results = _results(scope, call)
         except RefusedError as error:
-            problems.append(
-                Problem(error.fault, call.path, call.owner, _called(call), call.line, str(error), error.remedy)
-            )
-            results = _guessed(scope, call)
+            problem = Problem(error.fault, call.path, call.owner, _called(call), call.line, str(error), error.remedy)
+            follows = doubtful and error.fault in {"structure", "steps"}  # from what was refused before
+            if not follows and problem not in problems:
+                problems.append(problem)
+            results, doubtful = _guessed(scope, call), True
         except _UnknownError:
             results = {}
+        guessed.update(call.results if doubtful else ())
         scope.tracks.update(results)
     scope.drafts.turn = None
     if problems:
