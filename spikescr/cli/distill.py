@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import click
 
 from spikescr.cli.console import notices, notify, output
 from spikescr.cli.options import max_memory
+from spikescr.cli.sweep import estimate_sweep, sweep_curricula
 from spikescr.cli.training import (
     DATA,
     METAVAR,
@@ -20,6 +22,7 @@ from spikescr.cli.training import (
     split_words,
     stopping_on_signal,
 )
+from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_JOB, JobFolder, RunFolder
 from spikescr.training.config import CurriculumConfig
 from spikescr.training.recipes import resolve
@@ -44,6 +47,9 @@ Examples:
   spikescr export --run runs/curriculum/stage-040
       each stage is a run folder: export, simulate, verify, evaluate
 
+  spikescr distill ssc --data ssc:ssc --sweep "500,200,100,40;500,40;100,40" --seeds 3 --png sweep.png --run runs/sweep
+      curricula with one budget of epochs, beside 40 steps trained directly for as long; test accuracy and its interval
+
 A student begins with its teacher's weights. Both see the same recording, each at its own steps, augmented by the same
 draw (distillation.teacher_input=clean: the teacher sees it as it is). Loss: distillation.cross_entropy times the
 cross-entropy plus distillation.divergence times tau^2 KL(teacher || student), tau = distillation.temperature.
@@ -52,6 +58,9 @@ cross-entropy plus distillation.divergence times tau^2 KL(teacher || student), t
 Written to the job's folder:
   stage-100/ ...      a run folder per stage, as of spikescr train
   curriculum.json     the configuration, and the stages that are done
+of a sweep:
+  100-40-seed0/ ...   a job's folder for every curriculum and seed
+  sweep.json, .csv    every trial; a row for every curriculum
 
 Ctrl-C and SIGTERM save the state and end; --resume continues, on a CPU to the same bytes as undisturbed.
 """
@@ -68,6 +77,16 @@ class Curriculum(click.ParamType):
             return tuple(int(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is no list of numbers like 100,40", param, ctx)
+
+
+class Curricula(Curriculum):
+    """Curricula joined by semicolons."""
+
+    name = "N,N,...;N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the numbers of each."""
+        return tuple(super(Curricula, self).convert(part, param, ctx) for part in str(value).split(";"))
 
 
 @click.command(epilog=EPILOG)
@@ -90,6 +109,15 @@ class Curriculum(click.ParamType):
 )
 @click.option("--resume", is_flag=True, help="Continue the job in the folder; the rest may be left out.")
 @click.option("--keep", type=click.IntRange(min=1), default=2, show_default=True, help="States to keep, of each stage.")
+@click.option(
+    "--sweep",
+    "curricula",
+    type=Curricula(),
+    help='Compare curricula, like "500,200,100,40;100,40;40", and the last alone.',
+)
+@click.option("--seeds", type=click.IntRange(1), help="Of a sweep: how many, from --seed on. Default: 3.")
+@click.option("--budget", type=click.IntRange(1), help="Of a sweep: epochs of each curriculum. Default: the recipe's.")
+@click.option("--png", "picture", type=click.Path(path_type=Path), help="Of a sweep: draw it.")
 @click.option("--list", "listing", is_flag=True, help="Show the recipes.")
 @click.option("--dry-run", "dry", is_flag=True, help="Show configuration, memory and time; train nothing.")
 @click.pass_context
@@ -104,6 +132,10 @@ def command(
     folder: Path,
     resume: bool,
     keep: int,
+    curricula: tuple[tuple[int, ...], ...] | None,
+    seeds: int | None,
+    budget: int | None,
+    picture: Path | None,
     listing: bool,
     dry: bool,
 ) -> None:
@@ -111,13 +143,25 @@ def command(
     if listing:
         list_recipes("distill")
         return
+    _check(
+        curricula,
+        {"--curriculum": curriculum, "--teacher": teacher},
+        {"--seeds": seeds, "--budget": budget, "--png": picture},
+    )
     job = JobFolder(folder)
     options = {key: value for key, value in (("seed", seed), ("curriculum", curriculum)) if value is not None}
     name, changes = split_words(words)
-    begun = _begun(job) if resume else None
+    begun = _begun(job) if resume and curricula is None else None
     bare = not (words or data or options)
     recipe = choose_recipe("distill", name, begun, resume=str(folder) if resume else None, bare=bare)
     config = resolve(recipe, CurriculumConfig, changes, options=options, data=data, need_data=not dry)
+    if curricula is not None:
+        seeds = seeds or 3
+        if dry:
+            estimate_sweep(config, curricula, seeds, budget)
+            return
+        sweep_curricula(ctx, config, job, curricula, seeds, budget, resume=resume, keep=keep, picture=picture)
+        return
     if dry:
         stages = [config.taught(number, "") if number else config.direct() for number in range(len(config.curriculum))]
         dry_run(config, stages[1:] if teacher else stages)
@@ -168,6 +212,13 @@ def command(
     number = requested()
     if result.interrupted and number is not None:
         ctx.exit(128 + number)
+
+
+def _check(curricula: object, alone: Mapping[str, object], of_sweep: Mapping[str, object]) -> None:
+    """Refuses options that would silently do nothing."""
+    given = [name for name, value in (alone if curricula else of_sweep).items() if value is not None]
+    if given:
+        raise UsageError(f"{given[0]}: means nothing {'with' if curricula else 'without'} --sweep; leave it out")
 
 
 def _begun(job: JobFolder) -> CurriculumConfig | None:

@@ -1,0 +1,114 @@
+"""`spikescr distill --sweep`: what it prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+
+from spikescr.cli.console import notices, notify, output
+from spikescr.cli.text import percent
+from spikescr.cli.training import Bar, dry_run, stopping_on_signal
+
+if TYPE_CHECKING:
+    from spikescr.runs import JobFolder
+    from spikescr.training.config import CurriculumConfig
+    from spikescr.training.loop import Progress
+    from spikescr.training.metrics import EpochMetrics
+    from spikescr.workflows.sweep import SweepResult
+
+
+def estimate_sweep(
+    config: CurriculumConfig, curricula: tuple[tuple[int, ...], ...], seeds: int, budget: int | None
+) -> None:
+    """Prints what the trainings of one seed take."""
+    from spikescr.workflows.sweep import stages
+
+    dry_run(config, stages(config, curricula, budget))
+    output().print(f"that is one seed; {seeds} of them take {seeds} times as long")
+
+
+def sweep_curricula(
+    ctx: click.Context,
+    config: CurriculumConfig,
+    folder: JobFolder,
+    curricula: tuple[tuple[int, ...], ...],
+    seeds: int,
+    budget: int | None,
+    *,
+    resume: bool,
+    keep: int,
+    picture: Path | None,
+) -> None:
+    """Trains what is left of a sweep, prints its table, draws it."""
+    from spikescr.extras import require
+
+    if picture is not None:
+        require("matplotlib", "a picture (--png)")
+    with notices().status("Loading torch and SpikingJelly"):
+        from spikescr.data import DataSet, open_data
+        from spikescr.workflows.sweep import draw_sweep, named, sweep
+
+    def dataset(seed: int) -> DataSet:
+        return open_data(config.data, seed=seed)
+
+    with folder.locked(), stopping_on_signal() as (arm, requested):
+        bar = Bar(config.epochs)
+
+        def on_trial(curriculum: tuple[int, ...], seed: int, epochs: int) -> None:
+            nonlocal bar
+            bar = Bar(epochs, f"{named(curriculum)}, seed {seed}")
+
+        def on_step(progress: Progress) -> None:
+            arm()
+            bar.on_step(progress)
+
+        def on_epoch(metrics: EpochMetrics) -> None:
+            bar.on_epoch(metrics)
+
+        result = sweep(
+            config,
+            dataset,
+            folder,
+            curricula=curricula,
+            seeds=seeds,
+            budget=budget,
+            resume=resume,
+            keep=keep,
+            on_trial=on_trial,
+            on_step=on_step,
+            on_epoch=on_epoch,
+            stop=lambda: requested() is not None,
+        )
+        if picture is not None and result.record.trials:
+            draw_sweep(result, picture)
+    _show(result, folder, picture)
+    number = requested()
+    if result.interrupted:
+        notify(f"stopped after {len(result.record.trials)} trials; continue with the same command and --resume")
+        if number is not None:
+            ctx.exit(128 + number)
+
+
+def _show(result: SweepResult, folder: JobFolder, picture: Path | None) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("curriculum", "epochs of a stage", "seeds", "validation", "test", "over the direct one"):
+        table.add_column(column, justify="left" if column == "curriculum" else "right", no_wrap=True)
+    for row in result.rows():
+        table.add_row(
+            ", ".join(map(str, row.curriculum)), str(row.stage_epochs), str(row.seeds), percent(row.valid_accuracy, 2),
+            _with(row.accuracy, row.interval), "" if row.gain is None else _with(row.gain, row.gain_interval),
+        )  # fmt: skip
+    console = output()
+    console.print(table)
+    console.print(
+        "means over seeds, with half of their 95 % interval; each curriculum takes as many epochs", soft_wrap=True
+    )
+    drawn = "" if picture is None or not result.record.trials else f", {picture}"
+    console.print(f"wrote {folder.path}/sweep.json, sweep.csv{drawn}", soft_wrap=True)
+
+
+def _with(mean: float, half: float | None) -> str:
+    return percent(mean, 2) + ("" if half is None else f" ± {percent(half, 2)}")
