@@ -70,7 +70,8 @@ class Mesh:
     def from_host(self) -> FloatArray:
         """Messages per step that the host sends of each signal, (signals,)."""
         host = self.sources == HOST
-        sums: FloatArray = np.bincount(self.signal[host], self.messages[host], len(self.signals))
+        sums = np.zeros(len(self.signals))
+        np.add.at(sums, self.signal[host], self.messages[host])
         return sums
 
     @property

@@ -93,7 +93,7 @@ def _measured() -> Table:
             words(row.task),
             number(row.joules, "J"),
             words(row.of),
-            words(f"{row.source} ({row.year})"),
+            words(row.source),
         )
         for row in measured()
     ]
