@@ -8,7 +8,8 @@ Every network is trained with the recipe `commands` (speed, shift in time and no
 of DIR/test (without --noise made here) at 20, 10 and 0 dB, 20 dB quieter, and 100 ms later. All conditions are written
 as 16-bit files first, so that every network hears the same. Noise is scaled so that its mean square over a recording is
 10^(-x/10) of the recording's. Spiking networks are executed event by event; of the CNN the multiplications by what is
-not 0 count likewise, and as "dense" all of them. The front end, the same for all (cepstra excepted), is in no figure.
+not 0 count likewise, and as "dense" all of them; "spikes" is SpikeSCR on events (`front_end=spikes`). The front end is
+in no figure; `spikescr simulate` tells it.
 Accuracies are means over seeds, intervals (Wilson, 95 %) of all answers together; operations and energy are those of
 the recordings as they are.
 
@@ -39,6 +40,7 @@ from rich.table import Table
 
 from spikescr.data import DataSet, Item, load, open_data
 from spikescr.data.audio import Waveform, loudest_stretch, read_recording
+from spikescr.data.coder import PLANES
 from spikescr.data.noise import Noise, open_noise
 from spikescr.files import write_text
 from spikescr.runs import LOIHI2, RunFolder
@@ -59,11 +61,12 @@ CONDITIONS = ("accuracy", *(f"snr{snr}" for snr in SNRS), "quiet", "shifted")
 FP32, INT8 = (CONSTANTS.costs[f"horowitz2014-45nm-{kind}"] for kind in ("fp32", "int8"))
 SPIKING: dict[str, tuple[str, ...]] = {
     "spikescr": (),
+    "spikes": ("front_end=spikes", f"model.inputs={80 * PLANES}"),
     "dcls": ("model.family=dcls",),
     "recurrent": ("model.family=recurrent",),
 }
 """Changes of the recipe."""
-NETWORKS = ("spikescr", "spikescr_int8", "ds_cnn", "dcls", "recurrent")
+NETWORKS = ("spikescr", "spikes", "spikescr_int8", "ds_cnn", "dcls", "recurrent")
 FINETUNING_EPOCHS = 10
 """Of SpikeSCR in integers."""
 

@@ -47,9 +47,9 @@ def figures(audit: Audit, cost: EnergyCost) -> dict[str, Any] | None:
         stages.append(_figures(stage.additions * times, stage.multiplications * times, cost) | {
             "stage": stage.name, "rule": stage.rule, "each": stage.each
         })  # fmt: skip
-    sums = (sum(stage[kind] for stage in stages) for kind in ("additions", "multiplications"))
+    additions, multiplications = (sum(stage[kind] for stage in stages) for kind in ("additions", "multiplications"))
     about = {"title": work.title, "frames_per_step": work.frames_per_step, "not_counted": work.not_counted}
-    return about | _figures(*sums, cost) | {"stages": stages}
+    return about | _figures(additions, multiplications, cost) | {"stages": stages}
 
 
 def _figures(additions: float, multiplications: float, cost: EnergyCost) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from spikescr.stages import Stage
 Events = npt.NDArray[np.uint8]
 Thresholds = tuple[tuple[Positive, ...], ...]
 
-ON_RATES = (0.4, 0.15)
-OFF_RATES = (0.25,)
+ON_RATES = (0.4, 0.22, 0.09)
+OFF_RATES = (0.28, 0.1)
 """Events for each frame at which thresholds are set, on average over training: of every plane of `on` and of `off`."""
 PLANES = len(ON_RATES) + len(OFF_RATES)
-LEAK = 0.0
+LEAK = 0.5
 LEAST = 0.05
 """Smallest threshold, in deviations: a band in which training hardly heard anything must not fire at a whisper."""
 _MOST = 500
@@ -89,13 +89,11 @@ class Coder(BaseModel):
         return len(self.on[0])
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stage(self) -> Stage:
         """Its operations in every frame."""
         neurons = self.planes * self.bands
-        rule = f"of {neurons} neurons a comparison with the threshold"
-        if not self.leak:
-            return (Stage(name="spike coding", rule=rule, additions=neurons, multiplications=0),)
-        return (Stage(name="spike coding", rule=f"{rule} and a MAC", additions=2 * neurons, multiplications=neurons),)
+        rule = f"of {neurons} neurons a MAC and a comparison with the threshold"
+        return Stage(name="spike coding", rule=rule, additions=2 * neurons, multiplications=neurons)
 
     def __call__(self, frames: Frames) -> Events:
         """Code the normalised levels of one recording, (L, F bands), as events (L, F planes bands)."""
@@ -108,8 +106,6 @@ def _fire(levels: Frames, thresholds: npt.NDArray[np.float64], on: int, leak: fl
     """Events (n, frames, planes, bands) of levels (n, frames, bands); the first `on` planes code what is above 0."""
     signs = np.where(np.arange(len(thresholds)) < on, 1.0, -1.0)[:, None]
     inputs = np.maximum(levels[:, :, None].astype(np.float64) * signs, 0.0)
-    if not leak:
-        return (inputs >= thresholds).astype(np.uint8)
     events = np.zeros(inputs.shape, dtype=np.uint8)
     v = np.zeros((len(inputs), *thresholds.shape))
     for frame in range(inputs.shape[1]):

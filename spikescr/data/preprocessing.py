@@ -143,7 +143,7 @@ class Preprocessing(BaseModel):
         normalised = normalisation if isinstance(self.normaliser, Normaliser) else normalisation_by_recording
         return FrontWork(
             title="log-mel of sound" if self.coder is None else "log-mel of sound, as events",
-            stages=(*log_mel(front_end), *normalised(front_end.bands), *(self.coder.stages if self.coder else ())),
+            stages=(*log_mel(front_end), *normalised(front_end.bands), *((self.coder.stage,) if self.coder else ())),
             frames_per_step=front_end.frames_per_step,
             not_counted="microphone and converter, memory traffic",
         )

@@ -53,8 +53,8 @@ def test_events_take_several_channels_of_each_band() -> None:
     levels, events = (configured(name, data="folder:x") for name in ("commands", "commands-spikes"))
     assert (levels.bands, events.bands) == (40, 40)
     assert (levels.spiking, events.spiking) == (False, True)
-    with pytest.raises(UsageError, match=r"inputs 80 must be a multiple of frames_per_step 2 times 3 channels"):
-        configured("commands", "front_end=spikes", data="folder:x")
+    with pytest.raises(UsageError, match=r"inputs 84 must be a multiple of frames_per_step 2 times 5 channels"):
+        configured("commands", "front_end=spikes", "model.inputs=84", data="folder:x")
 
 
 # The table of the paper's section on data and training (arXiv 2412.12858); GSC's probability is a reading.
