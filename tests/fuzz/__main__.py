@@ -156,10 +156,11 @@ def _is_watched(each: object) -> bool:
 
 
 def _warm(files: Path, kinds: list[str]) -> None:
-    """Runs each command once on each valid file: what it imports and compiles, each child has then."""
+    """Runs each command once on each valid file that it reads: what it imports and compiles, each child has then."""
     for name in kinds:
-        for source in sources(files, KINDS[name]):
-            for words in KINDS[name].commands:
+        for words in KINDS[name].commands:
+            of_each = any(place in word for word in words for place in ("{file}", "{input}"))
+            for source in sources(files, KINDS[name])[: None if of_each else 1]:
                 with tempfile.TemporaryDirectory() as folder:
                     file, command = placed(files, source, words, Path(folder))
                     fault = fault_of(command, file)
