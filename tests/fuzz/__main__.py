@@ -8,6 +8,7 @@ import gc
 import os
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -46,6 +47,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=["seeds", "hypothesis", "atheris"], default="seeds")
     options = parser.parse_args()
     kinds = options.kinds.split(",")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts it behind `&` has it ignored
     with tempfile.TemporaryDirectory(prefix="fuzz-corpus-") as temporary:
         parts = {part for kind in kinds for part in KINDS[kind].parts}
         files = corpus((options.corpus or Path(temporary)).resolve(), parts)

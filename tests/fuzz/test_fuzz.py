@@ -41,7 +41,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str]] = {
     "memory": (grab, "numpy.core._exceptions._ArrayMemoryError at "),
     "time of the CPU": (lambda: work(60), "time"),
     "time of a process that it started": (
-        lambda: subprocess.run([sys.executable, "-c", "while True: 0"], check=False),
+        lambda: subprocess.run([sys.executable, "-c", "while True: 0"], check=False, timeout=90),
         "time",
     ),
     "time in which nothing happens": (lambda: time.sleep(60), "time"),
@@ -73,7 +73,7 @@ def test_a_busy_machine_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         os.sched_setaffinity(0, allowed)
         for other in others:
             other.kill()
-            other.wait()
+            other.wait(60)
     assert took > 1.5
     assert (outcome.fault, outcome.seconds) == ("", pytest.approx(0.5, abs=0.5))
 
