@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib.util
 import os
 import random
 import resource
@@ -46,6 +47,8 @@ def main() -> int:
     parser.add_argument("--kinds", default=",".join(KINDS), help="Separated by commas.")
     parser.add_argument("--engine", choices=["seeds", "hypothesis", "atheris"], default="seeds")
     options = parser.parse_args()
+    if options.engine == "atheris" and importlib.util.find_spec("atheris") is None:
+        parser.error("--engine atheris needs the package atheris, 3.0 or later: pip install atheris")
     kinds = options.kinds.split(",")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts it behind `&` has it ignored
     with tempfile.TemporaryDirectory(prefix="fuzz-corpus-") as temporary:
@@ -101,7 +104,7 @@ class _Run:
         """Until its time is over; atheris varies what reaches code that nothing reached before. It ends the process.
 
         Commands run in this process: what a child reaches, atheris does not see. Its own limits end the run at the
-        first command that is too slow or takes too much.
+        first command that takes too much or ten times too long: it goes by the clock, and the machine may be busy.
         """
         import atheris
 
@@ -120,7 +123,7 @@ class _Run:
         with tempfile.TemporaryDirectory() as seeds:
             for number in range(50):
                 (Path(seeds) / str(number)).write_bytes(random.Random(seed + number).randbytes(400))
-            limits = [f"-timeout={SECONDS}", f"-rss_limit_mb={megabytes}", f"-artifact_prefix={self.keep}/"]
+            limits = [f"-timeout={10 * SECONDS}", f"-rss_limit_mb={megabytes}", f"-artifact_prefix={self.keep}/"]
             self.keep.mkdir(parents=True, exist_ok=True)
             atheris.Setup([sys.argv[0], f"-seed={seed + 1}", "-max_len=1000", *limits, seeds], one)
             atheris.Fuzz()
