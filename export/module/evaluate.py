@@ -100,8 +100,9 @@ def _temporal(node: Node, given: Sequence[Sequence[Tensor]], t: int) -> Tensor:
 
 def _attention(node: Node, given: Sequence[Sequence[Tensor]], t: int) -> Tensor:
     read = [[x.reshape(-1, *o.shape) for x in xs] for xs, o in zip(given, node.operands, strict=True)]
-    together = sum(k[..., :, None] * v[..., None, :] for k, v in zip(*read[1:], strict=True))
-    return node.options["scale"] * (read[0][t][..., None, :] @ together)
+    together = torch.stack([k[..., :, None] * v[..., None, :] for k, v in zip(*read[1:], strict=True)]).sum(0)
+    attended: Tensor = node.options["scale"] * (read[0][t][..., None, :] @ together)
+    return attended
 
 
 def _rotary(node: Node, given: Sequence[Sequence[Tensor]], t: int) -> Tensor:

@@ -22,7 +22,8 @@ class Verification(ShowsTable):
         samples: Names of the samples compared.
         layers: Of each layer of neurons: neuron-steps compared, spikes of PyTorch, spikes that differ.
         divergence: Where both part first, None where they do not; its sample is the position in `samples`.
-        membranes: PyTorch's and the executed one's there, in thresholds; None outside of the sample's steps.
+        membranes: PyTorch's and the executed one's there, in thresholds; None outside of the
+            sample's steps, and of a module's pools.
         logit_error: Largest difference of a logit.
         differing_predictions: Samples whose predicted class differs.
         explained: Of the spikes that differ: all where none is left once those membranes that meet their threshold
@@ -70,7 +71,7 @@ class Verification(ShowsTable):
         if self.cause is not None:
             return f"{text}; {self.cause}"
         if self.membranes is None:
-            return f"{text}, outside of the recording's window"
+            return f"{text}; no membranes are known there"
         expected, executed = self.membranes
         return f"{text}; membranes {expected!r} and {executed!r}, apart by {abs(expected - executed):.1e}"
 
