@@ -93,9 +93,11 @@ def test_any_graph_needs_no_extra(tmp_path: Path) -> None:
         ["energy", "network-simulation"],
         ["report", "network-simulation"],
         ["fit", "network.nir"],
+        ["export", "--to", "netx", "--graph", "network.nir", "--dt", "1e-3"],
         ["train", "--list"],
     )
     assert found.returncode == 0, found.stderr
+    assert (tmp_path / "network.net").stat().st_size
     assert (tmp_path / "network-simulation/report.html").stat().st_size
 
 

@@ -67,6 +67,7 @@ def command(
     resume: bool,
 ) -> None:
     """Quantize the trained network to integers, exactly as Loihi 2's fixed point computes."""
+    layers = _parsed(layer_bits)  # a slip is told before the seconds that importing torch takes
     from spikescr.workflows.quantize import quantize_run
 
     run = RunFolder(folder)
@@ -80,7 +81,7 @@ def command(
         quantization = quantize_run(
             run,
             bits=bits,
-            layer_bits=_parsed(layer_bits),
+            layer_bits=layers,
             criterion=criterion,
             recordings=recordings,
             epochs=epochs,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from spikescr import dialect
 from spikescr.errors import ExportError, GraphError, UsageError
 from spikescr.export.chain import read_chain
-from spikescr.export.deploy import deploy, deploy_quantized, packed, write_graph
 from spikescr.export.to_netx import QuantizedLayer, quantize, write_netx
 from spikescr.files import replacing_together, sha256, write_bytes
 from spikescr.progress import Notify, silent
@@ -39,6 +38,8 @@ def export_run(run: RunFolder) -> nir.NIRGraph:
     Raises:
         SpikescrError: there is no checkpoint, or it cannot be exported.
     """
+    from spikescr.export.deploy import deploy, deploy_quantized, packed
+
     run.require(run.checkpoint)
     with run.locked():
         graph = (deploy_quantized if run.is_in_integers else deploy)(run.checkpoint)
@@ -77,6 +78,7 @@ def export_module_file(
     """
     import torch
 
+    from spikescr.export.deploy import write_graph
     from spikescr.export.module.convert import export_module
     from spikescr.workflows.modules import example_input, load_module
 
