@@ -21,7 +21,7 @@ def dataset(tones: Path) -> DataSet:
     return open_data(f"folder:{tones}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config(dataset: DataSet) -> TrainConfig:
     """A training of a second: two epochs of four steps."""
     model = ModelConfig(inputs=20, heads=2, width=16, kernel=7)

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,11 +48,17 @@ def stopping_at(epoch: int, step: int) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def undisturbed(config: TrainConfig, dataset: DataSet, tmp_path: Path) -> dict[str, bytes]:
-    run = RunFolder(tmp_path / "undisturbed")
+@pytest.fixture(scope="module")
+def whole(config: TrainConfig, dataset: DataSet, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The folder of a training that nothing disturbed, made once: no test changes it."""
+    run = RunFolder(tmp_path_factory.mktemp("undisturbed"))
     train(config, dataset, run)
-    return results(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(whole: RunFolder) -> dict[str, bytes]:
+    return results(whole)
 
 
 @pytest.mark.parametrize("stops", [[(1, 1)], [(1, 4)], [(2, 4)], [(1, 2), (1, 3), (2, 3)]])
@@ -70,9 +77,9 @@ def test_a_resumed_training_ends_with_the_same_bytes(
 
 
 def test_a_finished_training_has_nothing_left_to_resume(
-    config: TrainConfig, dataset: DataSet, undisturbed: dict[str, bytes], tmp_path: Path
+    config: TrainConfig, dataset: DataSet, whole: RunFolder, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    run = RunFolder(tmp_path / "undisturbed")
+    run = RunFolder(Path(shutil.copytree(whole.path, tmp_path / "run")))
     run.checkpoint.unlink()
     result = train(config, dataset, run, resume=True, on_step=lambda _: pytest.fail("it trained"))
     assert len(result.epochs) == 2
