@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from commands import spikescr
 from helpers import write_tones
 from nbclient import NotebookClient
 
@@ -51,8 +50,7 @@ def test_outputs_are_not_stored(path: Path) -> None:
 def test_from_a_trained_run_to_why_the_paper_differs(tmp_path: Path) -> None:
     write_tones(tmp_path / "tones", takes=4)
     train = ["train", "--data", "folder:tones", "--run", "runs/demo", *TRAIN]
-    script = Path(sys.executable).with_name("spikescr")
-    subprocess.run([script, *train], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    assert spikescr(*train, cwd=tmp_path).returncode == 0
     shown = executed("energy.ipynb", tmp_path)
     assert "0 differing spikes" in shown
     assert "padding" in shown

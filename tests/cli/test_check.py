@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import Command, spikescr
 
 NETWORKS = '''
 import torch
@@ -90,9 +89,8 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def check(file: Path, factory: str, shape: str, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "spikescr", "check", f"{file.name}:{factory}", "--shape", shape, *more]
-    return subprocess.run(command, cwd=file.parent, capture_output=True, text=True, timeout=300, check=False)
+def check(file: Path, factory: str, shape: str, *more: str) -> Command:
+    return spikescr("check", f"{file.name}:{factory}", "--shape", shape, *more, cwd=file.parent)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import subprocess
 import sys
 import threading
 import zipfile
@@ -14,6 +13,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import commands
 import h5py
 import nir
 import numpy as np
@@ -240,7 +240,6 @@ def test_get_downloads_from_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_spikes_go_from_hdf5_to_lava_and_cost_accumulations_alone(tmp_path: Path) -> None:
     root = write_heidelberg(tmp_path / "shd", "shd", {"train": 96, "test": 8})
     (root / "shd_test.h5").rename(tmp_path / "kept.h5")  # training must not miss it
-    script = Path(sys.executable).with_name("spikescr")
     changes = [
         "steps=20",
         "window_s=0.7",
@@ -259,9 +258,7 @@ def test_spikes_go_from_hdf5_to_lava_and_cost_accumulations_alone(tmp_path: Path
     ):
         if arguments[0] == "export":
             (tmp_path / "kept.h5").rename(root / "shd_test.h5")
-        run = subprocess.run(
-            [script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200
-        )
+        run = commands.spikescr(*arguments, cwd=tmp_path)
         assert run.returncode == 0, run.stderr
     folder = tmp_path / "runs/latest"
     metadata = nir.read(folder / "model.nir").nodes["input"].metadata

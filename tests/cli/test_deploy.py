@@ -5,25 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nir
 import numpy as np
 import pytest
+from commands import spikescr
 from helpers import write_tones
 
 from spikescr.runs import RunFolder
 
 pytestmark = pytest.mark.lava
 TRAIN = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=3"]
-
-
-def spikescr(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command as a user starts it."""
-    script = Path(sys.executable).with_name("spikescr")
-    return subprocess.run([script, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")

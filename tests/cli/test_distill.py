@@ -4,13 +4,12 @@ import json
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from commands import Command, spikescr
 from helpers import write_tones
 
 from spikescr.cli import main
@@ -18,7 +17,6 @@ from spikescr.runs import JobFolder
 from spikescr.training.recipes import recipe_names
 
 SMALL = ["model.heads=2", "model.width=16", "batch_size=8", "threads=1", "epochs=2", "student.epochs=2"]
-SCRIPT = Path(sys.executable).with_name("spikescr")
 
 
 @pytest.fixture(scope="module")
@@ -80,22 +78,20 @@ def test_killed_at_random_it_ends_with_the_same_bytes(job: JobFolder, tones: Pat
     words = ["--data", f"folder:{tones}", "--curriculum", "20,10", "--run", str(again.path), "--resume", *SMALL]
     kills = 0
     for _ in range(8):
-        process = subprocess.Popen(
-            [SCRIPT, "distill", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        command = Command("distill", *words, cwd=tmp_path)
         deadline = time.monotonic() + 60
-        while not again.record.exists() and process.poll() is None:
+        while not again.record.exists() and command.returncode is None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         time.sleep(rng.uniform(0.2, 3.0))
-        if process.poll() is not None:
+        if command.returncode is not None:
             break
-        process.send_signal(signal.SIGKILL if kills % 2 else signal.SIGTERM)
-        process.communicate(timeout=60)
+        command.send_signal(signal.SIGKILL if kills % 2 else signal.SIGTERM)
+        command.wait(timeout=60)
         kills += 1
     assert kills >= 1
-    process = subprocess.run([SCRIPT, "distill", *words], capture_output=True, text=True, check=False, timeout=300)
-    assert process.returncode == 0, process.stderr
+    last = spikescr("distill", *words, cwd=tmp_path)
+    assert last.returncode == 0, last.stderr
     assert results(again) == results(job)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import nir
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from commands import spikescr
 from helpers import calibrated_model
 
 from spikescr.cli import main
@@ -148,11 +147,7 @@ def test_bad_input_is_one_line(arguments: tuple[str, ...], status: int, message:
 
 
 def test_as_a_process(run: Path) -> None:
-    command = [str(Path(sys.executable).parent / "spikescr"), "fit", "--run", str(run)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    found = spikescr("fit", "--run", run, cwd=run)
     assert (found.returncode, found.stderr) == (0, "")
     assert "model.nir on Loihi 2" in found.stdout
-    strict = subprocess.run(
-        [*command, "--chip", "loihi1", "--strict"], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert strict.returncode == 1
+    assert spikescr("fit", "--run", run, "--chip", "loihi1", "--strict", cwd=run).returncode == 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from commands import spikescr
 from helpers import SMALL, calibrated_model
 from torch.nn import functional
 
@@ -24,12 +23,6 @@ from spikescr.export.reference import trace
 from spikescr.export.to_nir import to_nir
 
 DT = 1e-3
-
-
-def spikescr(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command as a user starts it."""
-    script = Path(sys.executable).with_name("spikescr")
-    return subprocess.run([script, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
 def ok(*arguments: str | Path, cwd: Path) -> str:

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +15,16 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
+from commands import Command, spikescr
 from helpers import write_tones
 
-SCRIPT = Path(sys.executable).with_name("spikescr")
 TRAIN = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=3"]
 VARIES = {"build_seconds", "backend_seconds", "elapsed_seconds", "workers", "scheduler", "backend"}
 
 
-def spikescr(*arguments: str, cwd: Path) -> str:
+def ok(*arguments: str, cwd: Path) -> str:
     """Runs a command that must succeed; its standard output."""
-    run = subprocess.run([SCRIPT, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    run = spikescr(*arguments, cwd=cwd)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
@@ -38,31 +36,20 @@ def summary(root: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def at_work(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def at_work(root: Path, *arguments: str) -> Iterator[Command]:
     """A simulation in Lava, started anew, with a chunk finished and most not; it is killed at the end."""
     chunks = root / "runs/latest/simulation/chunks"
     shutil.rmtree(chunks, ignore_errors=True)
-    process = subprocess.Popen(
-        [SCRIPT, "simulate", "--backend", "lava", *arguments],
-        cwd=root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = Command("simulate", "--backend", "lava", *arguments, cwd=root)
     try:
         deadline = time.monotonic() + 60
         while not list(chunks.glob("[0-9]*.npz")):
             assert time.monotonic() < deadline
-            assert process.poll() is None, "it ended before a chunk was seen"
+            assert command.returncode is None, "it ended before a chunk was seen"
             time.sleep(0.01)
-        yield process
+        yield command
     finally:
-        process.kill()
-        process.communicate(timeout=300)
-
-
-def attempt(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPT, *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=300)
+        command.kill()
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +57,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an exported network and 20 test recordings."""
     root = tmp_path_factory.mktemp("work")
     write_tones(root / "tones", takes=10)
-    spikescr("train", "--data", "folder:tones", *TRAIN, cwd=root)
-    spikescr("export", "--to", "nir", cwd=root)
+    ok("train", "--data", "folder:tones", *TRAIN, cwd=root)
+    ok("export", "--to", "nir", cwd=root)
     return root
 
 
 @pytest.fixture(scope="module")
 def undisturbed(root: Path) -> tuple[dict[str, Any], str, str]:
     """Summary, counts and predictions of a run in one process and one chunk."""
-    spikescr("simulate", cwd=root)
+    ok("simulate", cwd=root)
     folder = root / "runs/latest/simulation"
     return summary(root), (folder / "counts.csv").read_text(), (folder / "predictions.csv").read_text()
 
@@ -93,19 +80,19 @@ def assert_same(root: Path, undisturbed: tuple[dict[str, Any], str, str]) -> Non
 
 @pytest.mark.lava
 def test_lava_gives_the_files_of_fast(root: Path, undisturbed: tuple) -> None:
-    spikescr("simulate", "--backend", "lava", cwd=root)
+    ok("simulate", "--backend", "lava", cwd=root)
     assert_same(root, undisturbed)
 
 
 @pytest.mark.parametrize("arguments", [["--chunk-size", "3"], ["--chunk-size", "3", "--workers", "2"]])
 def test_totals_do_not_depend_on_chunks_or_workers(root: Path, undisturbed: tuple, arguments: list[str]) -> None:
-    spikescr("simulate", *arguments, cwd=root)
+    ok("simulate", *arguments, cwd=root)
     assert_same(root, undisturbed)
 
 
 @pytest.mark.lava
 def test_both_backends_are_compared(root: Path, undisturbed: tuple) -> None:
-    out = spikescr("simulate", "--backend", "both", cwd=root)
+    out = ok("simulate", "--backend", "both", cwd=root)
     found = json.loads((root / "runs/latest/simulation/summary.json").read_text())
     assert found["differing"] == {"spikes": 0, "counts": 0}
     assert found["compared"]["spikes"] > 20 * 17 * 16  # samples x layers x neurons, and that for every step
@@ -118,20 +105,18 @@ def test_both_backends_are_compared(root: Path, undisturbed: tuple) -> None:
 def test_interrupted_run_continues_where_it_was(root: Path, undisturbed: tuple, blow: signal.Signals) -> None:
     """Lava takes a moment for each chunk of two: the blow falls when some are finished and most are not."""
     chunks = root / "runs/latest/simulation/chunks"
-    with at_work(root, "--chunk-size", "2") as process:
-        process.send_signal(blow)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == (130 if blow is signal.SIGINT else -signal.SIGKILL)
+    with at_work(root, "--chunk-size", "2") as command:
+        command.send_signal(blow)
+        command.wait(timeout=60)
+    assert command.returncode == (130 if blow is signal.SIGINT else -signal.SIGKILL)
     kept = {path.name: path.stat().st_mtime_ns for path in chunks.glob("[0-9]*.npz")}
     assert 1 <= len(kept) < 10
     if blow is signal.SIGINT:
-        assert f"{len(kept)} of 10 chunks are kept" in err
-        assert "--resume" in err
+        assert f"{len(kept)} of 10 chunks are kept" in command.stderr
+        assert "--resume" in command.stderr
 
-    resumed = subprocess.Popen(
-        [SCRIPT, "simulate", "--backend", "lava", "--chunk-size", "2", "--resume"], cwd=root, stdout=subprocess.DEVNULL
-    )
-    while resumed.poll() is None:  # what was finished stays as it was until the end, when the folder goes
+    resumed = Command("simulate", "--backend", "lava", "--chunk-size", "2", "--resume", cwd=root)
+    while resumed.returncode is None:  # what was finished stays as it was until the end, when the folder goes
         for name, written in kept.items():
             path = chunks / name
             try:
@@ -165,15 +150,15 @@ def test_killed_run_leaves_no_worker_behind(root: Path) -> None:
 
 @pytest.mark.lava
 def test_a_killed_worker_changes_nothing(root: Path, undisturbed: tuple) -> None:
-    with at_work(root, "--chunk-size", "2", "--workers", "2") as process:
-        mine = f"PPid:\t{process.pid}\n"
+    with at_work(root, "--chunk-size", "2", "--workers", "2") as command:
+        mine = f"PPid:\t{command.pid}\n"
         workers = [path for path in Path("/proc").glob("[0-9]*") if mine in _read(path / "status")]
         workers = [path for path in workers if "workflows.workers" in _read(path / "cmdline")]
         assert len(workers) == 2
         os.kill(int(workers[0].name), signal.SIGKILL)
-        _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert err.count("warning: a worker was killed by SIGKILL; its chunk is simulated by another\n") == 1
+        command.wait(timeout=120)
+    assert command.returncode == 0, command.stderr
+    assert command.stderr.count("warning: a worker was killed by SIGKILL; its chunk is simulated by another\n") == 1
     assert_same(root, undisturbed)
 
 
@@ -186,10 +171,10 @@ def _read(path: Path) -> str:
 
 @pytest.mark.lava
 def test_second_command_keeps_out_of_a_run_folder_at_work(root: Path) -> None:
-    with at_work(root, "--chunk-size", "1") as process:
-        process.send_signal(signal.SIGSTOP)  # so that it is at work for as long as it takes
-        for command in ("simulate", "export", "verify"):
-            run = attempt(root, command)
+    with at_work(root, "--chunk-size", "1") as command:
+        command.send_signal(signal.SIGSTOP)  # so that it is at work for as long as it takes
+        for second in ("simulate", "export", "verify"):
+            run = spikescr(second, cwd=root)
             assert run.returncode == 1
             assert "another spikescr command is at work here" in run.stderr
 
@@ -202,7 +187,7 @@ def test_changed_recordings_are_not_resumed_into(root: Path) -> None:
     recording = root / "tones/low/00000000_nohash_1.wav"
     before = recording.stat()
     os.utime(recording, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
-    run = attempt(root, "simulate", "--backend", "lava", "--chunk-size", "2", "--resume")
+    run = spikescr("simulate", "--backend", "lava", "--chunk-size", "2", "--resume", cwd=root)
     os.utime(recording, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert run.returncode == 2
     assert "holds chunks of another simulation" in run.stderr
@@ -214,7 +199,7 @@ def test_damaged_chunk_is_named(root: Path) -> None:
         pass
     kept = next((root / "runs/latest/simulation/chunks").glob("[0-9]*.npz"))
     kept.write_bytes(b"no archive")
-    run = attempt(root, "simulate", "--backend", "lava", "--chunk-size", "2", "--resume")
+    run = spikescr("simulate", "--backend", "lava", "--chunk-size", "2", "--resume", cwd=root)
     assert run.returncode == 1
     assert f"{kept.name}: damaged (File is not a zip file); remove runs/latest/simulation/chunks" in run.stderr
 
@@ -223,15 +208,13 @@ def test_chunks_of_another_simulation_are_not_mixed_in(root: Path) -> None:
     folder = root / "runs/latest/simulation/chunks"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "key.json").write_text("{}\n")
-    run = subprocess.run(
-        [SCRIPT, "simulate", "--resume"], cwd=root, capture_output=True, text=True, check=False, timeout=300
-    )
+    run = spikescr("simulate", "--resume", cwd=root)
     assert run.returncode == 2
     assert "holds chunks of another simulation; start this one anew with: spikescr simulate" in run.stderr
 
 
 def test_recorded_spikes_are_nirs_own_data_and_those_that_were_counted(root: Path) -> None:
-    spikescr("simulate", "--record", "spikes", "--chunk-size", "8", cwd=root)
+    ok("simulate", "--record", "spikes", "--chunk-size", "8", cwd=root)
     files = sorted((root / "runs/latest/simulation/spikes").iterdir())
     assert [file.name for file in files] == ["000000.h5", "000001.h5", "000002.h5"]
     fired: dict[str, int] = {}
@@ -257,33 +240,20 @@ def cluster() -> Iterator[Any]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # distributed closes sockets late when a worker is killed
 def test_cluster_that_loses_a_worker_gives_the_same_totals(root: Path, undisturbed: tuple, cluster: Any) -> None:
-    process = subprocess.Popen(
-        [SCRIPT, "simulate", "--chunk-size", "1", "--scheduler", cluster.scheduler_address],
-        cwd=root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = Command("simulate", "--chunk-size", "1", "--scheduler", cluster.scheduler_address, cwd=root)
     chunks = root / "runs/latest/simulation/chunks"
     deadline = time.monotonic() + 120
     while len(list(chunks.glob("[0-9]*.npz"))) < 2:
         assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate(timeout=300)[1]
+        assert command.returncode is None, command.stderr
         time.sleep(0.005)
     os.kill(cluster.workers[0].pid, signal.SIGKILL)
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
+    command.wait(timeout=240)
+    assert command.returncode == 0, command.stderr
     assert_same(root, undisturbed)
 
 
 def test_absent_scheduler_is_named(root: Path) -> None:
-    run = subprocess.run(
-        [SCRIPT, "simulate", "--scheduler", "tcp://127.0.0.1:9"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    run = spikescr("simulate", "--scheduler", "tcp://127.0.0.1:9", cwd=root)
     assert run.returncode == 2
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in run.stderr

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nir
 import numpy as np
 import pytest
+from commands import spikescr
 from fixed.agreement import executed
 from fixed.cases import draw, graph_of
 from helpers import write_tones
@@ -19,11 +18,6 @@ from spikescr.sim.fast.backend import FastBackend
 
 pytestmark = pytest.mark.lava
 TRAIN = ["steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1", "epochs=3"]
-
-
-def spikescr(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    script = Path(sys.executable).with_name("spikescr")
-    return subprocess.run([script, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")

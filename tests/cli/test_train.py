@@ -5,14 +5,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from commands import Command
 from helpers import write_tones
 
 from spikescr.checkpoint import load_checkpoint
@@ -31,16 +30,10 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tones(tmp_path_factory.mktemp("data") / "tones")
 
 
-def spikescr(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """The command as a user starts it."""
-    script = Path(sys.executable).with_name("spikescr")
-    return subprocess.Popen([script, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
+def finished(command: Command) -> tuple[str, str]:
     """Standard output, without the blanks that fill a table's lines, and standard error."""
-    out, err = process.communicate(timeout=120)
-    return "".join(f"{line.rstrip()}\n" for line in out.splitlines()), err
+    command.wait(timeout=120)
+    return "".join(f"{line.rstrip()}\n" for line in command.stdout.splitlines()), command.stderr
 
 
 def configuration(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> TrainConfig:
@@ -65,9 +58,9 @@ def configuration(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> TrainConf
 
 def test_two_steps_leave_a_run_that_can_be_used(tones: Path, tmp_path: Path) -> None:
     arguments = ("--data", f"folder:{tones}", "epochs=1", "batch_size=16", *SMALL[:3], "--seed", "3")
-    process = spikescr("train", *arguments, cwd=tmp_path)
-    out, err = finished(process)
-    assert (process.returncode, err) == (0, "")
+    command = Command("train", *arguments, cwd=tmp_path)
+    out, err = finished(command)
+    assert (command.returncode, err) == (0, "")
     run = RunFolder(tmp_path / "runs/latest")
     names = ["checkpoints", "config.json", "metrics.csv", "model.safetensors", "times.csv"]
     assert sorted(path.name for path in run.path.iterdir()) == names
@@ -87,16 +80,16 @@ def test_two_steps_leave_a_run_that_can_be_used(tones: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_early_with_what_is_done_saved(tones: Path, tmp_path: Path) -> None:
-    process = spikescr("train", "--data", f"folder:{tones}", "epochs=100000", *SMALL, cwd=tmp_path)
+    command = Command("train", "--data", f"folder:{tones}", "epochs=100000", *SMALL, cwd=tmp_path)
     run = RunFolder(tmp_path / "runs/latest")
     deadline = time.monotonic() + 60
     while not run.metrics.exists():
-        assert process.poll() is None, process.communicate(timeout=300)
+        assert command.returncode is None, command.stderr
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = finished(process)
-    assert process.returncode == 130, err
+    command.send_signal(signal.SIGINT)
+    out, err = finished(command)
+    assert command.returncode == 130, err
     assert "note: finishing the current step; once more ends at once\n" in err
     stopped = re.search(
         r"note: stopped after epoch (\d+) of 100000, step \d of the next; continue with: spikescr train --resume\n", err

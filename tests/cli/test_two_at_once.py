@@ -5,42 +5,33 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from commands import Command, spikescr
 from helpers import write_tones
 
-SCRIPT = Path(sys.executable).with_name("spikescr")
 TRAIN = ["--data", "folder:tones", "steps=20", "model.heads=2", "model.width=16", "batch_size=16", "threads=1"]
 BUSY = "another spikescr command is at work here; wait for it or choose another folder (--run)"
 
 
-def spikescr(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPT, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-
-
 @contextmanager
-def at_work(*arguments: str, cwd: Path, until: Callable[[], bool]) -> Iterator[subprocess.Popen[str]]:
+def at_work(*arguments: str, cwd: Path, until: Callable[[], bool]) -> Iterator[Command]:
     """A command that is stopped when `until` is true, so that it is at work as long as it takes; killed at the end."""
-    process = subprocess.Popen(
-        [SCRIPT, *arguments], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    command = Command(*arguments, cwd=cwd)
     try:
         deadline = time.monotonic() + 120
         while not until():
-            assert process.poll() is None, process.communicate(timeout=300)[1]
+            assert command.returncode is None, command.stderr
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(signal.SIGSTOP)
-        yield process
+        command.send_signal(signal.SIGSTOP)
+        yield command
     finally:
-        process.kill()
-        process.communicate(timeout=300)
+        command.kill()
 
 
 @pytest.fixture(scope="module")
@@ -100,24 +91,23 @@ def test_finetuning_that_was_ended_continues_to_the_same_bytes(root: Path) -> No
     written = {}
     for name in ("whole", "ended"):
         shutil.copytree(root / "runs/latest", root / "runs" / name)
-        words = ["quantize", "--bits", "5", "--finetune", "12", "--lr", "0.002", "--run", f"runs/{name}"]
+        words = ["quantize", "--bits", "5", "--finetune", "6", "--lr", "0.002", "--run", f"runs/{name}"]
         made = root / "runs" / name / "loihi2"
         if name == "ended":
-            process = subprocess.Popen([SCRIPT, *words], cwd=root, stderr=subprocess.PIPE, text=True)
+            command = Command(*words, cwd=root)
             deadline = time.monotonic() + 120
             while not list(made.glob("finetuning/checkpoints/00001-*")):
-                assert process.poll() is None, process.communicate(timeout=10)[1]
+                assert command.returncode is None, command.stderr
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-            process.terminate()
-            told = process.communicate(timeout=120)[1]
-            assert process.returncode == 128 + signal.SIGTERM, told
-            assert "continue with the same command and --resume" in told
+            command.send_signal(signal.SIGTERM)
+            assert command.wait(timeout=120) == 128 + signal.SIGTERM, command.stderr
+            assert "continue with the same command and --resume" in command.stderr
             words.append("--resume")
         run = spikescr(*words, cwd=root)
         assert run.returncode == 0, run.stderr
         assert not (made / "finetuning").exists()
         report = json.loads((made / "quantization.json").read_text())
         written[name] = (made / "model.safetensors").read_bytes(), report["finetuning"]
-        assert len(report["finetuning"]) == 13
+        assert len(report["finetuning"]) == 7
     assert written["whole"] == written["ended"]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import Command, spikescr
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/own-network.md").read_text()
@@ -32,20 +33,23 @@ def expected(text: str) -> re.Pattern[str]:
 
 @pytest.mark.slow
 @pytest.mark.lava
-def test_the_session_prints_this(tmp_path: Path) -> None:
+def test_the_session_prints_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "COLUMNS": "110", "OMP_NUM_THREADS": "1"}
+    monkeypatch.setenv("COLUMNS", "110")
     assert [command.split()[1] for command, _ in BLOCKS][-1] == "fit"
     for command, text in BLOCKS:
         words = command.split()
-        words += QUICK if words[0] == "python" else ()
-        run = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=300)
+        run: Command | subprocess.CompletedProcess[str]
+        if words[0] == "spikescr":
+            run = spikescr(*words[1:], cwd=tmp_path)
+        else:
+            words = [sys.executable, *words[1:], *QUICK]
+            run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
         assert run.returncode == 0, (command, run.stderr)
         printed = "".join(f"{masked(line)}\n" for line in run.stdout.splitlines() if line.strip())
         assert expected(text).fullmatch(printed), (command, run.stdout, text)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    env["PYTHONPATH"] = str(ROOT / "examples")
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "examples")}
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=300
     )
