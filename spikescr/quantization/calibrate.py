@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from spikescr.dialect import MESSAGE, REGISTER
-from spikescr.errors import UsageError
+from spikescr.errors import ExportError, UsageError
 from spikescr.model import Network, TimeConv
 from spikescr.model.fixed import GroupScheme, message
 from spikescr.quantization.scheme import Group, Scheme, groups
@@ -53,7 +53,7 @@ def calibrate(folded: Network, split: Split, *, criterion: Criterion, bits: Mapp
         default: bits of all others.
 
     Raises:
-        ExportError: the network cannot be quantized.
+        ExportError: the network cannot be quantized, or registers do not hold a layer's currents or biases.
         UsageError: a pattern fits no layer.
     """
     layer_groups = list(groups(folded))
@@ -105,8 +105,16 @@ def _layer(group: Group, seen: Seen, criterion: Criterion, bits: int, real_input
     weight, x = whole[chosen], seen.x * seen.valid if type(synapse) is TimeConv else seen.x
     widest = float(x.abs().max()) / MESSAGE if real_input and bool((x != x.round()).any()) else None
 
+    reach = bias[chosen].abs().max().item()
+    room = min(REGISTER / max(HEADROOM * seen.largest, 1.0), MESSAGE * 2**8 / max(reach, 1e-9))
+    if room < 2:  # units of a threshold
+        raise ExportError(
+            f"{group.name}: its currents reach {seen.largest:.3g} thresholds, its biases {reach:.3g}; registers hold "
+            f"{REGISTER / (2 * HEADROOM):.3g} and {MESSAGE * 2**8 / 2:.3g}: has the training diverged?"
+        )
+
     def scheme(end: float, step: float | None) -> GroupScheme:
-        return _scheme(group.channels, bits, end, step, seen.largest, bias[chosen].abs().max().item())
+        return _scheme(group.channels, bits, end, step, room, reach)
 
     largest = max(float(weight.abs().max()), 1e-12)
     if criterion == "range":
@@ -130,14 +138,13 @@ def _layer(group: Group, seen: Seen, criterion: Criterion, bits: int, real_input
 
 
 def _scheme(
-    channels: tuple[int, int], bits: int, end: float, input_step: float | None, largest: float, bias: float
+    channels: tuple[int, int], bits: int, end: float, input_step: float | None, room: float, bias: float
 ) -> GroupScheme:
-    """The finest scheme whose levels reach to `end` and whose registers hold the largest current and bias, thresholds.
+    """The finest scheme whose levels reach to `end`, of at most `room` units in a threshold; bias: the largest.
 
     Where a threshold of fewer units has to do, levels are coarser than `end` asks for.
     """
     level = end / (2 ** (bits - 1) - 1) * (input_step or 1.0)  # of a current, for one unit of input
-    room = min(REGISTER / max(HEADROOM * largest, 1.0), MESSAGE * 2**8 / max(bias, 1e-9))
     exponent = max((e for e in range(8) if 2 ** (9 - bits + e) / level <= min(THETA, room)), default=0)
     theta = max(2, int(min(round(2 ** (9 - bits + exponent) / level), room)))
     bias_exponent = next(e for e in range(8) if round(bias * theta / 2 ** (1 + e)) <= 127)

@@ -154,6 +154,16 @@ def test_bits_by_layer(network: tuple[Network, Split]) -> None:
         calibrate(folded, split, criterion="range", bits={"nothing*": 6}, default=8)
 
 
+@pytest.mark.parametrize(("what", "reach"), [("biases", 2e4), ("currents", 1e6)])
+def test_more_than_registers_hold_is_refused(network: tuple[Network, Split], what: str, reach: float) -> None:
+    folded, split = copy.deepcopy(network[0]), network[1]
+    synapse = folded.sem.current.synapse  # type: ignore[union-attr]
+    with torch.no_grad():
+        (synapse.bias.fill_(reach) if what == "biases" else synapse.weight.fill_(reach))  # type: ignore[operator,union-attr]
+    with pytest.raises(ExportError, match=r"^sem: its currents reach .* thresholds, its biases .*registers hold"):
+        calibrate(folded, split, criterion="range", bits={}, default=8)
+
+
 def test_attention_holds_all_that_it_can_sum_up() -> None:
     assert attention_theta(16, 40) == (128, 512)  # 131071 / 640 = 204.8, down to 128; times sqrt(16)
     assert attention_error(16, 40) == 0
