@@ -276,8 +276,8 @@ class GraphBuilder:
             "adapted": (Stream((parts["adaptation"],), current.width, latency), -np.ones(current.width)),
         }
         sent = {}
-        for pull, (source, scale) in pulls.items():
-            sent[pull] = self._add(f"{name}.{pull}", nir.Scale(scale, metadata={LATENCY: latency}), source).sources
+        for pull, (x, scale) in pulls.items():
+            sent[pull] = self._add(f"{name}.{pull}", nir.Scale(scale, metadata={LATENCY: latency}), x).sources
         ones = np.ones(current.width)
         adaptation = nir.LI(tau=tau[1], r=1.0 / adaptation_gain, v_leak=zero, metadata={LATENCY: latency})
         self._add(parts["adaptation"], adaptation, Stream(sent["adapting"] + sent["firing"], current.width, latency))

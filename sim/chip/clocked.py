@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,8 @@ def with_clocked_biases(program: Program) -> Program:
     port = Port((clock,), 1, Signal.CLOCK)
     joined = {o.name for o in program.operations if o.name in found and not isinstance(o, Neuron)}
     for operation in program.operations:
-        here = replace(operation, **{name: _with(p, joined) for name, p in operation.ports.items()})
+        ports: dict[str, Any] = {name: _with(p, joined) for name, p in operation.ports.items()}
+        here = replace(operation, **ports)
         bias = found.get(operation.name)
         if bias is not None:
             ticking = Synapse(

@@ -279,7 +279,8 @@ def _require_memory(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
 
 def _coded(features: Features, coder: Coder) -> Features:
     """The events of normalised levels."""
-    shape = (*features.values.shape[:2], features.values.shape[2] * coder.planes)
+    recordings, steps, channels = features.values.shape
+    shape = recordings, steps, channels * coder.planes
     _require_memory(shape, np.dtype(np.uint8))
     values = np.zeros(shape, dtype=np.uint8)
     for events, frames, length in zip(values, features.values, features.steps, strict=True):

@@ -182,8 +182,8 @@ class Streaming(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """Gradients of q, k, v."""
         q, k, v = ctx.saved_tensors
-        gradients = [torch.empty_like(x) for x in (q, k, v)]
-        given = (q, k, v, ctx.heads, upstream.contiguous(), *gradients)
+        of_q, of_k, of_v = (torch.empty_like(x) for x in (q, k, v))
+        given = (q, k, v, ctx.heads, upstream.contiguous(), of_q, of_k, of_v)
         chunks = -(-q.shape[1] // attention_kernels.SAMPLES)
         kernels.run(attention_kernels.stream_back, q.shape[1], *given, chunks=chunks)
-        return *gradients, None
+        return of_q, of_k, of_v, None

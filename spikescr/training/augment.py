@@ -68,7 +68,7 @@ def augment(
         frames, planes = layout.frames, layout.planes
         # Planes as samples of their own: what happens to one follows from its place, so that all planes have the same.
         parts = x.unflatten(2, (frames, planes, -1)).permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1)
-        each = np.repeat(np.asarray(samples), planes)
+        each = np.repeat(np.asarray(samples), planes).tolist()
         altered = augment(
             parts, (steps * frames).repeat_interleave(planes), config, seed=seed, epoch=epoch, samples=each
         )
