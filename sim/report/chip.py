@@ -59,9 +59,9 @@ def _fitted_text(fitted: FittedEstimate, arithmetic: float) -> list[str]:
     text = [
         f"A second estimate, by costs that were fitted on a Loihi ({fitted.constants}; its authors state "
         f"{cost.states}): {low} to {high} and {seconds} per recording of {fitted.steps} steps "
-        f"of the chip. A step takes as long as what takes longest, and a barrier: {fitted.deciding} decides ({times}). "
-        f"The busiest core has {fitted.imbalance:.1f} times the mean work. Of Loihi 2 no energies of single operations "
-        "are published."
+        "of the chip. A step takes as long as what takes longest, and a barrier; decided by the "
+        f"{fitted.deciding} ({times}). The busiest core has {fitted.imbalance:.1f} times the mean work. "
+        "Of Loihi 2 no energies of single operations are published."
     ]
     if arithmetic > 0:
         text.append(

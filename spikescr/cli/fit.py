@@ -170,6 +170,6 @@ def _show_fitted(console: Console, fitted: FittedEstimate) -> None:
     )
     console.print(
         f"estimate, time likewise: {si(fitted.step_seconds, 's')} per step, {si(fitted.seconds, 's')} per recording; "
-        f"{fitted.deciding} decides ({times}); busiest core {fitted.imbalance:.1f} times the mean",
+        f"decided by the {fitted.deciding} ({times}); busiest core {fitted.imbalance:.1f} times the mean",
         soft_wrap=True,
     )

@@ -86,7 +86,7 @@ def test_spikes_are_those_of_the_simulation(run: Path, tmp_path: Path) -> None:
     assert fitted["steps"] > audit.period  # and a step for each layer of the longest way
     events = sum(amount["count"] for name, amount in fitted["terms"].items() if name.startswith("synapse"))
     assert events == pytest.approx(operations)
-    assert f"{fitted['deciding']} decides" in result.stdout
+    assert f"decided by the {fitted['deciding']} (" in result.stdout
     assert "energy within 12 %" in result.stdout
 
 
