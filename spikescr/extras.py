@@ -27,6 +27,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "safetensors": ("safetensors", "train"),
     "librosa": ("librosa", "audio"),
     "soundfile": ("soundfile", "audio"),
+    "sounddevice": ("sounddevice", "microphone"),
     "pooch": ("pooch", "download"),
     "requests": ("requests", "download"),
     "urllib3": ("urllib3", "download"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -67,19 +67,31 @@ def read_recording(path: Path) -> tuple[Waveform, int]:
         DataError: The file is missing, no audio, shorter than its header says, empty, larger than the memory, or holds
             values that are not finite (in float32).
     """
-    with _told(path), open_regular(path) as file:
-        audio = find_audio(file)
-        if audio and audio.cut_off:
-            raise DataError(
-                f"{path}: truncated: the header promises {audio.promised} bytes of audio, the file has {audio.there}"
-            )
-        whole = with_length(file, audio, path) if audio else file
-        with _sound(path if whole is file else whole) as sound:
-            rate = int(sound.samplerate)
-            waveform = _read(sound, path)
-    if not len(waveform):
+    with _opened(path) as sound:
+        rate = int(sound.samplerate)
+        blocks: list[Waveform] = []
+        _require_memory(_promised(sound) or 0, sound.channels, path)
+        for block in _blocks(sound, path):
+            blocks.append(block)
+            _require_memory(sum(map(len, blocks)) + _BLOCK, sound.channels, path)
+    if not blocks:
         raise DataError(f"{path}: empty recording (0 samples)")
-    return waveform, rate
+    return np.concatenate(blocks), rate
+
+
+def stream_recording(path: Path) -> Iterator[Waveform]:
+    """Yield what `read_recording` gives, block by block: a recording of hours takes no more memory than one of seconds.
+
+    Raises:
+        DataError: As there; what comes before a fault is yielded.
+    """
+    empty = True
+    with _opened(path) as sound:
+        for block in _blocks(sound, path):
+            empty = False
+            yield block
+    if empty:
+        raise DataError(f"{path}: empty recording (0 samples)")
 
 
 def read_rate(path: Path) -> int:
@@ -88,11 +100,8 @@ def read_rate(path: Path) -> int:
     Raises:
         DataError: The file is missing or no audio.
     """
-    with _told(path), open_regular(path) as file:  # open says why not; libsndfile does not
-        audio = find_audio(file)
-        whole = with_length(file, audio, path) if audio else file
-        with _sound(path if whole is file else whole) as sound:
-            return int(sound.samplerate)
+    with _opened(path, whole=False) as sound:
+        return int(sound.samplerate)
 
 
 def loudest_stretch(waveform: Waveform, length: int) -> Waveform:
@@ -112,31 +121,39 @@ def loudest_stretch(waveform: Waveform, length: int) -> Waveform:
     return waveform[start : start + length]
 
 
-def _sound(source: Path | BinaryIO) -> soundfile.SoundFile:
+@contextmanager
+def _opened(path: Path, *, whole: bool = True) -> Iterator[soundfile.SoundFile]:
+    """Open a recording; where all of it is to be read, one that was cut off is refused."""
     import soundfile
 
-    return soundfile.SoundFile(source)
+    with _told(path), open_regular(path) as file:  # open says why not; libsndfile does not
+        audio = find_audio(file)
+        if whole and audio and audio.cut_off:
+            raise DataError(
+                f"{path}: truncated: the header promises {audio.promised} bytes of audio, the file has {audio.there}"
+            )
+        content = with_length(file, audio, path) if audio else file
+        with soundfile.SoundFile(path if content is file else content) as sound:
+            yield sound
 
 
-def _read(sound: soundfile.SoundFile, path: Path) -> Waveform:
-    """Read and average block by block: telephone codecs cannot be asked for all, and a header may promise anything."""
-    promised = sound.frames if sound.frames < _NOT_KNOWN else None
+def _promised(sound: soundfile.SoundFile) -> int | None:
+    return sound.frames if sound.frames < _NOT_KNOWN else None
+
+
+def _blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[Waveform]:
+    """Yield averages over channels: telephone codecs cannot be asked for all, and a header may promise anything."""
+    promised = _promised(sound)
     sound.seekable = lambda: False  # else soundfile seeks behind each block, which fails in a FLAC without a length
-    blocks: list[Waveform] = []
     count = 0
-    while True:
-        _require_memory(max(count + _BLOCK, promised or 0), sound.channels, path)
-        block = sound.read(_BLOCK, dtype="float64", always_2d=True)
-        if not len(block):
-            break
+    while len(block := sound.read(_BLOCK, dtype="float64", always_2d=True)):
         # Written so that a NaN fails too. The bound keeps powers, squares of samples, finite.
         if not (np.abs(block) <= np.finfo(np.float32).max).all():
             raise DataError(f"{path}: holds NaN or infinite samples")
-        blocks.append(block.mean(axis=1))
         count += len(block)
+        yield block.mean(axis=1)
     if promised is not None and count < promised:
         raise DataError(f"{path}: truncated: the header promises {promised} samples, the file has {count}")
-    return np.concatenate(blocks) if blocks else np.zeros(0)
 
 
 def _require_memory(samples: int, channels: int, path: Path) -> None:
