@@ -25,6 +25,8 @@ Examples:
       reads every recording; statistics, and all that is wrong
   spikescr data show shd:data/shd --recording train/000007 --out seven.png
       one recording before and after augmentation
+  spikescr data spikes words --split train --out words/ssc_train.h5
+      recordings of sound as the cochlea of the Heidelberg data sets hears them
 """
 
 GET_EPILOG = """\b
@@ -52,10 +54,19 @@ The augmentation is the data set's own of the paper, for other data the default 
 this recording alone. Needs matplotlib.
 """
 
+SPIKES_EPILOG = """\b
+Example: a data set of one's own that is trained on, and evaluated, like SSC.
+  spikescr data spikes words --split train --out spikes/ssc_train.h5
+  spikescr data spikes words --split valid --out spikes/ssc_valid.h5
+  spikescr data spikes words --split test --out spikes/ssc_test.h5
+  spikescr train ssc-100 --data ssc:spikes
+The model: Cramer et al., IEEE TNNLS 33, 2744 (2022): basilar membrane, hair cells, bushy cells, 700 units.
+"""
+
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Fetch the published data sets, check a copy, draw a recording.
+    """Fetch the published data sets, check a copy, draw a recording, turn sound into spikes.
 
     Data sets are named as for training: digits (embedded), shd:PATH, ssc:PATH, gsc:PATH, folder:PATH.
     """
@@ -119,6 +130,29 @@ def show(spec: str, recording: str, out: Path, steps: int, window: float, draws:
 
     draw_recording(spec, recording, out, steps=steps, window_s=window, draws=draws, seed=seed)
     output().print(f"wrote {out}")
+
+
+@command.command(epilog=SPIKES_EPILOG)
+@click.argument("spec", metavar="FOLDER")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="HDF5 file to write.")
+@click.option("--split", type=click.Choice(["train", "valid", "test", "all"]), default="all", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the nerve fibres.")
+@max_memory
+def spikes(spec: str, out: Path, split: str, seed: int) -> None:
+    """Write recordings as spikes, in the format of the Heidelberg data sets.
+
+    FOLDER has a folder of recordings for each word; digits and gsc:PATH are taken too.
+    """
+    from spikescr.data import open_data
+    from spikescr.data.to_spikes import write_spikes
+
+    written = write_spikes(open_data(f"folder:{spec}" if Path(spec).is_dir() else spec), out, split=split, seed=seed)
+    console = output()
+    console.print(
+        f"{written.recordings:,} recordings of {written.classes} words, {written.seconds:,.0f} s: "
+        f"{written.spikes:,} spikes"
+    )
+    console.print(f"wrote {out}", soft_wrap=True)
 
 
 def _on_bytes(name: str, done: int, total: int | None) -> None:
