@@ -7,6 +7,8 @@
     run = spikescr.simulate(graph, x)  # x (T, B, C) -> outputs, spikes, counts, energy
     spikescr.verify(net, graph, x).differing  # 0
     spikescr.fit(graph, chip="loihi2").cores
+    for word in spikescr.listen("runs/demo", "words.wav"):
+        print(word)
 
 Everything is imported when it is first used. docs/api.md tells more.
 """
@@ -25,17 +27,19 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 if TYPE_CHECKING:
     from spikescr.workflows.fit import fit
+    from spikescr.workflows.listen import listen
     from spikescr.workflows.networks import load, to_nir
     from spikescr.workflows.simulate import audit, simulate
     from spikescr.workflows.verify import verify
 
     __version__: str
 
-__all__ = ["__version__", "audit", "fit", "load", "simulate", "to_nir", "verify"]
+__all__ = ["__version__", "audit", "fit", "listen", "load", "simulate", "to_nir", "verify"]
 
 _HOMES = {
     "audit": "spikescr.workflows.simulate",
     "fit": "spikescr.workflows.fit",
+    "listen": "spikescr.workflows.listen",
     "load": "spikescr.workflows.networks",
     "simulate": "spikescr.workflows.simulate",
     "to_nir": "spikescr.workflows.networks",

@@ -142,6 +142,7 @@ class RunFolder(_Folder):
     verify.json      verify    comparison of spikes
     early-exit.json  early-exit  when an answer is settled, so that simulate --until-sure may end a recording
     report.html      report    a page about all this; report.md, the same numbers
+    listening.json   listen    how confident the network must be of a word, by --fit
     evaluation/      evaluate  accuracy, confusion, confidence on a split
     loihi2/          quantize  the network in integers: model.safetensors, model.nir, quantization.json; a run folder
     finetuning/      quantize  in loihi2/: states and metrics of fine-tuning
@@ -227,6 +228,11 @@ class RunFolder(_Folder):
         return self.path / "report.md"
 
     @property
+    def listening(self) -> Path:
+        """What `listen --fit` found, JSON."""
+        return self.path / "listening.json"
+
+    @property
     def is_in_integers(self) -> bool:
         """Whether it is another run folder's, for its network in integers."""
         return self.path.name == LOIHI2
@@ -257,6 +263,8 @@ class RunFolder(_Folder):
             return "spikescr quantize" + ("" if parent == DEFAULT_RUN else f" --run {parent}")
         if self.path.name == FINETUNING:
             return f"spikescr quantize --run {self.path.parent.parent}"
+        if path == self.listening:
+            return f"spikescr listen {self.path} --fit"
         commands = {
             self.config: "train",
             self.metrics: "train",
@@ -289,7 +297,8 @@ class RunFolder(_Folder):
     @property
     def results(self) -> tuple[str, ...]:
         """Names of what is made from the graph."""
-        made = (self.verification, self.early_exit, self.simulation, self.report, self.report_text)
+        reports = (self.report, self.report_text)
+        made = (self.verification, self.early_exit, self.simulation, self.listening, *reports)
         return tuple(path.name for path in made)
 
     @property

@@ -27,8 +27,8 @@ from spikescr.files import sha256
 from spikescr.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["__version__", "audit", "fit", "load", "simulate", "to_nir", "verify"]
-HERE = ["audit", "fit", "load", "simulate", "to_nir", "verify"]
+NAMES = ["__version__", "audit", "fit", "listen", "load", "simulate", "to_nir", "verify"]
+HERE = ["audit", "fit", "listen", "load", "simulate", "to_nir", "verify"]
 STEPS = 20
 
 

@@ -15,6 +15,7 @@ import click
 import nir
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 from helpers import write_tones
 
@@ -111,6 +112,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the pages speak of: data, trained runs, a graph of another origin, constants."""
     folder = tmp_path_factory.mktemp("pages")
     write_tones(folder / "words", takes=4)
+    spoken = [soundfile.read(path)[0] for path in sorted((folder / "words").glob("*/*_0.wav"))]
+    soundfile.write(folder / "talk.flac", np.concatenate(spoken), 8000)
     one = np.ones(10)
     graph = nir.NIRGraph.from_list(
         nir.Affine(np.ones((10, 40)) / 9, 0 * one), nir.LIF(0.02 * one, one, 0 * one, 0.2 * one)

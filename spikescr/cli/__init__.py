@@ -41,6 +41,7 @@ COMMANDS = {
         "spikescr.cli.early_exit",
         "Learn from validation recordings when an answer is settled, so that simulating may end there.",
     ),
+    "listen": ("spikescr.cli.listen", "Tell the words in a recording, a pipe, or what the microphone hears."),
     "energy": ("spikescr.cli.energy", "Audit a simulation's energy: what was executed, what conventions say."),
     "report": ("spikescr.cli.report", "Write a page about a run, and the same as Markdown."),
     "verify": ("spikescr.cli.verify", "Compare every spike of the graph with the trained network's."),
