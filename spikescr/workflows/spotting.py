@@ -4,8 +4,9 @@ p_k (K,) are the probabilities of window k, centred at t_k; s_k their mean over 
 A run of neighbouring windows whose largest s is that of one word and at least `keep` is a decision for that word if
 one of them reaches `threshold` (hysteresis); the largest is its confidence, and where it stands its peak. A run that is
 longer than a window ends there. What is heard in all of its windows is looked up for the loudest 10 ms; the sound
-around these is the word, and begins with the decision's onset. Of two decisions about one sound the more confident one
-stands; so a decision is told half a window after its peak (at once, a third more words are told that nobody said).
+around these is the word, and begins with the decision's onset; where nothing stands out from the background, it is
+none. Of two decisions about one sound the more confident one stands; so a decision is told half a window after its peak
+(at once, a third more words are told that nobody said).
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ PAUSE_S = 0.12
 QUIET = 10
 """Percentile of the levels around a word, silence apart, taken for the background's; a word is above half-way from it
 to the loudest frame."""
+PROMINENCE_DB = 12.0
+"""What is not so much louder than the background is none of the words: a network that has not learnt what noise is may
+be sure of anything there."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,18 @@ class Levels:
         self._count += whole
         self._rest = samples[whole * self._size :]
 
-    def locate(self, core: tuple[float, float], around: tuple[float, float]) -> tuple[float, float]:
-        """Find the sound whose loudest frame is the loudest in `core`; it does not leave `around`. In seconds."""
+    def locate(self, core: tuple[float, float], around: tuple[float, float]) -> tuple[float, float] | None:
+        """Find the sound whose loudest frame is the loudest in `core`; it does not leave `around`. In seconds.
+
+        Returns:
+            Begin and end; None where nothing stands out from the background.
+        """
         first = self._count - len(self._powers)
         low, high = (min(max(int(t / self._frame_s) - first, 0), len(self._powers)) for t in around)
         power = np.array(self._powers)[low : max(high, low + 1)]
         sounding = power > 0
         if not sounding.any():
-            return core
+            return None
         level = np.full(len(power), -np.inf)
         level[sounding] = 10 * np.log10(power[sounding])
         begin, end = (min(max(int(t / self._frame_s) - first - low, 0), len(level) - 1) for t in core)
@@ -101,6 +109,9 @@ class Levels:
         if not sounding[loudest]:
             loudest = int(level.argmax())
         peak = level[loudest]
+        background = np.percentile(level[sounding], QUIET) if sounding.all() else -np.inf
+        if peak - background < PROMINENCE_DB:
+            return None
         least = max(peak - RANGE_DB, (peak + min(peak, np.percentile(level[sounding], QUIET))) / 2)
         heard = np.flatnonzero(level >= least)
         parts = np.split(heard, np.flatnonzero(np.diff(heard) > round(PAUSE_S / self._frame_s)) + 1)
@@ -171,23 +182,24 @@ class Spotter:
         run, self._run = self._run, []
         if not run or max(confidence for *_, confidence in run) < self.rules.threshold:
             return []
-        found = self._decided(run)
-        earlier = self._pending
+        found, earlier = self._decided(run), self._pending
+        if found is None:
+            return []
         if earlier is None or not _same_sound(earlier, found):
             self._pending = found
             return [] if earlier is None else [earlier]
         self._pending = max(earlier, found, key=lambda decision: decision.confidence)
         return []
 
-    def _decided(self, run: Sequence[tuple[float, int, float]]) -> Decision:
+    def _decided(self, run: Sequence[tuple[float, int, float]]) -> Decision | None:
         best = max(confidence for *_, confidence in run)
         peak = float(np.mean([centre for centre, _, confidence in run if confidence == best]))
         first, last, half = run[0][0], run[-1][0], self._window / 2
         core = (last - half, first + half)
         if core[1] - core[0] < 2 * FRAME_S:
             core = (peak - self._hop, peak + self._hop)
-        onset, end = self._levels.locate(core, (peak - half, peak + half))
-        return Decision(run[0][1], best, onset, end, peak, len(run))
+        place = self._levels.locate(core, (peak - half, peak + half))
+        return None if place is None else Decision(run[0][1], best, *place, peak, len(run))
 
 
 def _same_sound(one: Decision, other: Decision) -> bool:

@@ -85,7 +85,7 @@ def strung(words: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     parts, said, now = [], [], 0
     for index in rng.permutation(len(items))[:16]:
         wave, _ = read_recording(items[index].path)
-        gap = int(rng.uniform(1.0, 1.4) * RATE)
+        gap = int(rng.uniform(0.6, 1.0) * RATE)
         said.append((digits.classes[items[index].label], (now + gap + onset_of(wave)) / RATE))
         parts += [np.zeros(gap), wave]
         now += gap + len(wave)
@@ -133,7 +133,7 @@ def test_words_are_found_within_100_ms(
     record_property("note", f"{found} of {len(said)} words found, {len(left) / minutes:.1f} false alarms per minute")
     assert summary["windows"] == pytest.approx(10 * summary["seconds"], abs=1)
     assert summary["cpu_share"] > 0
-    assert 0 < summary["told_after_s"][0] < 1.5
+    assert 0 < summary["told_after_s"][0] < 2.5
     energies = [word["energy_j"] for word in told]
     assert energies == sorted(energies)
     assert energies[-1] <= summary["energy_j"]
