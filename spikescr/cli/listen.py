@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from spikescr.data.streams import Stream
-    from spikescr.workflows.deployed import Deployed
     from spikescr.workflows.listen import Heard, Summary
 
 EPILOG = """\b
@@ -77,11 +76,11 @@ def command(
         _fit(network, data, backend)
         return
     with notices().status("Loading the network"):
-        from spikescr.workflows.listen import Listener, open_network, rules_of
+        from spikescr.workflows.listen import Listener, open_network, rules_of, sample_rate
 
         run, deployed = open_network(network)
         rules = rules_of(run, deployed.path, threshold)
-        stream = _open(str(source), deployed, rate=rate, form=form, channels=channels)
+        stream = _open(str(source), sample_rate(deployed), rate=rate, form=form, channels=channels)
         listener = Listener(deployed, rules, stream.rate, backend=backend, hop_s=hop)
     notify(f"listening to {stream.name}; words from a confidence of {rules.threshold:.2f} on")
     with listener:
@@ -108,10 +107,9 @@ def _fit(network: Path, data: str | None, backend: str) -> None:
     output().print(f"wrote {found.path}", soft_wrap=True)
 
 
-def _open(source: str, deployed: Deployed, *, rate: int | None, form: str, channels: int) -> Stream:
+def _open(source: str, own: int, *, rate: int | None, form: str, channels: int) -> Stream:
     from spikescr.data.streams import MICROPHONE, PIPE, open_file, open_microphone, open_pipe
 
-    own = deployed.preprocessing.front_end.sample_rate
     if source == PIPE:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("standard input is a terminal: send sound into it, arecord ... | spikescr listen RUN -")

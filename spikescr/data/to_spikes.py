@@ -59,7 +59,9 @@ def write_spikes(dataset: DataSet, out: Path, *, split: str = ALL, seed: int = 0
     if not out.parent.is_dir():
         raise UsageError(f"{out}: there is no folder {out.parent}")
     people = {speaker: number for number, speaker in enumerate(sorted({i.speaker or "" for i in dataset.split(ALL)}))}
-    labels, speakers, silent = [], [], []
+    labels: list[int] = []
+    speakers: list[int] = []
+    silent: list[str] = []
     left_out: dict[str, str] = {}
     seconds, spikes = 0.0, 0
     with replacing(out) as temporary, h5py.File(temporary, "w") as file:

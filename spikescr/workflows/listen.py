@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from spikescr.data.audio import Waveform
+from spikescr.data.frontend import FrontEnd
 from spikescr.data.spikes import SpikeBins
 from spikescr.data.streams import Stream, open_file
 from spikescr.documents import read_model
@@ -150,6 +151,17 @@ def open_network(path: Path) -> tuple[RunFolder, Deployed]:
     return run, deployed
 
 
+def sample_rate(deployed: Deployed) -> int:
+    """Samples per second that a network's front end works with; a stream of another rate is resampled."""
+    return _front_end(deployed).sample_rate
+
+
+def _front_end(deployed: Deployed) -> FrontEnd:
+    front_end = deployed.preprocessing.front_end
+    assert not isinstance(front_end, SpikeBins), "open_network refuses them"
+    return front_end
+
+
 def rules_of(run: RunFolder, graph: Path, threshold: float | None) -> Rules:
     """The rules that were fitted for a graph, or those of a threshold.
 
@@ -188,8 +200,7 @@ class Listener:
             UsageError: there is no such backend, or a hop is no part of a window.
             BackendError: the backend does not start.
         """
-        front_end = deployed.preprocessing.front_end
-        assert not isinstance(front_end, SpikeBins), "open_network refuses them"
+        front_end = _front_end(deployed)
         length = front_end.window_samples(rate)
         if not 1 / rate <= hop_s <= front_end.window_s / 2:
             raise UsageError(
