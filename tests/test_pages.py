@@ -69,8 +69,8 @@ def lines_of(page: Path) -> Iterator[Line]:
 
 LINES = [line for page in PAGES for line in lines_of(page)]
 COMMANDS = [line for line in LINES if line.words[0] == "spikescr"]
-DIFFERENT = list({tuple(line.words): line for line in reversed(COMMANDS)}.values())[::-1]
-"""Each command once, however many pages have it."""
+DIFFERENT = [line for n, line in enumerate(COMMANDS) if line.words not in [earlier.words for earlier in COMMANDS[:n]]]
+"""Each command once, however many pages have it, where it stands first."""
 
 
 def test_pages_have_command_lines() -> None:

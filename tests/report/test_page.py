@@ -254,7 +254,7 @@ def test_page_tells_its_structure_to_those_who_do_not_see_it(browser: Browser, p
     browser.open(page)
     assert browser.run("document.documentElement.lang") == "en"
     headings = browser.run("[...document.querySelectorAll('h1, h2, h3, h4')].map((h) => h.tagName)")
-    assert headings == ["H1"] + ["H2"] * 10
+    assert headings == ["H1"] + ["H2"] * 11
     nameless = """[...document.querySelectorAll('table, svg.plot, select, button, th[scope=col]')].filter((node) =>
       !(node.tagName === 'TABLE' ? node.caption?.textContent : node.getAttribute('aria-label') ?? node.textContent)
     ).length"""

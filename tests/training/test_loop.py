@@ -224,7 +224,7 @@ def test_loss_that_is_no_number_ends_the_training_and_keeps_the_last_checkpoint(
 
     def loss(y: torch.Tensor, labels: torch.Tensor, **kwargs: str) -> torch.Tensor:
         nonlocal steps
-        training = kwargs["reduction"] == "none"
+        training = y.requires_grad
         steps += training
         found = cross_entropy(y, labels, **kwargs)
         return found * math.nan if training and steps == 4 * (in_epoch - 1) + 2 else found
