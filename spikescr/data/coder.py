@@ -21,8 +21,7 @@ ON_RATES = (0.3, 0.17, 0.07)
 OFF_RATES = (0.25, 0.08)
 """Events for each frame at which thresholds are set, on average over training: of every plane of `on` and of `off`.
 
-Together 68 events in each step of `commands-spikes` (test people of ten words); a third of the energy of a network on
-log-mel allows 80."""
+Together 68 events in each step of `commands-spikes` (test people of ten words)."""
 PLANES = len(ON_RATES) + len(OFF_RATES)
 LEAK = 0.5
 LEAST = 0.05
