@@ -20,6 +20,8 @@ from spikescr.stages import FrontWork
 
 FORMAT = 2
 """Raised when what a reader of the previous one takes for granted changes; 1: see `legacy`."""
+WIDTHS = ("width_in", "width_out")
+"""Shapes that nothing has 0 of; conventions divide by them."""
 SHAPE = "shape."
 """Before the names of shapes in a file."""
 REMEDY = "simulate again"
@@ -102,7 +104,7 @@ class _Now(_Header):
             **super().arrays(),
             "facts": Array("i", ("rows", "samples")),
             "fact_of": Array("i", ("facts", 4)),
-            **{SHAPE + name: Array("i", ("operations",), needed=False) for name in SHAPES},
+            **{SHAPE + name: Array("i", ("operations",), lowest=int(name in WIDTHS), needed=False) for name in SHAPES},
         }
 
 

@@ -149,3 +149,15 @@ def test_nested_nonsense_is_one_line(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(SpikescrError, match="damaged") as found:
         Audit.load(path)
     assert len(str(found.value)) < 1000
+
+
+@pytest.mark.parametrize(("name", "value", "least"), [("width_in", 0, 1), ("width_out", 0, 1), ("dense", -1, 0)])
+def test_shapes_that_nothing_has_are_refused(saved: Path, tmp_path: Path, name: str, value: int, least: int) -> None:
+    """A width of 0 gave nan in a convention that divides by it."""
+
+    def change(_: dict[str, Any], arrays: dict[str, Any]) -> None:
+        arrays[f"shape.{name}"] = np.full(arrays[f"shape.{name}"].shape, value)
+
+    path = rewritten(saved, tmp_path / "audit.npz", change)
+    with pytest.raises(SpikescrError, match=rf"shape\.{name} must be {least} or more, holds {value}; simulate again$"):
+        Audit.load(path)
