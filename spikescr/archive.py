@@ -20,6 +20,8 @@ from spikescr.strangers import DAMAGE, require_regular_file
 
 _KINDS = {"i": "whole numbers", "f": "numbers", "b": "true or false", "U": "text"}
 _FITS = {"i": "iub", "f": "fiu", "b": "b", "U": "U"}
+LARGEST = 2**60
+"""The largest whole number, of either sign: no count comes near, and a few of them can be added in 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,18 @@ class Field:
         if len(array.shape) != len(self.shape) or array.shape != expected:
             axes = ", ".join(f"{n} = {sizes[n]}" if n in sizes else str(n) for n in map(str, self.shape))
             return f"must have the shape ({axes}), has {array.shape}"
+        return self._values_fault(array) if array.size and array.dtype.kind in "iuf" else None
+
+    def _values_fault(self, array: NDArray[Any]) -> str | None:
+        least, most = array.min(), array.max()
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return f"holds {array[~np.isfinite(array)].flat[0]}, which is no number that can be used"
-        if array.size and self.lowest is not None and array.min() < self.lowest:
-            return f"must be {self.lowest:g} or more, holds {array.min()}"
-        if array.size and self.highest is not None and array.max() > self.highest:
-            return f"must be {self.highest:g} or less, holds {array.max()}"
+        if array.dtype.kind != "f" and not -LARGEST <= int(least) <= int(most) <= LARGEST:
+            return f"holds {max(least, most, key=lambda value: abs(int(value)))}, which is no count"
+        if self.lowest is not None and least < self.lowest:
+            return f"must be {self.lowest:g} or more, holds {least}"
+        if self.highest is not None and most > self.highest:
+            return f"must be {self.highest:g} or less, holds {most}"
         return None
 
 
@@ -102,6 +110,8 @@ def read_archive(
                 fault = field.fault(values[name], known)
                 if fault is not None:
                     raise SpikescrError(f"{path}: {name} {fault}; {remedy}")
+                if values[name].dtype == np.uint64:  # which cannot be added to the int64 of every sum
+                    values[name] = values[name].astype(np.int64)
     except DAMAGE as error:
         raise SpikescrError(f"{path}: damaged ({error}); {remedy}") from error
     return values

@@ -36,6 +36,13 @@ def test_what_is_as_declared_is_read_and_what_is_not_declared_left_alone(tmp_pat
     assert found["counts"].tolist() == [[1, 1]] * 3
 
 
+def test_whole_numbers_of_any_type_can_be_added_to_sums(tmp_path: Path) -> None:
+    found = read_archive(write(tmp_path / "a.npz", counts=np.full((3, 2), 7, np.uint64)), FIELDS, "make it again")
+    total = np.zeros((3, 2), np.int64)
+    total += found["counts"]
+    assert total.tolist() == [[7, 7]] * 3
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -49,6 +56,8 @@ def test_what_is_as_declared_is_read_and_what_is_not_declared_left_alone(tmp_pat
         ({"energy": np.array([1, np.nan, 1])}, "energy holds nan, which is no number that can be used"),
         ({"energy": np.array([1, np.inf, 1])}, "energy holds inf, which is no number that can be used"),
         ({"energy": np.array([1j, 1, 1])}, "energy must be numbers, is complex128"),
+        ({"counts": np.full((3, 2), 2**63, np.uint64)}, f"counts holds {2**63}, which is no count"),
+        ({"counts": np.full((3, 2), -(2**63))}, f"counts holds {-(2**63)}, which is no count"),
         ({"share": 2.0}, "share must be 1 or less, holds 2.0"),
         ({"name": 3}, "name must be text, is int64"),
     ],

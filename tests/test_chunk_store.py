@@ -113,6 +113,11 @@ def test_a_chunk_from_before_chunks_had_keys_is_refused(tmp_path: Path, job: Job
         ({"account": {"table": SUMS["table"]}}, "account.facts is missing"),
         ({"account": SUMS | {"fact_of": np.array([[3, 5, 0, 7]])}}, "fact_of names operation 3, which is not there"),
         ({"account": SUMS | {"fact_of": np.array([[2, 5, -1, 7]])}}, "fact_of names row -1, which is not there"),
+        ({"account": SUMS | {"table": np.full(SUMS["table"].shape, 2**63, np.uint64)}}, f"account.table holds {2**63}"),
+        (
+            {"account": SUMS | {"facts": SUMS["facts"] + 2**40, "fact_of": np.array([[2, 5, 0, 2**40]])}},
+            f"facts hold [0-9]+ times {2**40}, which is no count",
+        ),
     ],
 )
 def test_a_chunk_that_is_not_as_it_must_be_is_named(

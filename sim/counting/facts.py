@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikescr.archive import LARGEST
 from spikescr.sim.counting.formula import CAUSES, Formula
 from spikescr.sim.program import (
     Convolution,
@@ -155,6 +156,12 @@ class SampleFacts:
                 return (
                     f"fact_of names {name} {numbers.min() if numbers.min() < 0 else numbers.max()}, which is not there"
                 )
+        largest, factor = (
+            max(abs(int(array.min())), abs(int(array.max()))) if array.size else 0
+            for array in (arrays["facts"], arrays["fact_of"][:, 3])
+        )
+        if largest * factor > LARGEST:
+            return f"facts hold {largest} times {factor}, which is no count"
         return None
 
     def merge(self, arrays: Mapping[str, NDArray[np.integer]]) -> None:
