@@ -8,7 +8,8 @@ Every network is trained with the recipe `commands` (speed, shift in time and no
 of DIR/test (without --noise made here) at 20, 10 and 0 dB, 20 dB quieter, and 100 ms later. All conditions are written
 as 16-bit files first, so that every network hears the same. Noise is scaled so that its mean square over a recording is
 10^(-x/10) of the recording's. Spiking networks are executed event by event; of the CNN the multiplications by what is
-not 0 count likewise, and as "dense" all of them; "spikes" is SpikeSCR on events (`front_end=spikes`). The front end is
+not 0 count likewise, and as "dense" all of them; "spikes" is SpikeSCR on events (`front_end=spikes`),
+"causal" the same whose attention waits for nothing, "axonal" DCLS with one delay per neuron. The front end is
 in no figure; `spikescr simulate` tells it.
 Accuracies are means over seeds, intervals (Wilson, 95 %) of all answers together; operations and energy are those of
 the recordings as they are.
@@ -54,6 +55,7 @@ from spikescr.workflows.evaluate import evaluate_run
 from spikescr.workflows.execution import Request, simulate_recordings
 from spikescr.workflows.export import export_run
 from spikescr.workflows.quantize import quantize_run
+from spikescr.workflows.verify import verify_run
 
 SNRS = (20, 10, 0)
 QUIETER_DB, LATER_S = 20, 0.1
@@ -61,12 +63,17 @@ CONDITIONS = ("accuracy", *(f"snr{snr}" for snr in SNRS), "quiet", "shifted")
 FP32, INT8 = (CONSTANTS.costs[f"horowitz2014-45nm-{kind}"] for kind in ("fp32", "int8"))
 SPIKING: dict[str, tuple[str, ...]] = {
     "spikescr": (),
+    "causal": ("model.attention=causal",),
     "spikes": ("front_end=spikes", f"model.inputs={80 * PLANES}"),
     "dcls": ("model.family=dcls",),
+    "axonal": ("model.family=dcls", "model.delays=axonal"),
+    "adlif": ("model.family=adlif",),
     "recurrent": ("model.family=recurrent",),
 }
 """Changes of the recipe."""
 NETWORKS = ("spikescr", "spikes", "spikescr_int8", "ds_cnn", "dcls", "recurrent")
+VERIFIED = 64
+"""Recordings of which every spike is compared with PyTorch's."""
 FINETUNING_EPOCHS = 10
 """Of SpikeSCR in integers."""
 
@@ -83,6 +90,7 @@ class Trial:
         mac: Multiplications with additions for a recording, of what is not 0.
         seconds: Of training.
         dense: All multiplications of layers that do them whatever arrives; None of a spiking network.
+        differing: Spikes of Lava that are not PyTorch's, of the first VERIFIED recordings; None where not compared.
     """
 
     right: dict[str, int]
@@ -92,6 +100,7 @@ class Trial:
     mac: float
     seconds: float
     dense: float | None = None
+    differing: int | None = None
 
 
 def write_conditions(items: Sequence[Item], noise: Noise, rate: int, window_s: float, folder: Path) -> dict[str, str]:
@@ -130,7 +139,9 @@ def try_spiking(config: TrainConfig, dataset: DataSet, conditions: dict[str, str
         right[condition] = assessment.correct
     totals = audit.counts.totals()
     per = audit.samples
-    return Trial(right, per, result.parameters, totals["ac"] / per, totals["mac"] / per, result.seconds)
+    differing = verify_run(run, data=conditions["accuracy"], split="all", limit=VERIFIED).differing
+    counts = totals["ac"] / per, totals["mac"] / per
+    return Trial(right, per, result.parameters, *counts, result.seconds, differing=differing)
 
 
 def try_integers(run: RunFolder, conditions: dict[str, str], trained: Trial, epochs: int) -> Trial:
@@ -174,6 +185,8 @@ def summarise(trials: Sequence[Trial]) -> dict[str, Any]:
         "energy_j": FP32.joules(ac, mac),
         "energy_int8_j": INT8.joules(ac, mac),
         "energy_dense_j": None if trials[0].dense is None else FP32.joules(0.0, trials[0].dense),
+        "differing": sum(trial.differing for trial in trials if trial.differing is not None),
+        "verified": VERIFIED * sum(trial.differing is not None for trial in trials),
         "train_seconds": float(np.mean([trial.seconds for trial in trials])),
         "seeds": [asdict(trial) for trial in trials],
     }
@@ -212,9 +225,10 @@ class Kept:
 
 def _networks(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
     names = tuple(value.split(","))
-    unknown = [name for name in names if name not in NETWORKS]
+    known = (*SPIKING, "spikescr_int8", "ds_cnn")
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(NETWORKS)}")
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}")
     return names
 
 
@@ -294,7 +308,7 @@ def _show(results: dict[str, dict[str, Any]], about: str) -> None:
     table.add_column("network")
     table.add_column("seeds", justify="right")
     columns = ("as they are", "interval", *(f"{snr} dB" for snr in SNRS), "20 dB quieter", "100 ms later")
-    more = ("parameters", "AC", "MAC", "FP32, uJ", "dense, uJ", "INT8, uJ", "training, s")
+    more = ("parameters", "AC", "MAC", "FP32, uJ", "dense, uJ", "INT8, uJ", "training, s", "differing spikes")
     for column in (*columns, *more):
         table.add_column(column, justify="right")
     for name, row in results.items():
@@ -313,8 +327,9 @@ def _show(results: dict[str, dict[str, Any]], about: str) -> None:
             *figures,
             *energy,
             f"{row['train_seconds']:.0f}",
+            f"{row['differing']} in {row['verified']} recordings" if row["verified"] else "",
         )
-    Console(width=200).print(table)
+    Console(width=240).print(table)
 
 
 if __name__ == "__main__":
