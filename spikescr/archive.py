@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,9 @@ def read_archive(
         with ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-    except BadZipFile as error:
+    except OSError:
+        raise
+    except DAMAGE as error:  # also what asks for a later version of the format, or says it lies on several disks
         raise SpikescrError(f"{path}: damaged ({error}); {remedy}") from error
     require_memory(size, f"{path}, unpacked,", remedy)
     values, known = dict[str, NDArray[Any]](), dict(sizes or {})

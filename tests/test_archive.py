@@ -82,6 +82,14 @@ def _pickled(path: Path) -> None:
     np.savez(path, **GOOD | {"counts": np.array([print], object)})
 
 
+def _of_later_zip(path: Path) -> None:
+    """An entry that asks for a version of the format that is not there yet."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\x01\x02")
+    content[at + 6 : at + 8] = (200).to_bytes(2, "little")
+    path.write_bytes(bytes(content))
+
+
 def _strange(path: Path) -> None:
     """An entry that says it is compressed in a way that nobody knows."""
     content = bytearray(path.read_bytes())
@@ -99,6 +107,7 @@ def _strange(path: Path) -> None:
         lambda path: path.write_bytes(path.read_bytes().replace(b"NUMPY", b"NAMPY")),
         _pickled,
         _strange,
+        _of_later_zip,
     ],
 )
 def test_damage_is_told_in_one_line(tmp_path: Path, damage: Callable[[Path], Any]) -> None:

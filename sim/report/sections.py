@@ -78,6 +78,8 @@ def steps(audit: Audit, cost: EnergyCost) -> Section:
         f"A {audit.noun[:-1]}'s step t reaches a layer of latency d at executed step t + d; latencies here are up to "
         f"{late[-1] if late else 0} steps{wait}.",
     )
+    if not active:
+        return Section("steps", "Layers over time", (*text, "Nothing was executed at any step."))
     first = [("step", [count(step) for step in range(audit.period)])]
     figure = Figure(
         "heat-map",

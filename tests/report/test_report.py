@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from spikescr.sim.report.html import page as written
 from spikescr.sim.report.html import table as html_table
 from spikescr.sim.report.markdown import literal, markdown
 from spikescr.sim.report.raster import Picture
+from spikescr.sim.report.sections import steps
 from spikescr.sim.report.subject import Example, Provenance, Run
 from spikescr.training.config import TrainConfig
 from spikescr.training.recipes import read_recipe, resolve
@@ -190,13 +192,21 @@ def test_energy_per_step_adds_up_to_the_layers(workplace: Path) -> None:
     tables = Tables((workplace / "out/report.html").read_text()).tables
     heading, *rows, _ = tables[0]
     expected = {row[0]: value(row[heading.index("executed")] or "0 ") for row in rows}
-    names, *steps = tables[1]
-    sums = [sum(float(row[k].strip() or 0) for row in steps) for k in range(1, len(names))]
+    names, *rest = tables[1]
+    sums = [sum(float(row[k].strip() or 0) for row in rest) for k in range(1, len(names))]
     text = (workplace / "out/report.html").read_text()
     unit = re.search(r"Executed energy of each layer at each step, (.)J", text)
     assert unit is not None
     for name, total in zip(names[1:], sums, strict=True):
         assert value(f"{total} {unit[1]}J") == pytest.approx(expected[name], rel=1e-2)
+
+
+def test_where_nothing_was_executed_no_step_is_drawn(workplace: Path) -> None:
+    audit = Audit.load(workplace / "one/simulation/audit.npz")
+    silent = replace(audit, moments=np.zeros_like(audit.moments))
+    section = steps(silent, HOROWITZ_45NM)
+    assert section.figures == ()
+    assert section.text[-1] == "Nothing was executed at any step."
 
 
 def test_example_is_the_recording_as_simulated(workplace: Path) -> None:
