@@ -8,7 +8,8 @@ plain PyTorch around `LIFNode(step_mode="m")` and its loop over steps. Spikes an
 layer: in the whole network in float64; in float32 layer by layer, on the currents of the stock network, for products
 that sum in another order differ in the last bit. Shares are of the time of one step under the profiler, which tells
 the parts but for stock neurons, made of common operations: a clock around them does. Ours fire, normalise and drop out
-in one go; their dropout, and what applies a normalisation going forward, count as neurons.
+in one go; their dropout, and what applies a normalisation going forward, count as neurons. "floor" is what the products
+and the bytes that must move take at the rates that this machine reaches by itself (training_floor).
 
 Networks with learnable delays stand beside the same network with a convolution of all taps by PyTorch.
 
@@ -41,6 +42,7 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile, record_function
+from training_floor import floor
 
 from spikescr.files import write_text
 from spikescr.model import ModelConfig, SequenceBatchNorm, SpikeSCR, kernels, readout
@@ -271,6 +273,29 @@ def whole_network(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor], backend
     return differing, worst
 
 
+def _tables(title: str, cuda: bool) -> tuple[Table, Table]:
+    table = Table(title=title)
+    others = ("stock kernels ms", "our loop ms") if cuda else ()
+    for column in (
+        "network",
+        "T",
+        "stock ms",
+        *others,
+        "ours ms",
+        "speed-up",
+        "floor ms",
+        "over it",
+        "spikes differ",
+        "gradients",
+        "rate",
+    ):
+        table.add_column(column, justify="right")
+    shares = Table(title="Share of time per part")
+    for column in ("network", "T", "", *PARTS, "attention", "other", *(("idle",) if cuda else ())):
+        shares.add_column(column, justify="right")
+    return table, shares
+
+
 @click.command()
 @click.option("--device", "kind", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--quick", is_flag=True, help="Fewer rounds, no T = 500.")
@@ -287,13 +312,7 @@ def main(kind: str, quick: bool, file: Path | None, threads: int | None, seed: i
         keep_freed_memory()  # as a training does; the stock network gains, too
     backend = pick(device)
     where = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
-    table = Table(title=f"Training step, batch {BATCH}, {where}, by {backend.name}: medians")
-    others = ("stock kernels ms", "our loop ms") if cuda else ()
-    for column in ("network", "T", "stock ms", *others, "ours ms", "speed-up", "spikes differ", "gradients", "rate"):
-        table.add_column(column, justify="right")
-    shares = Table(title="Share of time per part")
-    for column in ("network", "T", "", *PARTS, "attention", "other", *(("idle",) if cuda else ())):
-        shares.add_column(column, justify="right")
+    table, shares = _tables(f"Training step, batch {BATCH}, {where}, by {backend.name}: medians", cuda)
     result: dict[str, Any] = {"rows": []}
     for name, config in CONFIGS.items():
         for steps in (40, 100) if quick else (40, 100, 500):
@@ -311,12 +330,17 @@ def main(kind: str, quick: bool, file: Path | None, threads: int | None, seed: i
             medians = {who: statistics.median(round_[who] for round_ in rounds) for who in taken}
             speedup = statistics.median(round_["stock"] / round_["ours"] for round_ in rounds)
             shown = "stock kernels" if cuda else "stock"
+            least = floor(taken["stock"].model, taken["stock"], steps * BATCH, config.width, device)
             row = {
                 "network": name,
                 "steps": steps,
                 "stock_s": medians["stock"],
                 "ours_s": medians["ours"],
                 "speedup": speedup,
+                "floor_s": least.seconds,
+                "ours_over_floor": medians["ours"] / least.seconds,
+                "macs_per_s": least.macs_per_s,
+                "copy_bytes_per_s": least.bytes_per_s,
                 "differing_spikes": differing,
                 "gradient_difference": gradients,
                 "lowest_rate": rate,
@@ -331,11 +355,12 @@ def main(kind: str, quick: bool, file: Path | None, threads: int | None, seed: i
             order = ("stock", "stock kernels", "our loop", "ours") if cuda else ("stock", "ours")
             milliseconds = [f"{1e3 * medians[who]:.{1 if cuda else 0}f}" for who in order]
             differences = f"{differing} / {whole[0]}", f"{gradients:.1e} / {whole[1]:.1e}"
-            table.add_row(name, str(steps), *milliseconds, f"{speedup:.2f}", *differences, f"{rate:.1%}")
+            least_shown = f"{1e3 * least.seconds:.0f}", f"{medians['ours'] / least.seconds:.2f}"
+            table.add_row(name, str(steps), *milliseconds, f"{speedup:.2f}", *least_shown, *differences, f"{rate:.1%}")
             for who, parts in row["shares"].items():
                 shares.add_row(name, str(steps), who, *(f"{share:.0%}" for share in parts.values()))
     delays, result["delays"] = stock_delays.compare(BATCH, 3 if quick else 9, backend, device, seed)
-    console = Console(width=130)
+    console = Console(width=150)
     console.print(
         table, "differences: per neuron layer in float32 / whole network in float64, 40 steps", shares, delays
     )
