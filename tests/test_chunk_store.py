@@ -18,7 +18,8 @@ from spikescr.data import Item
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.sim.chunks import ChunkResult
 from spikescr.workflows import jobs
-from spikescr.workflows.jobs import ChunkStore, Job, require_scheduler
+from spikescr.workflows.cluster import require_scheduler
+from spikescr.workflows.jobs import ChunkStore, Job
 
 EMPTY: dict[str, Any] = {
     "table": np.zeros((3, 2, 4), np.int64),

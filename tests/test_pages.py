@@ -128,6 +128,9 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = re.search(r"```toml\n# words\.toml\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
     assert recipe is not None
     (folder / "words.toml").write_text(recipe[1])
+    tables = re.search(r"```toml\n# tables\.toml\n(.*?)```", (ROOT / "docs/reproduce.md").read_text(), re.DOTALL)
+    assert tables is not None
+    (folder / "tables.toml").write_text(tables[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for words in (
@@ -150,6 +153,8 @@ def adapted(words: list[str]) -> list[str]:
     """The same command on the sandbox's network and data: trainings of a moment, its steps per second."""
     if words[0] in {"train", "distill"} and {"--list", "--dry-run", "--resume"}.isdisjoint(words):
         words = [*words, "--dry-run"]
+    if words[0] == "reproduce" and "--list" not in words:
+        words = [*words, "--rows", "1L-40"]
     if "--steps" in words:
         words[words.index("--steps") + 1] = "20"
     if "--finetune" in words:

@@ -36,7 +36,7 @@ def test_a_task_whose_worker_is_lost_is_done_by_another(
     assert len(list(tmp_path.iterdir())) == 4 + TRIES
     told = [record.getMessage() for record in caplog.records]
     why = "was killed by SIGKILL" if fate == "die" else "stood still for 2 s"
-    assert told == [f"a worker {why}; its chunk is simulated by another"] * (TRIES - 1)
+    assert told == [f"a worker {why}; its chunk is done by another"] * (TRIES - 1)
 
 
 def test_a_task_that_kills_every_worker_ends_it_and_is_named(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ COMMANDS = {
         "spikescr.cli.distill",
         "Train through a curriculum of time scales, each network the next one's teacher.",
     ),
+    "reproduce": ("spikescr.cli.reproduce", "Train the tables of a paper again, beside what is printed."),
     "curves": ("spikescr.cli.curves", "Draw the learning curves of runs."),
     "evaluate": ("spikescr.cli.evaluate", "Accuracy, confusion and confidence of the trained network on a split."),
     "check": ("spikescr.cli.check", "See whether a network of your own can be exported, and what it mixes."),

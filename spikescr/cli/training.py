@@ -113,9 +113,8 @@ def dry_run(config: TrainConfig | CurriculumConfig, stages: Sequence[TrainConfig
             si(n, "B")
             for n in (estimates[-1].activations, estimates[-1].weights, estimates[-1].data, estimates[-1].memory)
         )
-        table.add_row(
-            str(stage.steps), str(stage.epochs), f"{estimates[-1].parameters:,}", *sizes, _time(estimates[-1].seconds)
-        )
+        time = duration(estimates[-1].seconds)
+        table.add_row(str(stage.steps), str(stage.epochs), f"{estimates[-1].parameters:,}", *sizes, time)
     parameters, together = estimates[0].parameters, sum(part.seconds for part in estimates)
     console.print()
     console.print(
@@ -124,12 +123,13 @@ def dry_run(config: TrainConfig | CurriculumConfig, stages: Sequence[TrainConfig
     )
     console.print(table)
     console.print(
-        f"together {_time(together)}; an estimate: a few steps on made-up input were timed on this machine now, "
+        f"together {duration(together)}; an estimate: a few steps on made-up input were timed on this machine now, "
         "and recordings taken to fill the window"
     )
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"

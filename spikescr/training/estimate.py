@@ -46,8 +46,13 @@ class Recordings:
 class Estimate:
     """What a training will take, as if every recording filled the window.
 
-    parameters: of the network. activations, weights, data: bytes that are kept for the backward pass of a batch; that
-    weights, gradients and AdamW take; that the network input of all recordings takes. seconds: on this machine.
+    Attributes:
+        parameters: Of the network.
+        activations: Bytes that are kept for the backward pass of a batch.
+        weights: Bytes that weights, gradients and AdamW take.
+        data: Bytes that the network input of all recordings takes.
+        seconds: On this machine, as the clock tells.
+        disk: Bytes of a run folder: a state (weights, the best ones, AdamW's two moments) and the best weights.
     """
 
     parameters: int
@@ -55,6 +60,7 @@ class Estimate:
     weights: int
     data: int
     seconds: float
+    disk: int
 
     @property
     def memory(self) -> int:
@@ -80,8 +86,22 @@ def count_recordings(spec: str, seed: int) -> Recordings:
     return Recordings(len(dataset.split("train")), len(dataset.split("valid")), len(dataset.classes))
 
 
-def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
-    """Runs a few optimisation steps, of fewer recordings where a batch is large, and extrapolates."""
+def estimate(
+    config: TrainConfig,
+    recordings: Recordings,
+    *,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
+) -> Estimate:
+    """Runs a few optimisation steps, of fewer recordings where a batch is large, and extrapolates.
+
+    Args:
+        config: the training.
+        recordings: how many there are.
+        device: where to run, as torch names it.
+        clock: tells seconds; `time.process_time` those of the processor, which other work does not disturb.
+    """
+    place = torch.device(device)
     sizes = type(config.model).model_validate(config.model.model_dump() | {"classes": recordings.classes})
     require_room(sizes)
     window = window_steps(config.window_s, config.steps)
@@ -91,17 +111,20 @@ def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
         drawn = config.augmentation is not None and taught.teacher_input == "augmented"
         teacher_passes = config.epochs if drawn else 1
     batch = max(2, min(config.batch_size, SAMPLE_STEPS // window))
-    with using_threads(config.threads), torch.random.fork_rng(devices=[]):
+    with using_threads(config.threads), torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         torch.manual_seed(config.seed)
-        model = build(sizes)
-        install(model, pick(torch.device("cpu")))
+        model = build(sizes).to(place)
+        install(model, pick(place))
         optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
-        labels = torch.randint(sizes.classes, (batch,))
+        labels = torch.randint(sizes.classes, (batch,), device=place)
+
+        def timed(run: Callable[[], object]) -> float:
+            return _seconds(run, clock, place)
 
         def forward(steps: int) -> Tensor:
-            valid = torch.full((batch,), steps)
+            valid = torch.full((batch,), steps, device=place)
             with products(model, config.precision if model.training else "fp32"):
-                return readout(model(torch.rand(steps, batch, sizes.inputs), valid), valid)
+                return readout(model(torch.rand(steps, batch, sizes.inputs, device=place), valid), valid)
 
         def step() -> None:
             loss = functional.cross_entropy(forward(window), labels)
@@ -110,12 +133,14 @@ def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
             optimizer.step()
 
         kept = _kept_for_backward(lambda: forward(window), {p.data_ptr() for p in model.parameters()})
-        step_s = _seconds(step)
+        step_s = timed(step)
         model.eval()
         with torch.no_grad():
-            evaluation_s = _seconds(lambda: forward(window))
-            teacher_s = _seconds(lambda: forward(teacher_window)) if teacher_window else 0.0
-    sound = _Sound() if config.augmentation is None or not config.augmentation.of_sound else _sound(config, batch)
+            evaluation_s = timed(lambda: forward(window))
+            teacher_s = timed(lambda: forward(teacher_window)) if teacher_window else 0.0
+    sound = _Sound()
+    if config.augmentation is not None and config.augmentation.of_sound:
+        sound = _sound(config, batch, clock)
     parameters = sum(p.numel() for p in model.parameters())
     kind = config.data.partition(":")[0]
     per_epoch = recordings.train * (step_s + sound.seconds) + recordings.valid * evaluation_s
@@ -128,6 +153,7 @@ def estimate(config: TrainConfig, recordings: Recordings) -> Estimate:
         data=inputs * sizes.inputs * (1 if config.spiking or (kind in KINDS and KINDS[kind].signal == "spikes") else 4)
         + recordings.train * sound.bytes,
         seconds=(config.epochs * per_epoch + teacher_passes * recordings.train * teacher_s) / batch,
+        disk=5 * 4 * parameters,
     )
 
 
@@ -139,7 +165,7 @@ class _Sound:
     bytes: int = 0
 
 
-def _sound(config: TrainConfig, batch: int) -> _Sound:
+def _sound(config: TrainConfig, batch: int, clock: Callable[[], float]) -> _Sound:
     """Alters made-up recordings that fill the window."""
     assert config.augmentation is not None
     front_end = FrontEnd.design(
@@ -155,18 +181,21 @@ def _sound(config: TrainConfig, batch: int) -> _Sound:
     noise = MadeNoise(RATE, [waveform]) if config.augmentation.noise is not None else None
     preprocessing = fit_to_sounds(sounds, front_end, config.normalise, spiking=config.spiking)
     source = Waveforms(sounds, preprocessing, config.augmentation, noise, seed=config.seed)
-    return _Sound(_seconds(lambda: source.batch(torch.arange(batch), 1)), 4 * samples)
+    return _Sound(_seconds(lambda: source.batch(torch.arange(batch), 1), clock, torch.device("cpu")), 4 * samples)
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def _seconds(run: Callable[[], object], clock: Callable[[], float], place: torch.device) -> float:
     """The shortest of some runs, after one that does not count."""
-    run()
-    times = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
+
+    def timed() -> float:
+        began = clock()
         run()
-        times.append(time.perf_counter() - began)
-    return min(times)
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+        return clock() - began
+
+    timed()
+    return min(timed() for _ in range(REPEATS))
 
 
 def _kept_for_backward(run: Callable[[], Tensor], parameters: set[int]) -> int:

@@ -6,25 +6,19 @@ can continue.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import functools
 import hashlib
 import json
-import os
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikescr.errors import UsageError
-from spikescr.extras import naming_extras
 from spikescr.files import remove_folder, replacing, sha256, write_text
 from spikescr.progress import Notify, silent
-from spikescr.workflows.workers import spread
+from spikescr.workflows.cluster import on_cluster
+from spikescr.workflows.workers import end_with, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,9 +27,6 @@ if TYPE_CHECKING:
     from spikescr.sim.chunks import ChunkResult
     from spikescr.sim.counting.early_exit import ExitRule
     from spikescr.workflows.deployed import Deployed
-
-_ANSWER_SECONDS = 10.0
-"""Within which a scheduler must say who it is."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +97,7 @@ def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, Ch
     from spikescr.sim.chunks import SpikeRecorder, run_chunk
     from spikescr.sim.recording import softmax_sum
 
-    _end_with(job.client)
+    end_with(job.client)
     with threadpoolctl.threadpool_limits(1):
         fresh = _Engine.current is None or _Engine.current.job != job
         engine = _Engine.for_job(job)
@@ -122,20 +113,6 @@ def simulate_chunk(job: Job, index: int, items: Sequence[Item]) -> tuple[int, Ch
     left_out = np.array(list(features.left_out.items()), np.str_).reshape(-1, 2)
     build_seconds = engine.backend.build_seconds if fresh else 0.0
     return index, dataclasses.replace(result, build_seconds=build_seconds, left_out=left_out)
-
-
-@functools.cache
-def _end_with(client: int | None) -> None:
-    """Ends this worker when its client is gone: joblib's own would wait five minutes for more work."""
-    if client is None or client == os.getpid():
-        return
-
-    def watch() -> None:
-        while os.getppid() == client:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _fingerprint(chunks: Sequence[Sequence[Item]]) -> str:
@@ -259,60 +236,8 @@ def _results(
     job: Job, tasks: Sequence[tuple[Job, int, Sequence[Item]]], workers: int, scheduler: str | None
 ) -> Iterator[tuple[int, ChunkResult]]:
     if scheduler is not None:
-        yield from _on_cluster(scheduler, tasks)
+        yield from on_cluster(simulate_chunk, tasks, scheduler)
     elif workers == 1:
         yield from (simulate_chunk(*task) for task in tasks)
     else:
         yield from spread(simulate_chunk, tasks, workers=workers, stall_seconds=job.stall_seconds)
-
-
-def _on_cluster(scheduler: str, tasks: Sequence[tuple[Job, int, Sequence[Item]]]) -> Iterator[tuple[int, ChunkResult]]:
-    """Chunks by Dask's workers; one that dies loses its chunk to another, as Dask has it."""
-    with naming_extras("a scheduler (--scheduler)"):
-        import joblib
-        from distributed import Client
-
-    require_scheduler(scheduler)
-    with Client(scheduler, timeout=_ANSWER_SECONDS), joblib.parallel_config(backend="dask"):
-        parallel = joblib.Parallel(n_jobs=-1, return_as="generator_unordered")
-        yield from parallel(joblib.delayed(simulate_chunk)(*task) for task in tasks)
-
-
-def require_scheduler(address: str) -> None:
-    """Asks who listens at an address; a client would wait without end for what is no scheduler or has no workers.
-
-    Raises:
-        UsageError: it is no Dask scheduler with workers; the message says what it is.
-    """
-    from distributed import rpc
-
-    async def ask() -> dict[str, Any]:
-        async with asyncio.timeout(_ANSWER_SECONDS), rpc(address, timeout=_ANSWER_SECONDS / 2) as who:
-            answer: dict[str, Any] = await who.identity()
-            return answer
-
-    told = "scheduler (--scheduler):"
-    try:
-        with ThreadPoolExecutor(1) as apart:  # a notebook's own thread has a loop already
-            identity = apart.submit(asyncio.run, ask()).result()
-    except TimeoutError as error:
-        raise UsageError(
-            f"{told} {address} accepts connections and never answers: no Dask scheduler, or one that hangs"
-        ) from error
-    except OSError as error:
-        raise UsageError(f"{told} no Dask scheduler answers at {address} ({error})") from error
-    except TypeError as error:
-        raise UsageError(
-            f"{told} {address} needs certificates; name them in Dask's configuration, distributed.comm.tls"
-        ) from error
-    except ValueError as error:
-        raise UsageError(f"{told} {address} is no address like tcp://HOST:8786 ({error})") from error
-    except Exception as error:
-        raise UsageError(
-            f"{told} what answers at {address} is no Dask scheduler ({type(error).__name__}); is it a web page, the "
-            "dashboard say?"
-        ) from error
-    if identity.get("type") != "Scheduler":
-        raise UsageError(f"{told} at {address} is a Dask {identity.get('type')}, no scheduler")
-    if not identity["workers"]:
-        raise UsageError(f"{told} the one at {address} has no workers; start some: dask worker {address}")

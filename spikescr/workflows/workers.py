@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
@@ -17,6 +21,7 @@ from typing import Any
 
 from spikescr.errors import BackendError
 
+CHUNKS = "choose fewer workers (--workers) or samples at once (--batch-size), and resume (--resume)"
 TRIES = 3
 """How often a task is given to a process before it is taken for the cause of its end."""
 _LOOK_SECONDS = 1.0
@@ -26,10 +31,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Worker:
-    """A process, the pipe to it, the number of the task that it has, and when it computed last."""
+    """A process, the pipe to it, its place, the number of the task that it has, and when it computed last."""
 
     process: subprocess.Popen[bytes]
     pipe: Connection
+    place: int
     task: int | None = None
     ticks: int | None = None
     since: float = field(default_factory=monotonic)
@@ -52,7 +58,14 @@ class _Worker:
 
 
 def spread(
-    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, workers: int, stall_seconds: float
+    function: Callable[..., Any],
+    tasks: Sequence[tuple[Any, ...]],
+    *,
+    workers: int,
+    stall_seconds: float,
+    environments: Sequence[Mapping[str, str]] = (),
+    what: str = "chunk",
+    remedy: str = CHUNKS,
 ) -> Iterator[Any]:
     """Calls a function with the arguments of each task in other processes; yields what it returns as it comes.
 
@@ -61,6 +74,9 @@ def spread(
         tasks: arguments of each call.
         workers: how many processes.
         stall_seconds: a process that has a task and does not compute for so long is ended (Linux).
+        environments: variables of each process, besides this one's; none: those alone.
+        what: a task is, for messages.
+        remedy: what to do about tasks whose processes end, for messages.
 
     Raises:
         Exception: what the function raised.
@@ -71,7 +87,8 @@ def spread(
     try:
         while done < len(tasks):
             while len(crew) < min(workers, len(tasks) - done):
-                crew.append(_begin(function))
+                place = min(set(range(workers)) - {worker.place for worker in crew})
+                crew.append(_begin(function, place, environments[place] if environments else {}))
             for worker in crew:
                 if worker.task is None and waiting:
                     worker.task = waiting.popleft()
@@ -92,7 +109,7 @@ def spread(
                     crew.remove(worker)
                     worker.end()
                     if worker.task is not None:
-                        _try_again(worker.task, tries[worker.task], fault)
+                        _try_again(f"{what} {worker.task}", tries[worker.task], fault, what, remedy)
                         waiting.append(worker.task)
     finally:
         for worker in crew:
@@ -110,17 +127,16 @@ def _receive(worker: _Worker) -> tuple[bool, Any] | None:
     return answer
 
 
-def _try_again(task: int, tries: int, fault: str) -> None:
+def _try_again(task: str, tries: int, fault: str, what: str, remedy: str) -> None:
     if tries >= TRIES:
         raise BackendError(
-            f"chunk {task}: its worker {fault}, as did the {tries - 1} before it; finished chunks are "
-            "kept: look into memory (dmesg), choose fewer workers (--workers) or samples at once (--batch-size), and "
-            "resume (--resume)"
+            f"{task}: its worker {fault}, as did the {tries - 1} before it; finished {what}s are kept: look into "
+            f"memory (dmesg), {remedy}"
         )
-    logger.warning("a worker %s; its chunk is simulated by another", fault)
+    logger.warning("a worker %s; its %s is done by another", fault, what)
 
 
-def _begin(function: Callable[..., Any]) -> _Worker:
+def _begin(function: Callable[..., Any], place: int, environment: Mapping[str, str]) -> _Worker:
     """A new interpreter: Lava forks, which takes a process without threads. What runs here as `__main__` is not its."""
     mine, its = Pipe()
     with its:
@@ -128,12 +144,27 @@ def _begin(function: Callable[..., Any]) -> _Worker:
             [sys.executable, "-c", f"from spikescr.workflows.workers import work; work({its.fileno()})"],
             pass_fds=[its.fileno()],
             stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment},
             start_new_session=True,  # Ctrl-C in a terminal is for who began it
         )
     with suppress(OSError):  # it has ended, as will be seen
         mine.send(sys.path)
         mine.send(function)
-    return _Worker(process, mine)
+    return _Worker(process, mine, place)
+
+
+@functools.cache
+def end_with(client: int | None) -> None:
+    """Ends this worker when its client, of this process id, is gone; None: it serves a cluster."""
+    if client is None or client == os.getpid():
+        return
+
+    def watch() -> None:
+        while os.getppid() == client:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def work(descriptor: int) -> None:

@@ -158,7 +158,7 @@ def test_a_killed_worker_changes_nothing(root: Path, undisturbed: tuple) -> None
         os.kill(int(workers[0].name), signal.SIGKILL)
         command.wait(timeout=120)
     assert command.returncode == 0, command.stderr
-    assert command.stderr.count("warning: a worker was killed by SIGKILL; its chunk is simulated by another\n") == 1
+    assert command.stderr.count("warning: a worker was killed by SIGKILL; its chunk is done by another\n") == 1
     assert_same(root, undisturbed)
 
 
