@@ -20,6 +20,7 @@ from spikescr.sim.lowering.graph_time import has_clock, has_step, step_length
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.lowering.primitives import Kind, kind_name, kind_of, op_of, primitive
 from spikescr.sim.lowering.shapes import spread
+from spikescr.sim.lowering.synapses import bias_of
 from spikescr.sim.lowering.timing import MOST_STEPS, delay_steps
 from spikescr.sim.program import Signal
 
@@ -186,7 +187,7 @@ def _node(flat: FlatGraph, name: str, dt: float | None) -> NodeReport:
         output_shape=flat.shape.get(name),
         carries=None if flow.kind is None else flow.kind.value,
         parameters=_parameters(node),
-        synapses=0 if routed else _connections(flat, name, zeros=False),
+        synapses=0 if routed else _connections(flat, name),
         neurons=flat.width(name) if entry.states is not None else 0,
         latency=_whole(node, dialect.LATENCY),
         operations=Operations() if name in flat.faulty else _operations(flat, name, flow),
@@ -210,19 +211,16 @@ def _parameters(node: nir.NIRNode) -> dict[str, Parameter]:
     return {key: Parameter(int(a.size), str(a.dtype), int(a.nbytes)) for key, a in arrays.items()}
 
 
-def _connections(flat: FlatGraph, name: str, *, zeros: bool) -> int:
-    """Pairs of an input and an output channel that a node connects; a convolution's are unrolled over its input.
+def _connections(flat: FlatGraph, name: str) -> int:
+    """Pairs of channels that a node connects, a convolution's unrolled over its input; a weight of 0 is none.
 
-    Args:
-        flat: the graph.
-        name: of the node; what is neither a synapse nor a pool connects nothing.
-        zeros: whether those of weight 0 are counted too.
+    What is neither a synapse nor a pool connects nothing.
     """
     node = flat.nodes[name]
     if name in flat.faulty or name not in flat.shape:
         return 0
     if name in flat.geometry:
-        return flat.geometry[name].connections(zeros=zeros)
+        return flat.geometry[name].connections()
     match kind_of(node):
         case Kind.SYNAPSE if isinstance(node, nir.Scale):
             weight = spread(np.asarray(node.scale), flat.shape[name])
@@ -230,7 +228,7 @@ def _connections(flat: FlatGraph, name: str, *, zeros: bool) -> int:
             weight = np.asarray(node.weight)
         case _:
             return 0
-    return int(weight.size if zeros else np.count_nonzero(weight))
+    return int(np.count_nonzero(weight))
 
 
 def _operations(flat: FlatGraph, name: str, flow: Flow) -> Operations:
@@ -244,11 +242,17 @@ def _operations(flat: FlatGraph, name: str, flow: Flow) -> Operations:
         return Operations()
     if flow.kind is Signal.CLOCK:
         return Operations(bias=outputs)
-    bias = outputs if getattr(node, "bias", None) is not None else 0
-    count = _connections(flat, name, zeros=True) if flow.kind is not None else 0
+    bias = outputs if _biased(flat, name) else 0
+    count = _connections(flat, name) if flow.kind is not None else 0
     if flow.kind is Signal.SPIKES:
         return Operations(ac=count * flow.events, bias=bias)
     return Operations(mac=count, bias=bias)
+
+
+def _biased(flat: FlatGraph, name: str) -> bool:
+    if name in flat.geometry:
+        return flat.geometry[name].bias is not None
+    return isinstance(node := flat.nodes[name], nir.Affine) and bias_of(node) is not None
 
 
 def _packed_operations(flat: FlatGraph, name: str, flow: Flow) -> Operations:

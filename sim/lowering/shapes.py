@@ -43,8 +43,8 @@ class Geometry:
     reads: Shape
     shape: Shape
 
-    def connections(self, *, zeros: bool) -> int:
-        """Pairs of an input and an output that it connects, over all places; those of weight 0 where `zeros`."""
+    def connections(self) -> int:
+        """Pairs of an input and an output that it connects, over all places; a weight of 0 connects nothing."""
         reached = np.ones((1, 1))
         for axis in (0, 1):
             size, length = self.weight.shape[2 + axis], self.in_shape[1 + axis]
@@ -52,8 +52,7 @@ class Geometry:
             read = places + np.arange(size) * self.dilation[axis]
             within = ((read >= 0) & (read < length)).sum(axis=0)
             reached = reached * (within[:, None] if axis == 0 else within)
-        live = np.ones(self.weight.shape) if zeros else self.weight != 0
-        return int((live.sum(axis=(0, 1)) * reached).sum())
+        return int(((self.weight != 0).sum(axis=(0, 1)) * reached).sum())
 
 
 def geometry(name: str, node: nir.NIRNode, arriving: Shape | None) -> Geometry:

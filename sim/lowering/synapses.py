@@ -48,6 +48,12 @@ def operation(
     return ChannelDelay(**common, x=x, delay=delay)
 
 
+def bias_of(node: nir.Affine) -> FloatArray | None:
+    """What an Affine adds at every step; None where that is zeros: nothing is added then, and nothing counted."""
+    bias = np.asarray(node.bias, np.float64)
+    return bias if bias.any() else None
+
+
 def _convolution(node: nir.NIRNode, geometry: Geometry, x: Port, common: dict[str, Any]) -> Convolution:
     name = common["name"]
     if x.signal is Signal.CLOCK:
@@ -62,14 +68,15 @@ def _convolution(node: nir.NIRNode, geometry: Geometry, x: Port, common: dict[st
 
 
 def _affine(node: nir.Affine, x: Port, common: dict[str, Any]) -> Synapse:
-    """A synapse whose bias has no clock; a bias of zeros is none."""
+    """A synapse whose bias has no clock."""
     name = common["name"]
-    weight, bias = (np.asarray(array, np.float64) for array in (node.weight, node.bias))
-    if bias.shape != weight.shape[:1]:
-        raise GraphError(f"{name}: bias has shape {bias.shape}, must have {weight.shape[:1]}")
+    weight, bias = np.asarray(node.weight, np.float64), bias_of(node)
+    if np.shape(node.bias) != weight.shape[:1]:
+        raise GraphError(f"{name}: bias has shape {np.shape(node.bias)}, must have {weight.shape[:1]}")
     check_numbers(name, "weight", weight)
-    check_numbers(name, "bias", bias)
-    biased: dict[str, Any] = {"bias": bias, "origin": ("bias",)} if bias.any() else {}
+    if bias is not None:
+        check_numbers(name, "bias", bias)
+    biased: dict[str, Any] = {} if bias is None else {"bias": bias, "origin": ("bias",)}
     return Synapse(**common, x=x, taps=(Tap(0, weight),), **biased)
 
 

@@ -238,6 +238,43 @@ def test_kernel_that_is_not_square() -> None:
     assert counts.per_step("n0", "mac").sum() == seen.synapses
 
 
+WEIGHT = np.tile([0.0, 1, -1, 2], 12)
+NO_SQUARE = (1, 2), (2, 0), (2, 1)  # stride, padding, dilation
+
+
+@pytest.mark.parametrize("signal", ["spikes", "values"])
+@pytest.mark.parametrize("bias", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("shape", "make"),
+    [
+        ((4,), lambda b: nir.Affine(WEIGHT[:20].reshape(5, 4), b * np.arange(5))),
+        ((2, 4), lambda b: nir.Affine(WEIGHT[:40].reshape(2, 5, 4), b * np.ones((2, 5)))),
+        ((2, 4), lambda b: nir.Linear(WEIGHT[:40].reshape(2, 5, 4))),
+        ((4,), lambda b: nir.Linear(WEIGHT[:20].reshape(5, 4))),
+        ((4,), lambda b: nir.Scale(WEIGHT[:4])),
+        ((4,), lambda b: nir.Scale(np.array(b))),
+        ((2, 9), lambda b: nir.Conv1d(9, WEIGHT[:24].reshape(4, 2, 3), 2, 1, 2, 1, b * np.ones(4))),
+        ((2, 6, 9), lambda b: nir.Conv2d((6, 9), WEIGHT[:48].reshape(4, 2, 2, 3), *NO_SQUARE, 1, b * np.arange(4))),
+        ((2, 6, 9), lambda b: nir.Conv2d(None, WEIGHT[:24].reshape(4, 1, 2, 3), *NO_SQUARE, 2, b * np.ones(4))),
+        ((2, 6, 9), lambda b: nir.SumPool2d(np.array([2, 3]), np.array([1, 2]), np.array([1, 0]))),
+        ((2, 6, 9), lambda b: nir.AvgPool2d(np.array([2, 3]), np.array([1, 2]), np.array([1, 0]))),
+    ],
+)
+def test_a_step_of_ones_executes_what_inspect_tells(signal: str, bias: float, shape: tuple[int, ...], make: Any) -> None:
+    """To the last operation: a weight of 0 is no synapse, a bias of zeros is none."""
+    graph = chain(shape, make(bias), lif(), out=(1,))
+    graph.nodes["input"].metadata["spikescr.signal"] = signal
+    program, report = lower(graph, steps=1), inspect(graph)
+    ones = np.ones((1, 1, *shape)).reshape(1, 1, -1)
+    counts = FastBackend(program, 1).run({"input": ones}).counts
+    for name in ("n0", "n1"):
+        told = node(report, name)
+        assert told.output_shape is not None
+        assert int(np.prod(told.output_shape)) == program[name].width
+        executed = {kind: int(counts.per_step(name, kind).sum()) for kind in ("ac", "mac", "bias", "neuron")}
+        assert executed == {kind: getattr(told.operations, kind) for kind in executed}, name
+
+
 def test_bits_of_a_nested_graph(tmp_path: Path) -> None:
     """Stated by a node of it, or by it for all its nodes."""
     for named in ("node", "graph"):
