@@ -90,7 +90,9 @@ def main(
             states = [path.stem for path in sorted(killed.rglob("checkpoints/*.safetensors"))]
             log.append({"signal": number.name, "after_s": after, "status": process.returncode, "states": states})
             console.print(f"{number.name} after {after:.1f} s, status {process.returncode}, states {' '.join(states)}")
-        subprocess.run(command(killed, *words, "--resume"), stdout=subprocess.DEVNULL, check=True)
+        # Of what was not trained before the kills, at most all of it; loading and a busy machine come on top.
+        limit = 60 + 10 * seconds
+        subprocess.run(command(killed, *words, "--resume"), stdout=subprocess.DEVNULL, check=True, timeout=limit)
         expected, found = hashes(whole), hashes(killed)
         equal = {name: expected.get(name) == found.get(name) for name in sorted(expected | found)}
     verdicts = (f"{name} {'equal' if same else 'DIFFERS'}" for name, same in equal.items())

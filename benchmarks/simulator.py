@@ -49,6 +49,7 @@ CONFIGS = {"1L-8-128": ModelConfig(dropout=0.0), "2L-16-256": ModelConfig(layers
                                                                          mlp_ratio=4)}  # fmt: skip
 FAST_ROWS = 1600  # rows of a batch: more samples of a short window, fewer of a long one
 LAVA_BATCH = 64
+START_UP_LIMIT = 300  # seconds; kernels that are not in the cache yet are compiled
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def start_up() -> float:
         "FastBackend(p, 1).run({'x': np.ones((4, 1, 8))})"
     )
     begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=START_UP_LIMIT)
     return time.perf_counter() - begin
 
 

@@ -64,7 +64,7 @@ def fold(model: AnyNetwork, dt: float | None = None) -> AnyNetwork:
 def _fold_current(name: str, current: Current) -> None:
     norm = current.norm
     if not isinstance(norm, SequenceBatchNorm):
-        raise ExportError(f"{name}.norm: cannot fold a {type(norm).__name__}; use SequenceBatchNorm")
+        raise ExportError(f"{name}.norm: cannot fold {type(norm).__name__}; use SequenceBatchNorm")
     if norm.running_mean is None or norm.running_var is None:
         raise ExportError(f"{name}.norm: has no running statistics to fold; set track_running_stats=True and train")
     scale: Tensor = torch.rsqrt(norm.running_var + norm.eps)

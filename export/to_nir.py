@@ -90,7 +90,7 @@ class _Exporter:
                     x = self.adaptive_layer(layer, x)
                 return x
             case _:
-                raise ExportError(f"a {type(model).__name__} cannot be exported")
+                raise ExportError(f"{type(model).__name__} cannot be exported")
 
     def spikescr(self, model: SpikeSCR, x: Stream) -> Stream:
         x = self.spiking_layer(model.sem, x)

@@ -232,7 +232,7 @@ def _connections(flat: FlatGraph, name: str) -> int:
 
 
 def _operations(flat: FlatGraph, name: str, flow: Flow) -> Operations:
-    node, entry, op = flat.nodes[name], primitive(flat.nodes[name]), op_of(flat.nodes[name])
+    entry, op = primitive(flat.nodes[name]), op_of(flat.nodes[name])
     outputs = flat.width(name)
     if op is not None:
         return _packed_operations(flat, name, flow)

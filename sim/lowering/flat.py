@@ -204,7 +204,7 @@ class FlatGraph:
             elif kind_of(node) is Kind.UNKNOWN:
                 known = ", ".join(kind.__name__ for kind in PRIMITIVES)
                 self.problems.append(
-                    f"{name}: a {type(node).__name__} cannot be run, only {known} and packed operations"
+                    f"{name} ({type(node).__name__}): cannot be run, only {known} and packed operations"
                 )
 
     def _checked(self, edges: list[Edge]) -> list[Edge]:

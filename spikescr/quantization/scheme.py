@@ -58,9 +58,7 @@ def groups(model: Network, *, folded: bool = True) -> Iterator[Group]:
 
 def _require_supported(model: Network, folded: bool) -> None:
     if not isinstance(model, SpikeSCR):
-        raise ExportError(
-            f"a {type(model).__name__} cannot be quantized, only SpikeSCR can; train model.family=spikescr"
-        )
+        raise ExportError(f"{type(model).__name__} cannot be quantized, only SpikeSCR can; train model.family=spikescr")
     if model.position is not None:
         raise ExportError(
             f"model.position={model.config.position} adds real numbers to spikes, which integers do not carry; train "

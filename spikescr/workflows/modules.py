@@ -51,14 +51,14 @@ def load_module(spec: str, weights: Path | None = None) -> nn.Module:
     if not isinstance(found, nn.Module):
         if not callable(found):
             raise UsageError(
-                f"{spec}: is a {type(found).__name__}; a function without arguments that gives a module is wanted"
+                f"{spec}: is of type {type(found).__name__}; a function without arguments that gives a module is wanted"
             )
         try:
             found = found()
         except Exception as error:
             raise ExportError(f"{spec}: fails with {type(error).__name__}: {_line(error)}") from error
     if not isinstance(found, nn.Module):
-        raise ExportError(f"{spec}: gives a {type(found).__name__}, no torch.nn.Module")
+        raise ExportError(f"{spec}: gives what is of type {type(found).__name__}, no torch.nn.Module")
     if weights is not None:
         _load(found, weights, spec)
     return found

@@ -121,7 +121,7 @@ def to_nir(
             raise UsageError("steps are the example's where there is one; leave them out")
         return module_graph(net, example, dt=DEFAULT_DT if dt is None else dt, time=time, axes=axes)
     if not isinstance(net, Network):
-        raise UsageError(f"a {type(net).__name__} is recorded: give an example of its input, (T, B, ...)")
+        raise UsageError(f"{type(net).__name__} is recorded: give an example of its input, (T, B, ...)")
     if net.info is None:
         if steps is None or dt is None:
             raise UsageError("the network does not tell its window: give steps, and dt in seconds per step")

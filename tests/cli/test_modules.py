@@ -123,7 +123,7 @@ def test_a_pickle_is_not_opened(folder: Path) -> None:
     [
         ("gated", ("--shape", "4,3,3"), 1, "sigmoid"),
         ("absent", ("--shape", "4,3,3"), 2, "there is no absent in"),
-        ("nothing", ("--shape", "4,3,3"), 1, "gives a int, no torch.nn.Module"),
+        ("nothing", ("--shape", "4,3,3"), 1, "gives what is of type int, no torch.nn.Module"),
         ("broken", ("--shape", "4,3,3"), 1, "fails with TypeError"),
         ("make", (), 2, "give the input's shape"),
         ("make", ("--shape", "4,x"), 2, "whole numbers above 0"),

@@ -76,7 +76,7 @@ def test_batch_normalisation_outside_of_a_current_is_named() -> None:
 def test_foreign_norm_in_a_current_is_named() -> None:
     model = SpikeSCR(SMALL)
     model.blocks[0].ssa.q.current.norm = nn.BatchNorm2d(16)
-    with pytest.raises(ExportError, match=r"blocks\.0\.ssa\.q\.current\.norm: cannot fold a BatchNorm2d"):
+    with pytest.raises(ExportError, match=r"blocks\.0\.ssa\.q\.current\.norm: cannot fold BatchNorm2d"):
         fold(model)
 
 

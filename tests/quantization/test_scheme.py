@@ -176,7 +176,7 @@ def test_attention_holds_all_that_it_can_sum_up() -> None:
     ("name", "message"),
     [
         ("sinusoidal", r"^model.position=sinusoidal adds real numbers to spikes"),
-        ("dcls", r"^a DelayNetwork cannot be quantized"),
+        ("dcls", r"^DelayNetwork cannot be quantized"),
     ],
 )
 def test_networks_that_are_no_integers_are_refused(name: str, message: str) -> None:

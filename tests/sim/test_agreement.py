@@ -260,7 +260,9 @@ NO_SQUARE = (1, 2), (2, 0), (2, 1)  # stride, padding, dilation
         ((2, 6, 9), lambda b: nir.AvgPool2d(np.array([2, 3]), np.array([1, 2]), np.array([1, 0]))),
     ],
 )
-def test_a_step_of_ones_executes_what_inspect_tells(signal: str, bias: float, shape: tuple[int, ...], make: Any) -> None:
+def test_a_step_of_ones_executes_what_inspect_tells(
+    signal: str, bias: float, shape: tuple[int, ...], make: Any
+) -> None:
     """To the last operation: a weight of 0 is no synapse, a bias of zeros is none."""
     graph = chain(shape, make(bias), lif(), out=(1,))
     graph.nodes["input"].metadata["spikescr.signal"] = signal

@@ -215,7 +215,10 @@ def _odd_signal() -> nir.NIRGraph:
 
 
 REFUSED = {
-    "unsupported type": (lambda: chain(Unknown()), r"node0: a Unknown cannot be run, only Input, .*CubaLIF, Threshold"),
+    "unsupported type": (
+        lambda: chain(Unknown()),
+        r"node0 \(Unknown\): cannot be run, only Input, .*CubaLIF, Threshold",
+    ),
     "fraction of a step": (lambda: chain(nir.Delay(np.full(3, 0.015))), r"node0: delay must be whole steps of 0\.01 s"),
     "negative delay": (lambda: chain(nir.Delay(np.full(3, -0.01))), r"node0: delay must be 0 or more, found -0\.01 s"),
     "no tau": (lambda: chain(_with_tau(0.0)), r"node0: tau must be above 0, found 0\.0"),
