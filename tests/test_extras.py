@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -180,3 +181,22 @@ def test_versions_leave_out_what_is_not_installed() -> None:
     from spikescr.provenance import versions
 
     assert versions("numpy", "no-such-package").keys() == {"python", "numpy"}
+
+
+def test_no_module_of_tests_is_skipped_whole_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest asks every name in a module whether it is a test; only what a test asks may skip, and that test alone."""
+    there = importlib.util.find_spec
+    spec = importlib.util.spec_from_file_location("from_torch_without", ROOT / "tests/from_torch.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else there(name))
+    spec.loader.exec_module(module)
+    for name in module.__all__:
+        try:
+            assert getattr(getattr(module, name), "__test__", None) is None
+        except pytest.skip.Exception:
+            pytest.fail(f"a module that imports {name} would be skipped")
+    for asked in (lambda: module.torch.nn, lambda: module.SMALL.classes, module.calibrated_model):
+        with pytest.raises(pytest.skip.Exception, match="torch is not installed"):
+            asked()
