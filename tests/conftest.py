@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
+from types import FrameType
 
 import hypothesis
 import pytest
@@ -21,6 +23,28 @@ def pytest_configure(config: pytest.Config) -> None:
     """Ctrl-C as in a terminal: nohup, `&` in a script and job runners have SIGINT ignored, which children inherit."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class OutOfTime(BaseException):
+    """A test's limit is over. pytest's own failure would be an example to Hypothesis, to be shrunk, without a limit."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer() -> Generator[None, bool, bool]:
+    """The limit ends a test of properties as it ends any other."""
+    done = yield
+    end = signal.getsignal(signal.SIGALRM)
+
+    def end_whole_test(number: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
+        try:
+            end(number, frame)
+        except pytest.fail.Exception as error:
+            raise OutOfTime(str(error)) from None
+
+    if callable(end):  # not where pytest-timeout has a thread of its own for it
+        signal.signal(signal.SIGALRM, end_whole_test)
+    return done
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

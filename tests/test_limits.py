@@ -52,6 +52,29 @@ def test_one():
 """
 
 
+ENDLESS = """
+import hypothesis, pytest
+from hypothesis import strategies
+
+@pytest.mark.timeout(2)
+@hypothesis.given(strategies.lists(strategies.integers()))
+def test_endless(values):
+    while len(values) > 1:
+        pass
+"""
+
+
+def test_a_limit_ends_a_test_of_properties(tmp_path: Path) -> None:
+    """Hypothesis would go on and look for a smaller example that takes as long, and the limit is over by then."""
+    (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text())
+    (tmp_path / "test_endless.py").write_text(ENDLESS)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".", "."]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert found.returncode == 1, found.stdout
+    assert "OutOfTime: Timeout (>2.0s) from pytest-timeout." in found.stdout
+    assert "1 failed" in found.stdout
+
+
 @pytest.mark.parametrize("start", ["shell", "ignoring"])
 def test_ctrl_c_arrives_however_the_tests_were_started(tmp_path: Path, start: str) -> None:
     """A job runner, nohup and `&` in a script leave SIGINT ignored, which children inherit."""
