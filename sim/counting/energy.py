@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from spikescr.documents import read_document
 from spikescr.errors import UsageError
+from spikescr.schemas import brief, faults, printable
 
 PICO = 1e-12
 Amount = TypeVar("Amount", float, NDArray[np.float64])
@@ -85,32 +87,33 @@ def read_constants(path: Path) -> Constants:
     Raises:
         UsageError: it cannot be read, or a field is missing, unknown or out of range; the message names it.
     """
+    document = read_document(path, "give a file of tables [cost.NAME] and [memory.NAME]", UsageError)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = tomllib.loads(document.decode())
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as TOML: {error}") from error
     unknown = content.keys() - {"cost", "memory"}
     if unknown:
-        raise UsageError(f"{path}: {min(unknown)} is not known; tables are [cost.NAME] and [memory.NAME]")
+        raise UsageError(f"{path}: {printable(min(unknown))} is not known; tables are [cost.NAME] and [memory.NAME]")
     return Constants(_tables(EnergyCost, path, "cost", content), _tables(MemoryCost, path, "memory", content))
 
 
 def _tables(kind: type[Any], path: Path, table: str, content: Mapping[str, Any]) -> dict[str, Any]:
     named = content.get(table, {})
     if not isinstance(named, dict):
-        raise UsageError(f"{path}: {table} must be tables [{table}.NAME], found {named!r}")
+        raise UsageError(f"{path}: {table} must be tables [{table}.NAME], found {brief(named)}")
     return {name: _checked(kind, path, table, name, fields) for name, fields in named.items()}
 
 
 def _checked(kind: type[Any], path: Path, table: str, name: str, fields: Any) -> Any:
     if not isinstance(fields, dict):
-        raise UsageError(f"{path}: {table}.{name} must be a table, found {fields!r}")
+        raise UsageError(f"{path}: {table}.{printable(name)} must be a table, found {brief(fields)}")
+    if "name" in fields:
+        raise UsageError(f"{path}: [{table}.{printable(name)}] name: is that of the table; leave it out")
     try:
         return kind(name=name, **fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{path}: [{table}.{name}] {where}: {first['msg'].lower()}") from error
+        raise UsageError(f"{path}: [{table}.{printable(name)}] {faults(error)}") from error
 
 
 CONSTANTS = read_constants(Path(__file__).with_name("costs.toml"))

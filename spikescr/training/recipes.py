@@ -130,7 +130,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> Recipe:
             content = tomllib.load(file)
     except OSError as error:
         raise UsageError(f"{shown}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{shown}: is no TOML: {error}") from error
     own = {key: content.pop(key) for key in OWN_KEYS if key in content}
     about, base, kinds = own.get("about"), own.get("base"), own.get("kinds")
@@ -265,7 +265,7 @@ def _value(text: str, annotation: Any) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from spikescr.documents import read_model
 from spikescr.errors import ExportError, GraphError, UsageError
@@ -73,7 +73,7 @@ def open_deployed(path: Path) -> Deployed:
         classes = tuple(json.loads(graph.metadata[dialect.CLASSES]))
         preprocessing = Preprocessing.model_validate(data["preprocessing"])
         return Deployed(path, program, classes, str(data["spec"]), int(data["seed"]), preprocessing)
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise GraphError(f"{path}: metadata {dialect.DATA} cannot be used ({error}); export again") from error
 
 

@@ -191,6 +191,7 @@ def test_all_faults_are_told_at_once_each_with_its_place(tmp_path: Path) -> None
         ("modle.width=3", "modle.width=3: unknown key; did you mean 'model.width'?"),
         ("distillation.divergence=1", "distillation: a teacher is what spikescr distill gives"),
         ("model.width=100", "model.width=100: width 100 must be an even number of channels for each of 8 heads"),
+        ("epochs=" + "[" * 100_000, "epochs"),
     ],
 )
 def test_a_change_that_cannot_be_meant(change: str, message: str) -> None:
@@ -230,6 +231,7 @@ def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     for content, message in (
         ("steps = ", "is no TOML"),
+        ("steps = " + "2" * 5000, "is no TOML"),  # more digits than Python reads
         ("steps = 3", "must say for which kinds of data sets it is"),
         ('kinds = "shd"', "kinds must be a list"),
         ("base = 3", "about and base must be text"),

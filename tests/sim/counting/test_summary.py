@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -206,14 +207,25 @@ def test_own_constants_are_read_and_checked(tmp_path: Path) -> None:
     }
     for text, message in {
         good.replace("ac_pj = 1", "ac_pj = -1"): r"\[cost.mine\] ac_pj: .*greater than or equal to 0",
-        good.replace("ac_pj = 1", "ac = 1"): r"\[cost.mine\] ac_pj: field required",
+        good.replace("ac_pj = 1", "ac = 1"): r"\[cost.mine\] ac_pj: [Ff]ield required",
+        good.replace("ac_pj = 1", "ac_pj = nan"): r"\[cost.mine\] ac_pj: .*finite.*got nan",
+        good.replace("2026", "2" * 5000): r"own.toml: cannot be read as TOML",  # Python reads no integer as long
+        good + 'name = "x"': r"\[cost.mine\] name: is that of the table",
+        good.replace("mine", '"two\\nlines"').replace("16", "-1"): r"\[cost.'two\\nlines'\] bits",
+        "cost = " + "[" * 100_000: r"cannot be read as TOML",
         good.replace("[cost.mine]", "[costs.mine]"): r"costs is not known; tables are \[cost.NAME\]",
         "[cost]\nmine = 3\n": r"cost.mine must be a table, found 3",
         "ac = ": r"cannot be read as TOML",
     }.items():
         path.write_text(text)
-        with pytest.raises(UsageError, match=message):
+        with pytest.raises(UsageError, match=message) as told:
             read_constants(path)
+        assert str(told.value).startswith(str(path))
+    path.unlink()
+    os.mkfifo(path)
+    for special, kind in {path: "a FIFO", Path("/dev/zero"): "a device"}.items():
+        with pytest.raises(UsageError, match=f"is {kind}; expected a regular file"):
+            read_constants(special)
 
 
 def test_a_member_that_is_no_array_is_told(ran: tuple[Audit, list[Batch]], tmp_path: Path) -> None:
