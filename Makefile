@@ -14,7 +14,7 @@ UNRESOLVED := --no-deps --ignore-requires-python --no-warn-conflicts
 LAVA := lava-nc==0.10.0
 OTHERS := lava-dl==0.6.0 neurobench==2.3.0 norse==1.1.0 syops==0.0.5
 EXTRAS := cluster,digits,dist,docs,download,lint,microphone,netx,plots,tensorboard,test,train
-PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo test test-sim fuzz lint docs dist clean
 setup: $(STAMP)

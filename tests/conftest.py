@@ -47,6 +47,12 @@ def pytest_timeout_set_timer() -> Generator[None, bool, bool]:
     return done
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests marked slow or lava first: what starts last keeps one core busy and the others idle."""
+    dear = {item.path for item in items if any(item.iter_markers("slow")) or any(item.iter_markers("lava"))}
+    items.sort(key=lambda item: item.path not in dear)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What tests recorded as a `note` is said, also where they passed."""
     for reports in terminalreporter.stats.values():
