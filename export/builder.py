@@ -11,7 +11,20 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from spikescr.dialect import CLOCK, DV, LATENCY, OP, ORIGIN, PACKED_OPERATIONS, SIGNAL, UNITY, VTH, packed_node, wire
+from spikescr.dialect import (
+    CLOCK,
+    DV,
+    LATENCY,
+    OP,
+    ORIGIN,
+    PACKED_OPERATIONS,
+    SIGNAL,
+    UNITY,
+    VTH,
+    packed_node,
+    select_node,
+    wire,
+)
 from spikescr.errors import ExportError
 from spikescr.export.membrane import membrane
 
@@ -76,7 +89,7 @@ class GraphBuilder:
     def output(self, name: str, x: Stream, stated: Mapping[str, Any] | None = None) -> None:
         """A graph output; stated: more metadata."""
         metadata = {LATENCY: x.latency, **(stated or {})}
-        self._add(name, nir.Output(output_type=np.array([x.width]), metadata=metadata), x)
+        self.node(name, nir.Output(output_type=np.array([x.width]), metadata=metadata), x)
 
     def clock(self, latency: int) -> Stream:
         """The clock, as late as a layer: 1 while valid steps pass that layer."""
@@ -95,7 +108,7 @@ class GraphBuilder:
             while name in self._nodes:  # another sum that ends with the same source
                 others += 1
                 name = f"{base}{others}.delay{latency}"
-            self._delays[key] = self._delay(name, x, latency - x.latency, latency)
+            self._delays[key] = self.delay(name, x, latency - x.latency, latency)
         return self._delays[key]
 
     def joined(self, a: Stream, b: Stream) -> Stream:
@@ -111,7 +124,7 @@ class GraphBuilder:
         """
         weights = Weights(*numbers)
         node = nir.Linear(weight=weights.synapse, metadata={LATENCY: x.latency, **weights.stated})
-        return self._biased(name, self._add(f"{name}.synapse", node, x), weights)
+        return self._biased(name, self.node(f"{name}.synapse", node, x), weights)
 
     def convolution(self, name: str, x: Stream, *numbers: Any) -> Stream:
         """A centred convolution over time, causal by taps and gated by the clock.
@@ -132,11 +145,11 @@ class GraphBuilder:
         latency = x.latency + taps // 2
         sources: tuple[str, ...] = ()
         for delay in range(taps):
-            late = self._delay(f"{name}.synapse.delay{delay}", x, delay, x.latency + delay)
+            late = self.delay(f"{name}.synapse.delay{delay}", x, delay, x.latency + delay)
             kernel = weights.synapse[:, :, taps - 1 - delay]
             metadata = {LATENCY: latency, **weights.stated}
             node = nir.Scale(kernel[:, 0], metadata=metadata) if depthwise else nir.Linear(kernel, metadata=metadata)
-            self._add(f"{name}.synapse.tap{delay}", node, late)
+            self.node(f"{name}.synapse.tap{delay}", node, late)
             sources += (f"{name}.synapse.tap{delay}",)
         current = self._biased(name, Stream(sources, out, latency), weights)
         return self.gate(f"{name}.gate", current, self.clock(latency))
@@ -157,9 +170,9 @@ class GraphBuilder:
         latency += x.latency
         sources: tuple[str, ...] = ()
         for delay in np.unique(delays):
-            late = self._delay(f"{name}.synapse.delay{delay}", x, int(delay), x.latency + int(delay))
+            late = self.delay(f"{name}.synapse.delay{delay}", x, int(delay), x.latency + int(delay))
             node = nir.Linear(np.where(delays == delay, weights.synapse, 0.0), metadata={LATENCY: latency})
-            self._add(f"{name}.synapse.tap{delay}", node, late)
+            self.node(f"{name}.synapse.tap{delay}", node, late)
             sources += (f"{name}.synapse.tap{delay}",)
         current = self._biased(name, Stream(sources, len(weights.synapse), latency), weights)
         return self.gate(f"{name}.gate", current, self.clock(latency))
@@ -176,7 +189,7 @@ class GraphBuilder:
         """
         latency += x.latency
         node = nir.Delay(delay=delays * self.dt, metadata={LATENCY: latency})
-        late = self._add(f"{name}.synapse.delay", node, x, latency=latency)
+        late = self.node(f"{name}.synapse.delay", node, x, latency=latency)
         return self.gate(f"{name}.gate", self.linear(name, late, *weights), self.clock(latency))
 
     def recurrent(self, name: str, current: Stream, weight: FloatArray, decay: float) -> Stream:
@@ -185,13 +198,13 @@ class GraphBuilder:
         The sum is gated by the clock: what fires at a sample's last step reaches nobody.
         """
         before = current.latency + 1  # the spikes of the step before arrive here
-        late = self._delay(f"{name}.delay", Stream((name,), current.width, current.latency), 1, before)
+        late = self.delay(f"{name}.delay", Stream((name,), current.width, current.latency), 1, before)
         node = nir.Linear(weight=weight, metadata={LATENCY: before})
-        back = self._add(f"{name}.recurrent", node, late)
+        back = self.node(f"{name}.recurrent", node, late)
         gated = self.gate(f"{name}.gate", current, self.clock(current.latency))
         # A wire of its own: what comes from outside, with its bias, and what comes back stay two synapses.
         value, spike = PACKED_OPERATIONS["gate"].operands({"spike_width": 1}, current.width)
-        second = self._add(f"{name}.gate.wire_recurrent", wire(value, spike.stop, current.latency), back)
+        second = self.node(f"{name}.gate.wire_recurrent", wire(value, spike.stop, current.latency), back)
         self._edges.append((second.sources[0], f"{name}.gate"))
         return self.lif(name, gated, decay)
 
@@ -216,9 +229,27 @@ class GraphBuilder:
         wires: tuple[str, ...] = ()
         for operand in slots:
             stream = self.delayed(operands[operand.name], arrival)
-            self._add(f"{name}.wire_{operand.name}", wire(operand, slots[-1].stop, arrival), stream)
+            self.node(f"{name}.wire_{operand.name}", wire(operand, slots[-1].stop, arrival), stream)
             wires += (f"{name}.wire_{operand.name}",)
-        return self._add(name, node, Stream(wires, slots[-1].stop, arrival), width, arrival + duration)
+        return self.node(name, node, Stream(wires, slots[-1].stop, arrival), width, arrival + duration)
+
+    def part(self, name: str, x: Stream, channels: slice) -> Stream:
+        """Some channels of a stream; routing, which costs nothing."""
+        index = np.arange(x.width)[channels]
+        return self.node(name, select_node(index, (x.width,), latency=x.latency), x, len(index))
+
+    def side_by_side(self, name: str, *parts: Stream) -> Stream:
+        """Channels of streams one after the other, at the latest of their latencies; routing."""
+        latency, width = max(part.latency for part in parts), sum(part.width for part in parts)
+        sources: tuple[str, ...] = ()
+        start = 0
+        for i, part in enumerate(parts):
+            index = np.full(width, -1)
+            index[start : start + part.width] = np.arange(part.width)
+            start += part.width
+            node = select_node(index, (part.width,), latency=latency)
+            sources += self.node(f"{name}{i}", node, self.delayed(part, latency), width).sources
+        return Stream(sources, width, latency)
 
     def lif(self, name: str, current: Stream, decay: float = 0.5) -> Stream:
         """The neuron of training: v = decay v + I, spike where v >= 1, reset to 0.
@@ -241,7 +272,7 @@ class GraphBuilder:
             v_reset=0 * full,
             metadata={LATENCY: current.latency},
         )
-        return self._add(name, node, current)
+        return self.node(name, node, current)
 
     def adaptive_lif(
         self,
@@ -268,7 +299,7 @@ class GraphBuilder:
         parts = {part: f"{name}.{part}" for part in ("membrane", "adaptation")}
         late = {}
         for part, source in {"membrane": parts["membrane"], "spike": name}.items():
-            late[part] = self._delay(f"{name}.{part}_late", Stream((source,), current.width, latency), 1, latency + 1)
+            late[part] = self.delay(f"{name}.{part}_late", Stream((source,), current.width, latency), 1, latency + 1)
         pulls = {
             "adapting": (late["membrane"], by_membrane),
             "firing": (late["spike"], by_spike),
@@ -277,22 +308,23 @@ class GraphBuilder:
         }
         sent = {}
         for pull, (x, scale) in pulls.items():
-            sent[pull] = self._add(f"{name}.{pull}", nir.Scale(scale, metadata={LATENCY: latency}), x).sources
+            sent[pull] = self.node(f"{name}.{pull}", nir.Scale(scale, metadata={LATENCY: latency}), x).sources
         ones = np.ones(current.width)
         adaptation = nir.LI(tau=tau[1], r=1.0 / adaptation_gain, v_leak=zero, metadata={LATENCY: latency})
-        self._add(parts["adaptation"], adaptation, Stream(sent["adapting"] + sent["firing"], current.width, latency))
+        self.node(parts["adaptation"], adaptation, Stream(sent["adapting"] + sent["firing"], current.width, latency))
         membrane = nir.LI(tau=tau[0], r=ones, v_leak=zero, metadata={LATENCY: latency})
         arriving = Stream(current.sources + sent["adapted"] + sent["reset"], current.width, latency)
         fires = nir.Threshold(np.nextafter(1.0, 0.0) * ones, metadata={LATENCY: latency})
-        return self._add(name, fires, self._add(parts["membrane"], membrane, arriving))
+        return self.node(name, fires, self.node(parts["membrane"], membrane, arriving))
 
     def _input(self, name: str, width: int, metadata: dict[str, Any]) -> Stream:
         self._nodes[name] = nir.Input(input_type=np.array([width]), metadata={LATENCY: 0, **metadata})
         return Stream((name,), width, 0)
 
-    def _delay(self, name: str, x: Stream, steps: int, latency: int) -> Stream:
+    def delay(self, name: str, x: Stream, steps: int, latency: int) -> Stream:
+        """A Delay of so many steps for all channels, stated to be as late as `latency`."""
         node = nir.Delay(delay=np.full(x.width, steps * self.dt), metadata={LATENCY: latency})
-        return self._add(name, node, x, latency=latency)
+        return self.node(name, node, x, latency=latency)
 
     def fixed_lif(self, name: str, current: Stream, registers: FixedMembrane) -> Stream:
         """The neuron in fixed point; NIR's own fields say the same in real numbers, but for truncation and overflow."""
@@ -307,18 +339,19 @@ class GraphBuilder:
             v_reset=0 * full,
             metadata={LATENCY: current.latency, DV: registers.dv, VTH: registers.vth},
         )
-        return self._add(name, node, current)
+        return self.node(name, node, current)
 
     def _biased(self, name: str, x: Stream, weights: Weights) -> Stream:
         if weights.bias is None:
             return x
         metadata = {LATENCY: x.latency, ORIGIN: "+".join(weights.origin), **weights.bias_stated}
         node = nir.Linear(weight=weights.bias[:, None], metadata=metadata)
-        return self.joined(x, self._add(f"{name}.bias", node, self.clock(x.latency)))
+        return self.joined(x, self.node(f"{name}.bias", node, self.clock(x.latency)))
 
-    def _add(
+    def node(
         self, name: str, node: nir.NIRNode, x: Stream, width: int | None = None, latency: int | None = None
     ) -> Stream:
+        """A node that reads the stream x; width and latency of its output, where they are not the node's and x's."""
         if name in self._nodes:
             raise ValueError(f"node {name} exists already")
         self._nodes[name] = node

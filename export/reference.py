@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikescr.model import LIF, Network
+from spikescr.model.commander import OneStepLIF
 from spikescr.model.recurrent import RecurrentLIF
 
 
@@ -41,7 +42,8 @@ def trace(model: Network, x: NDArray[np.floating], steps: NDArray[np.int64]) -> 
 
     def keep(name: str) -> object:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            arriving = module.arriving(inputs[0], inputs[1], output) if isinstance(module, RecurrentLIF) else inputs[0]
+            more = isinstance(module, (RecurrentLIF, OneStepLIF))
+            arriving = module.arriving(inputs[0], inputs[1], output) if more else inputs[0]
             spikes[name] = output.bool().numpy()
             currents[name] = arriving.double().numpy()
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import nir
 
 from spikescr import dialect
 from spikescr.errors import ExportError
+from spikescr.export import commander as nodes
 from spikescr.export.arithmetic import Fixed, Real, array
 from spikescr.export.builder import GraphBuilder, Stream, Weights
 from spikescr.model import Current, Masked, Network, SpikeSCR, SpikingLayer, TimeConv
 from spikescr.model.adaptive import AdaptiveLayer, AdaptiveNetwork
 from spikescr.model.blocks import MLP, SGLE, SpikingGatedConvolution, SpikingSelfAttention
+from spikescr.model.commander import (
+    CommanderBlock,
+    Embedding,
+    MultiScaleAttention,
+    RefinementMLP,
+    ShiftedLIF,
+    SpikCommander,
+)
 from spikescr.model.delays import AxonalLinear, Delayed, DelayNetwork
 from spikescr.model.fixed import FixedHead
 from spikescr.model.layers import Spiking
@@ -89,6 +99,8 @@ class _Exporter:
                     assert isinstance(layer, AdaptiveLayer)
                     x = self.adaptive_layer(layer, x)
                 return x
+            case SpikCommander():
+                return self.commander(model, x)
             case _:
                 raise ExportError(f"{type(model).__name__} cannot be exported")
 
@@ -109,7 +121,55 @@ class _Exporter:
             x = self.build.joined(x, self.mlp(block.mlp2, x))
         return x
 
+    def commander(self, model: SpikCommander, x: Stream) -> Stream:
+        if isinstance(model.embedding, Embedding):
+            path = f"{self.paths[model.embedding]}.pointwise"
+            x = self.build.linear(path, x, array(model.embedding.pointwise.weight))
+            x = self.spiking_layer(model.embedding.depthwise, x)
+            x = self.build.joined(x, self.spiking_layer(model.embedding.linear, x))
+        else:
+            x = self.spiking_layer(model.embedding, x)
+        for block in model.blocks:
+            assert isinstance(block, CommanderBlock)
+            x = self.build.joined(x, self.multi_scale(block.attention, x))
+            refine = self.refined if isinstance(block.mlp, RefinementMLP) else self.mlp
+            x = self.build.joined(x, refine(block.mlp, x))
+        return x
+
+    def multi_scale(self, attention: MultiScaleAttention, x: Stream) -> Stream:
+        build, path = self.build, self.paths[attention]
+        if attention.first is not None:
+            x = self.neurons(attention.first, x)
+        v, parts = self.spiking_layer(attention.v, x), []
+        if attention.q is not None and attention.k is not None and attention.mixed is not None:
+            both = build.joined(self.spiking_layer(attention.q, x), self.spiking_layer(attention.k, x))
+            passed: list[Stream] = []
+            if attention.near is not None:
+                spikes = self.neurons(attention.near, nodes.moving_sum(build, f"{path}.near", both))
+                passed.append(build.gate(f"{path}.near.passed", spikes, build.delayed(v, spikes.latency)))
+            if attention.far is not None:
+                total = nodes.whole_sum(build, f"{path}.far", both, self.steps)
+                gated = build.gate(f"{path}.far.gate", total, build.delayed(v, total.latency))
+                passed.append(self.neurons(attention.far, gated))
+            parts.append(self.spiking_layer(attention.mixed, reduce(build.joined, passed)))
+        if attention.filter is not None:
+            assert attention.filtered is not None
+            current = nodes.head_convolution(build, f"{path}.filter", v, attention.filter)
+            parts.append(self.neurons(attention.filtered, current))
+        return self.spiking_layer(attention.out, reduce(build.joined, parts))
+
+    def refined(self, mlp: RefinementMLP, x: Stream) -> Stream:
+        """SCR-MLP: its halves are selected by 0/1 wires, and what reads both has a synapse for each."""
+        x = self.spiking_layer(mlp.expand, self.spiking_layer(mlp.enter, x))
+        half, path = x.width // 2, self.paths[mlp]
+        first, second = (self.build.part(f"{path}.half{i}", x, slice(i * half, (i + 1) * half)) for i in range(2))
+        first = self.spiking_layer(mlp.depthwise, first)
+        whole = self.build.side_by_side(f"{path}.whole", first, second)
+        return self.spiking_layer(mlp.leave, self.spiking_layer(mlp.contract, whole))
+
     def neurons(self, layer: Spiking, current: Stream) -> Stream:
+        if isinstance(layer.lif, ShiftedLIF):
+            return nodes.shifted_lif(self.build, f"{self.paths[layer]}.lif", current, layer.lif)
         return self.numbers.neurons(self.build, f"{self.paths[layer]}.lif", current, layer.lif)
 
     def recurrent_layer(self, layer: RecurrentLayer, x: Stream) -> Stream:

@@ -14,6 +14,7 @@ from spikescr.model import (
     LIF,
     AdaptiveConfig,
     AnyModelConfig,
+    CommanderConfig,
     DelaysConfig,
     ModelConfig,
     Network,
@@ -45,6 +46,16 @@ VARIANTS: dict[str, AnyModelConfig] = {
     "axonal": DelaysConfig(**_TINY, layers=2, width=10, taps=5, delays="axonal"),
     "dcls parametric": DelaysConfig(**_TINY, layers=1, width=10, taps=3, neuron="parametric"),
     "adaptive": AdaptiveConfig(**_TINY, layers=2, width=10),
+    "commander": CommanderConfig(
+        **_TINY, heads=2, width=8, kernel=5, window=12, mlp_ratio=2, spiking_input=True, across=3
+    ),
+    "commander, two layers": CommanderConfig(**_TINY, layers=2, heads=2, width=8, kernel=5, window=12),
+    "commander, local": CommanderConfig(
+        **_TINY, heads=2, width=8, global_attention=False, convolution=False, embedding=False, refinement=False
+    ),
+    "commander, convolution": CommanderConfig(
+        **_TINY, heads=2, width=8, local_attention=False, global_attention=False, kernel=5
+    ),
     "recurrent": RecurrentConfig(**_TINY, layers=2, width=10),
     "recurrent parametric": RecurrentConfig(**_TINY, width=10, neuron="parametric"),
 }
@@ -274,7 +285,14 @@ def _shift(model: Network, lif: str, by: float) -> None:
         "gate_in": ["split.norm"],
         "gated": ["split.norm"],
         "positioned": ["sem.current.norm"],
+        "first": [],  # residual sums alone drive it
+        "near": ["q.current.norm", "k.current.norm"],
+        "far": ["q.current.norm", "k.current.norm", "v.current.norm"],
+        "filtered": [],
     }
+    if name == "filtered":  # no normalisation is before it
+        with torch.no_grad():
+            model.get_submodule(f"{block}.filter.depthwise").weight.mul_(1 + 2 * by)
     for driver in [f"{block}.{d}".removeprefix(".") for d in drivers[name]] if name in drivers else own:
         bias = model.get_submodule(driver).bias
         assert isinstance(bias, Tensor)

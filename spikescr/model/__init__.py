@@ -9,7 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spikescr.model.config import AdaptiveConfig, AnyModelConfig, DelaysConfig, ModelConfig, RecurrentConfig
+    from spikescr.model.config import (
+        AdaptiveConfig,
+        AnyModelConfig,
+        CommanderConfig,
+        DelaysConfig,
+        ModelConfig,
+        RecurrentConfig,
+    )
     from spikescr.model.families import build
     from spikescr.model.layers import Current, Masked, SequenceBatchNorm, SpikingLayer, TimeConv, valid_mask
     from spikescr.model.network import Network, SpikeSCR, readout
@@ -19,6 +26,7 @@ __all__ = [
     "LIF",
     "AdaptiveConfig",
     "AnyModelConfig",
+    "CommanderConfig",
     "Current",
     "DelaysConfig",
     "Masked",
@@ -35,7 +43,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("AdaptiveConfig", "AnyModelConfig", "DelaysConfig", "ModelConfig", "RecurrentConfig"),
+    "config": (
+        "AdaptiveConfig",
+        "AnyModelConfig",
+        "CommanderConfig",
+        "DelaysConfig",
+        "ModelConfig",
+        "RecurrentConfig",
+    ),
     "families": ("build",),
     "layers": ("Current", "Masked", "SequenceBatchNorm", "SpikingLayer", "TimeConv", "valid_mask"),
     "network": ("Network", "SpikeSCR", "readout"),

@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from spikescr.model.attention import CausalProduct
-from spikescr.model.config import ModelConfig
+from spikescr.model.config import CommanderConfig, ModelConfig
 from spikescr.model.layers import Current, Replaceable, Spiking, SpikingLayer, TimeConv
 from spikescr.model.rotary import Rotary
 
@@ -58,7 +58,7 @@ class SpikingSelfAttention(Replaceable):
 class MLP(nn.Module):
     """SN(BN(Linear N -> rN)), SN(BN(Linear rN -> N)), no bias (BN has one)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig | CommanderConfig) -> None:
         super().__init__()
         hidden = config.mlp_ratio * config.width
         self.expand = SpikingLayer(nn.Linear(config.width, hidden, bias=False), config.dropout)

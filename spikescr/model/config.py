@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 Position: TypeAlias = Literal["none", "sinusoidal", "sinusoidal_lif", "rotary"]
 Attending: TypeAlias = Literal["full", "causal"]
 NeuronKind: TypeAlias = Literal["lif", "parametric"]
-FAMILIES = ("spikescr", "dcls", "recurrent", "adlif")
+FAMILIES = ("spikescr", "dcls", "recurrent", "adlif", "spikcommander")
 DEEPEST = 1000
 """Layers, at most; a file cannot promise so many that describing them takes minutes."""
 WIDEST = 2**20
@@ -145,6 +145,69 @@ class AdaptiveConfig(_Common):
         return f"adaptive {self.layers}L-{self.width}"
 
 
+class CommanderConfig(_Common):
+    """Sizes and switches of SpikCommander ("1L-8-128" as in SpikeSCR; arXiv 2511.07883).
+
+    Attributes:
+        family: Tells it from the other families.
+        layers: L, blocks.
+        heads: H, of attention.
+        width: N.
+        mlp_ratio: a, hidden width of the MLPs over N.
+        kernel: Taps of the SCR-MLP's depthwise convolution, odd.
+        window: T_max, steps that scale global attention; as many as the longest recording has.
+        across: Taps of the convolution of the values within a head, 1 or 3 as published; odd.
+        spiking_input: Whether a LIF stands before queries, keys and values (as published for SHD).
+        embedding: A switch: False, a linear layer in place of SEE.
+        local_attention: A switch: False, no moving sum.
+        global_attention: A switch: False, no sum over the recording, and nothing waits for its end.
+        convolution: A switch: False, no convolution of the values.
+        refinement: A switch: False, an MLP in place of SCR-MLP.
+    """
+
+    family: Literal["spikcommander"] = "spikcommander"
+    neuron: Literal["lif"] = "lif"
+    layers: int = Field(1, ge=1, le=DEEPEST)
+    heads: int = Field(8, ge=1, le=WIDEST)
+    width: int = Field(128, ge=2, le=WIDEST)
+    mlp_ratio: int = Field(1, ge=1, le=1024)
+    kernel: int = Field(31, ge=1, le=WIDEST)
+    window: int = Field(100, ge=1, le=WIDEST)
+    across: int = Field(1, ge=1, le=WIDEST)
+    spiking_input: bool = False
+    embedding: bool = True
+    local_attention: bool = True
+    global_attention: bool = True
+    convolution: bool = True
+    refinement: bool = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CommanderConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be as many channels for each of {self.heads} heads")
+        if self.refinement and self.mlp_ratio * self.width % 2:
+            raise ValueError(f"mlp_ratio {self.mlp_ratio} times width {self.width} must be even (SCR-MLP halves it)")
+        for name in ("kernel", "across"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name} {getattr(self, name)} must be odd (it is centred)")
+        if not (self.local_attention or self.global_attention or self.convolution):
+            raise ValueError("one of local_attention, global_attention and convolution must stay on")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Short name of the size: layers, heads, width; then what was switched off."""
+        off = {
+            "SEE": not self.embedding,
+            "local attention": not self.local_attention,
+            "global attention": not self.global_attention,
+            "convolution": not self.convolution,
+            "SCR-MLP": not self.refinement,
+        }
+        size = f"SpikCommander {self.layers}L-{self.heads}-{self.width}"
+        return ", ".join([size, *(f"no {part}" for part, is_off in off.items() if is_off)])
+
+
 def _neuron_suffix(config: _Common) -> str:
     return ", parametric" if config.neuron == "parametric" else ""
 
@@ -159,7 +222,8 @@ AnyModelConfig: TypeAlias = Annotated[
     Annotated[ModelConfig, Tag("(spikescr)")]
     | Annotated[DelaysConfig, Tag("(dcls)")]
     | Annotated[RecurrentConfig, Tag("(recurrent)")]
-    | Annotated[AdaptiveConfig, Tag("(adlif)")],
+    | Annotated[AdaptiveConfig, Tag("(adlif)")]
+    | Annotated[CommanderConfig, Tag("(spikcommander)")],
     Discriminator(
         _family, custom_error_type="family", custom_error_message=f"family must be one of {', '.join(FAMILIES)}"
     ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from spikescr.model.adaptive import AdaptiveNetwork
-from spikescr.model.config import AdaptiveConfig, AnyModelConfig, DelaysConfig, ModelConfig
+from spikescr.model.commander import SpikCommander
+from spikescr.model.config import AdaptiveConfig, AnyModelConfig, CommanderConfig, DelaysConfig, ModelConfig
 from spikescr.model.delays import DelayNetwork
 from spikescr.model.network import Network, SpikeSCR
 from spikescr.model.recurrent import RecurrentNetwork
@@ -19,6 +20,8 @@ def build(config: AnyModelConfig) -> Network:
         return DelayNetwork(config)
     if isinstance(config, AdaptiveConfig):
         return AdaptiveNetwork(config)
+    if isinstance(config, CommanderConfig):
+        return SpikCommander(config)
     return RecurrentNetwork(config)
 
 

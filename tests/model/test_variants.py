@@ -93,7 +93,7 @@ def test_configurations_are_told_apart_by_family() -> None:
         assert adapter.validate_json(config.model_dump_json()) == config
         assert adapter.validate_python(config) == config
     assert adapter.validate_python({"width": 64}) == ModelConfig(width=64)  # files of before there were families
-    with pytest.raises(ValidationError, match="family must be one of spikescr, dcls, recurrent, adlif"):
+    with pytest.raises(ValidationError, match="family must be one of spikescr, dcls, recurrent, adlif, spikcommander"):
         adapter.validate_python({"family": "lstm"})
     with pytest.raises(ValidationError, match="heads"):
         adapter.validate_python({"family": "dcls", "heads": 4})

@@ -228,7 +228,8 @@ def test_file_from_before_there_were_families_is_spikescrs(path: Path) -> None:
 def test_unknown_family_is_named(path: Path) -> None:
     rewrite(path, lambda _t, content: content["model"].update(family="lstm"))
     with pytest.raises(
-        CheckpointError, match="model: family must be one of spikescr, dcls, recurrent, adlif; train again"
+        CheckpointError,
+        match="model: family must be one of spikescr, dcls, recurrent, adlif, spikcommander; train again",
     ):
         load_checkpoint(path)
 
