@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spikescr.errors import UsageError
-from spikescr.model.config import DelaysConfig, ModelConfig
+from spikescr.model.config import CommanderConfig, DelaysConfig, ModelConfig
 from spikescr.training import Augmentation, TrainConfig
 from spikescr.training.config import CurriculumConfig, Distillation, Student
 from spikescr.training.recipes import (
@@ -45,7 +45,8 @@ def test_the_papers_recipes_are_there() -> None:
         for n in steps[kind]
         if (kind, size) != ("shd", "-2l")
     ]
-    assert sorted(recipe_names("train")) == sorted([*names, "commands", "commands-spikes", "digits"])
+    commander = [f"{base}-spikcommander" for base in ("commands", "shd-100", "ssc-100", "gsc-100")]
+    assert sorted(recipe_names("train")) == sorted([*names, *commander, "commands", "commands-spikes", "digits"])
     assert recipe_names("distill") == ["digits", "gsc", "gsc-2l", "shd", "ssc", "ssc-2l"]
 
 
@@ -89,8 +90,15 @@ def test_a_papers_recipe_is_as_published(name: str) -> None:
         final_lr=0,
         weight_decay=weight_decay,
         augmentation=augmentation,
-        model=model.model_copy(update={"layers": 2 if size else 1}),
+        model=commander(kind) if size == ["spikcommander"] else model.model_copy(update={"layers": 2 if size else 1}),
     )
+
+
+def commander(kind: str) -> CommanderConfig:
+    """The network of arXiv 2511.07883, 1L; T_max is the window in steps."""
+    if kind == "shd":
+        return CommanderConfig(classes=20, heads=8, width=128, mlp_ratio=1, window=140, spiking_input=True)
+    return CommanderConfig(classes=35, heads=16, width=256, mlp_ratio=4, window=100, across=3 if kind == "gsc" else 1)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +174,7 @@ def test_all_faults_are_told_at_once_each_with_its_place(tmp_path: Path) -> None
         "lr=0.2: lr is given twice",
         "seed=3: give it as seed (--seed)",
         f"data (--data) shd:x: {path} is for digits or folder:PATH",
-        "for shd there is shd-40, shd-100",
+        "for shd there is shd-40, shd-100, shd-100-spikcommander",
         "epochs=many: Input should be a valid integer (got many)",
         f"{path}: batch_size: Input should be a valid integer (got 8)",
         f"{path}: model.widht: unknown key",
