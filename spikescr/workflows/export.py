@@ -119,11 +119,11 @@ def export_netx(
             raise UsageError(f"{path}: its metadata has {key} {step}, not {dt}")
         chain = read_chain(opened(graph), step)
         layers = tuple(quantize(layer) for layer in chain.layers)
+        _within_limits(graph, None if key is not None else step)
     except GraphError as error:
         raise GraphError(f"{path}: {error}") from error
     except ExportError as error:
         raise ExportError(f"{path}: {error}") from error
-    _within_limits(path, graph, None if key is not None else step)
     made = {
         "source": path.name,
         "source_sha256": sha256(path),
@@ -141,10 +141,11 @@ def export_netx(
     return layers
 
 
-def _within_limits(path: Path, graph: nir.NIRGraph, dt: float | None) -> None:
+def _within_limits(graph: nir.NIRGraph, dt: float | None) -> None:
     """Holds a graph against the limits of the chip that runs netx files.
 
     Raises:
+        GraphError: it cannot be run.
         ExportError: it exceeds one; the message gives the first, and how many there are.
     """
     timed = copy(graph)
@@ -154,4 +155,4 @@ def _within_limits(path: Path, graph: nir.NIRGraph, dt: float | None) -> None:
     exceeded = [violation.line for violation in check(placement) if not violation.mended]
     if exceeded:
         more = f" (and {len(exceeded) - 1} more; spikescr fit shows all)" if exceeded[1:] else ""
-        raise ExportError(f"{path}: does not fit {placement.chip.title}: {exceeded[0]}{more}")
+        raise ExportError(f"does not fit {placement.chip.title}: {exceeded[0]}{more}")

@@ -46,20 +46,18 @@ def export_sanafe(
     graph = read_graph(path, type_check=False)
     spikes = read_array(example)
     try:
-        program = lower(graph, dt=dt, steps=None if has_clock(graph) else len(spikes))
+        program = with_clocked_biases(lower(graph, dt=dt, steps=None if has_clock(graph) else len(spikes)))
+        hosts = [o for o in program.of_type(Source) if o.signal is not Signal.CLOCK]
+        if len(hosts) != 1:
+            raise UsageError(f"{path}: has {len(hosts)} inputs; one can be written for SANA-FE")
+        train = _first_sample(spikes, hosts[0].width, example)
+        placement = place(program, CHIP, chip_named(CHIP), {})
+        for violation in check(placement):
+            if violation.limit != "payload_bits":  # binary spikes are what is written
+                notify(f"beyond the limits of Loihi: {violation.line}")
+        return write_sanafe(out, program, placement, {hosts[0].name: train})
     except GraphError as error:
         raise GraphError(f"{path}: {error}") from error
-    program = with_clocked_biases(program)
-    hosts = [o for o in program.of_type(Source) if o.signal is not Signal.CLOCK]
-    if len(hosts) != 1:
-        raise UsageError(f"{path}: has {len(hosts)} inputs; one can be written for SANA-FE")
-    train = _first_sample(spikes, hosts[0].width, example)
-    placement = place(program, CHIP, chip_named(CHIP), {})
-    for violation in check(placement):
-        if violation.limit != "payload_bits":  # binary spikes are what is written
-            notify(f"beyond the limits of Loihi: {violation.line}")
-    try:
-        return write_sanafe(out, program, placement, {hosts[0].name: train})
     except ExportError as error:
         raise ExportError(f"{path}: {error}") from error
 

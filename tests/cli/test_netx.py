@@ -187,6 +187,23 @@ def test_a_layer_of_nothing_but_zeros_is_refused_by_name(tmp_path: Path) -> None
     assert not (tmp_path / "small.net").exists()
 
 
+def test_what_simulate_refuses_is_refused_with_the_file_named(tmp_path: Path) -> None:
+    one = np.ones(2)
+    nodes = {
+        "input": nir.Input(np.array([2])),
+        "fc": nir.Affine(np.eye(2) / 2, one / 4),
+        "lif": nir.LIF(one * 0.02, one, one * 0, one),
+        "output": nir.Output(np.array([2])),
+    }
+    path = tmp_path / "scalar.nir"
+    nir.write(path, nir.NIRGraph(nodes, [*zip(list(nodes), list(nodes)[1:], strict=False)]))
+    with h5py.File(path, "r+") as file:
+        del file["node/nodes/fc/bias"]
+        file["node/nodes/fc/bias"] = 0.25
+    found = export("--graph", path, "--dt", "1e-3")
+    assert (found.exit_code, found.stderr) == (1, f"error: {path}: fc: bias has shape (), must have (2,)\n")
+
+
 def test_options_that_contradict_are_refused(tmp_path: Path) -> None:
     assert export("--graph", "a.nir", "--run", tmp_path).exit_code == 2
     found = CliRunner().invoke(main, ["export", "--graph", "a.nir"])
