@@ -19,6 +19,7 @@ REFUSED = {
     "causal": "cumsum",
     "causal, no position": "cumsum",
     "adaptive": "AdaptiveLIF: its equation is not one of those known",
+    **{name: "ShiftedLIF: its equation is not one of those known" for name in VARIANTS if name.startswith("commander")},
 }
 """What recording does not follow yet, and what it names; the exporter has these."""
 FAMILIES = {"rotary": SMALL, **{name: config for name, config in VARIANTS.items() if name not in REFUSED}}
