@@ -40,7 +40,7 @@ SIM = (
 )
 """Rooms of `spikescr.sim`, likewise."""
 
-BELOW_SIM = LAYERS[0] | {"files", "strangers", "sizes", "archive", "extras"}
+BELOW_SIM = LAYERS[0] | {"files", "strangers", "sizes", "archive", "documents", "extras"}
 """All that the simulator knows of the rest."""
 
 TOGETHER = {("training", "checkpoint"), ("checkpoint", "training")}
