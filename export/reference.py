@@ -42,8 +42,9 @@ def trace(model: Network, x: NDArray[np.floating], steps: NDArray[np.int64]) -> 
 
     def keep(name: str) -> object:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            more = isinstance(module, (RecurrentLIF, OneStepLIF))
-            arriving = module.arriving(inputs[0], inputs[1], output) if more else inputs[0]
+            arriving = inputs[0]
+            if isinstance(module, RecurrentLIF | OneStepLIF):
+                arriving = module.arriving(inputs[0], inputs[1], output)
             spikes[name] = output.bool().numpy()
             currents[name] = arriving.double().numpy()
 

@@ -132,8 +132,8 @@ class _Exporter:
         for block in model.blocks:
             assert isinstance(block, CommanderBlock)
             x = self.build.joined(x, self.multi_scale(block.attention, x))
-            refine = self.refined if isinstance(block.mlp, RefinementMLP) else self.mlp
-            x = self.build.joined(x, refine(block.mlp, x))
+            mlp = block.mlp
+            x = self.build.joined(x, self.refined(mlp, x) if isinstance(mlp, RefinementMLP) else self.mlp(mlp, x))
         return x
 
     def multi_scale(self, attention: MultiScaleAttention, x: Stream) -> Stream:
