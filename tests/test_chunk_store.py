@@ -17,7 +17,7 @@ import pytest
 from spikescr.data import Item
 from spikescr.errors import SpikescrError, UsageError
 from spikescr.sim.chunks import ChunkResult
-from spikescr.workflows import jobs
+from spikescr.workflows import cluster
 from spikescr.workflows.cluster import require_scheduler
 from spikescr.workflows.jobs import ChunkStore, Job
 
@@ -170,7 +170,7 @@ def listening(kind: str) -> Iterator[str]:
 @pytest.mark.parametrize("kind", ["silent", "web"])
 def test_who_is_no_scheduler_is_refused_within_seconds(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
-    monkeypatch.setattr(jobs, "_ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(cluster, "_ANSWER_SECONDS", 2.0)
     with listening(kind) as address, pytest.raises(UsageError, match=rf"--scheduler.*{address}.* no Dask scheduler"):
         require_scheduler(address)
 

@@ -181,7 +181,8 @@ def test_dry_run_tells_what_it_takes_and_trains_nothing(place: Place, monkeypatc
 
 def test_rows_are_listed() -> None:
     lines = CliRunner().invoke(main, ["reproduce", "shd", "--list"]).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["row", *(row.name for row in read_table("shd").rows)]
+    begun = [line.split()[0] for line in lines if not line.startswith(" ")]  # long changes go on in a second line
+    assert begun == ["row", *(row.name for row in read_table("shd").rows)]
 
 
 @pytest.mark.parametrize(

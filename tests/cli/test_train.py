@@ -180,7 +180,7 @@ def test_what_cannot_be_meant_is_refused_with_status_2(arguments: list[str], mes
 def test_recipes_are_listed() -> None:
     lines = CliRunner().invoke(main, ["train", "--list"]).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["recipe", *recipe_names("train")]
-    assert "ssc-40-2l        ssc               40     2L-16-256  300 " in "\n".join(lines)
+    assert any(re.match("ssc-40-2l +ssc +40 +2L-16-256 +300 ", line) for line in lines)
 
 
 def test_dry_run_needs_no_data_and_tells_keys_parameters_memory_and_time(tmp_path: Path) -> None:
