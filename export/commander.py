@@ -35,7 +35,7 @@ def moving_sum(build: GraphBuilder, name: str, x: Stream) -> Stream:
     """Sum over |j| <= w of x[t + j], late by w: what came less what came 2 w + 1 steps before, summed up."""
     latency = x.latency + LOOKAHEAD
     signs = {0: 1.0, 2 * LOOKAHEAD + 1: -1.0}
-    return _gated(build, name, _summed(build, name, x, signs, latency))
+    return build.gate(f"{name}.gate", _summed(build, name, x, signs, latency), build.clock(latency))
 
 
 def whole_sum(build: GraphBuilder, name: str, x: Stream, steps: int) -> Stream:
@@ -66,7 +66,3 @@ def _unit_gain(name: str, dt: float) -> float:
         if r * dt == 1.0:
             return float(r)
     raise ExportError(f"{name}: no integrator sums up exactly in steps of {dt} s; take another number of steps")
-
-
-def _gated(build: GraphBuilder, name: str, x: Stream) -> Stream:
-    return build.gate(f"{name}.gate", x, build.clock(x.latency))

@@ -195,7 +195,7 @@ def test_no_module_of_tests_is_skipped_whole_without_torch(monkeypatch: pytest.M
     for name in module.__all__:
         try:
             assert getattr(getattr(module, name), "__test__", None) is None
-        except pytest.skip.Exception:
+        except pytest.skip.Exception:  # else the fault would skip this test as well
             pytest.fail(f"a module that imports {name} would be skipped")
     for asked in (lambda: module.torch.nn, lambda: module.SMALL.classes, module.calibrated_model):
         with pytest.raises(pytest.skip.Exception, match="torch is not installed"):
