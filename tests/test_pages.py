@@ -81,12 +81,12 @@ def test_pages_have_command_lines() -> None:
 @pytest.mark.parametrize("line", COMMANDS, ids=str)
 def test_options_exist(line: Line) -> None:
     command: click.Command | None = main
-    words, context = line.words[1:], click.Context(main)
+    words, context = line.words[1:], click.Context(main, **main.context_settings)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         command = command.get_command(context, words.pop(0))
     assert command is not None, line
     if {"--list", "--help", "--version"}.isdisjoint(words):
-        command.make_context("spikescr", words)
+        command.make_context("spikescr", words, parent=context)
 
 
 def test_what_make_and_pip_are_told_exists() -> None:
