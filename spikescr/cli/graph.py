@@ -25,7 +25,7 @@ def show(console: Console, run: Run, backend: str, out: Path) -> None:
     from spikescr.sim.counting import before
     from spikescr.sim.counting.energy import HOROWITZ_45NM as COST
     from spikescr.sim.counting.results import operations
-    from spikescr.workflows.simulate import named
+    from spikescr.workflows.simulate_file import named
 
     samples, totals = run.samples, run.counts.totals()
     many = f"mean of {samples} samples" if samples > 1 else "one sample"

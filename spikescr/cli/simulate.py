@@ -18,7 +18,8 @@ from spikescr.readouts import READOUTS
 from spikescr.runs import DEFAULT_RUN, LOIHI2, RunFolder
 from spikescr.sim.backends import NAMES
 from spikescr.workflows.execution import Request, simulate_recordings
-from spikescr.workflows.simulate import Options, simulate_file
+from spikescr.workflows.running import Options
+from spikescr.workflows.simulate_file import simulate_file
 
 if TYPE_CHECKING:
     from spikescr.sim.lowering.neurons import Integration, Reset

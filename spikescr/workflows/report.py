@@ -183,7 +183,7 @@ def _sample(audit: Audit, name: str | None) -> Example | None:
     from spikescr.sim.program import Neuron
     from spikescr.sim.report.raster import Picture
     from spikescr.sim.report.subject import Example
-    from spikescr.workflows.simulate import run_again
+    from spikescr.workflows.simulate_file import run_again
 
     chosen = name or audit.recordings[0]
     if chosen not in audit.recordings:
@@ -213,7 +213,7 @@ def _sample(audit: Audit, name: str | None) -> Example | None:
 def _provenance_of_graph(folder: Path, audit: Audit) -> Provenance:
     """Where the simulation of any graph comes from."""
     from spikescr.sim.report.subject import Provenance
-    from spikescr.workflows.simulate import OPTIONS
+    from spikescr.workflows.simulate_file import OPTIONS
 
     about = dict(audit.about)
     versions, hashes = about.pop("versions", {}), about.pop("files", {})
