@@ -236,7 +236,7 @@ def layer_by_layer(model: SpikeSCR, batch: tuple[Tensor, Tensor, Tensor], backen
         x = current.detach().clone().requires_grad_()
         spiking = Spiking(0.0)
         install(spiking, backend)
-        found = spiking(x)
+        found = spiking(x, torch.ones_like(x[..., :1]))
         found.backward(spikes.grad)
         assert x.grad is not None
         assert current.grad is not None

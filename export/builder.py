@@ -282,7 +282,9 @@ class GraphBuilder:
         by_membrane: FloatArray,
         by_spike: FloatArray,
     ) -> Stream:
-        """Adaptive neurons in standard nodes: two leaky integrators and a Threshold, which is `name`.
+        """Adaptive neurons: two leaky integrators and a Threshold, which is `name` and sees the membrane on the clock.
+
+        Without the clock neurons that adaptation lets go would fire after a sample's last step.
 
         With k = 1 - dt / tau and g = dt / tau, an integrator is v = k v + g r I. Membrane: r = 1, of the current, of
         -w, and of -k / g s, a step late. Adaptation: r = 1 / g, of a u and b s, a step late.
@@ -314,8 +316,8 @@ class GraphBuilder:
         self.node(parts["adaptation"], adaptation, Stream(sent["adapting"] + sent["firing"], current.width, latency))
         membrane = nir.LI(tau=tau[0], r=ones, v_leak=zero, metadata={LATENCY: latency})
         arriving = Stream(current.sources + sent["adapted"] + sent["reset"], current.width, latency)
-        fires = nir.Threshold(np.nextafter(1.0, 0.0) * ones, metadata={LATENCY: latency})
-        return self.node(name, fires, self.node(parts["membrane"], membrane, arriving))
+        seen = self.gate(f"{name}.gate", self.node(parts["membrane"], membrane, arriving), self.clock(latency))
+        return self.node(name, nir.Threshold(np.nextafter(1.0, 0.0) * ones, metadata={LATENCY: latency}), seen)
 
     def _input(self, name: str, width: int, metadata: dict[str, Any]) -> Stream:
         self._nodes[name] = nir.Input(input_type=np.array([width]), metadata={LATENCY: 0, **metadata})

@@ -14,7 +14,8 @@ from spikescr.export import commander as nodes
 from spikescr.export.arithmetic import Fixed, Real, array
 from spikescr.export.builder import GraphBuilder, Stream, Weights
 from spikescr.model import Current, Masked, Network, SpikeSCR, SpikingLayer, TimeConv
-from spikescr.model.adaptive import AdaptiveLayer, AdaptiveNetwork
+from spikescr.model.adaptive import AdaptiveLIF
+from spikescr.model.adlif import AdaptiveNetwork
 from spikescr.model.blocks import MLP, SGLE, SpikingGatedConvolution, SpikingSelfAttention
 from spikescr.model.commander import (
     CommanderBlock,
@@ -84,7 +85,7 @@ class _Exporter:
         match model:
             case SpikeSCR():
                 return self.spikescr(model, x)
-            case DelayNetwork():
+            case DelayNetwork() | AdaptiveNetwork():
                 for layer in model.layers:
                     assert isinstance(layer, SpikingLayer)
                     x = self.spiking_layer(layer, x)
@@ -93,11 +94,6 @@ class _Exporter:
                 for layer in model.layers:
                     assert isinstance(layer, RecurrentLayer)
                     x = self.recurrent_layer(layer, x)
-                return x
-            case AdaptiveNetwork():
-                for layer in model.layers:
-                    assert isinstance(layer, AdaptiveLayer)
-                    x = self.adaptive_layer(layer, x)
                 return x
             case SpikCommander():
                 return self.commander(model, x)
@@ -168,25 +164,24 @@ class _Exporter:
         return self.spiking_layer(mlp.leave, self.spiking_layer(mlp.contract, whole))
 
     def neurons(self, layer: Spiking, current: Stream) -> Stream:
+        name = f"{self.paths[layer]}.lif"
         if isinstance(layer.lif, ShiftedLIF):
-            return nodes.shifted_lif(self.build, f"{self.paths[layer]}.lif", current, layer.lif)
-        return self.numbers.neurons(self.build, f"{self.paths[layer]}.lif", current, layer.lif)
+            return nodes.shifted_lif(self.build, name, current, layer.lif)
+        if isinstance(layer.lif, AdaptiveLIF):
+            return self.adaptive_neurons(name, current, layer.lif)
+        return self.numbers.neurons(self.build, name, current, layer.lif)
 
     def recurrent_layer(self, layer: RecurrentLayer, x: Stream) -> Stream:
         path = self.paths[layer]
         current = self.current(path, layer.current, x)
         return self.build.recurrent(f"{path}.lif", current, array(layer.lif.recurrent.weight), layer.lif.decay)
 
-    def adaptive_layer(self, layer: AdaptiveLayer, x: Stream) -> Stream:
-        path, lif = self.paths[layer], layer.lif
-        current = self.current(path, layer.current, x)
+    def adaptive_neurons(self, name: str, current: Stream, lif: AdaptiveLIF) -> Stream:
         if lif.tau is None or lif.dt != self.build.dt:
-            raise ExportError(f"{path}.lif: fold for steps of {self.build.dt} s")
+            raise ExportError(f"{name}: fold for steps of {self.build.dt} s")
         constants = lif.constants()
-        spikes = self.build.adaptive_lif(
-            f"{path}.lif", current, lif.tau, array(constants.by_membrane), array(constants.by_spike)
-        )
-        return self.build.gate(f"{path}.gate", spikes, self.build.clock(spikes.latency))
+        by_membrane, by_spike = array(constants.by_membrane), array(constants.by_spike)
+        return self.build.adaptive_lif(name, current, lif.tau, by_membrane, by_spike)
 
     def spiking_layer(self, layer: SpikingLayer, x: Stream) -> Stream:
         return self.neurons(layer, self.current(self.paths[layer], layer.current, x))

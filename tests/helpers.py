@@ -45,7 +45,10 @@ VARIANTS: dict[str, AnyModelConfig] = {
     "dcls": DelaysConfig(**_TINY, layers=2, width=10, taps=5),
     "axonal": DelaysConfig(**_TINY, layers=2, width=10, taps=5, delays="axonal"),
     "dcls parametric": DelaysConfig(**_TINY, layers=1, width=10, taps=3, neuron="parametric"),
-    "adaptive": AdaptiveConfig(**_TINY, layers=2, width=10),
+    "adlif": AdaptiveConfig(**_TINY, layers=2, width=10),
+    "adaptive": _variant(neuron="adaptive"),
+    "adaptive, causal": _variant(neuron="adaptive", attention="causal", position="none", gating_unit=False),
+    "dcls adaptive": DelaysConfig(**_TINY, layers=1, width=10, taps=3, neuron="adaptive"),
     "commander": CommanderConfig(
         **_TINY, heads=2, width=8, kernel=5, window=12, mlp_ratio=2, spiking_input=True, across=3
     ),
@@ -162,13 +165,14 @@ def calibrated_model(
     for norm in norms.values():
         nn.init.uniform_(norm.weight, 0.6, 1.4, generator=generator)
         nn.init.uniform_(norm.bias, -0.2, 0.6, generator=generator)
+    by = 0.5 if config.neuron == "adaptive" else 0.15  # those take a small share of what moves them
     for _ in range(20):
         _take_statistics(model, norms, x, steps)
         rates = firing_rates(model, x, steps)
         if all(0.08 < rate < 0.5 for rate in rates.values()):
             break
         for name, rate in rates.items():
-            _shift(model, name, 0.15 if rate <= 0.08 else -0.15 if rate >= 0.5 else 0.0)
+            _shift(model, name, by if rate <= 0.08 else -by if rate >= 0.5 else 0.0)
     assert_every_layer_fires(rates)
     return model.to(dtype), x.to(dtype), steps
 

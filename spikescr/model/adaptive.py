@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikescr.model.layers import Current, SequenceDropout
-from spikescr.model.network import Network
 from spikescr.model.neuron import LIF, THRESHOLD
-
-if TYPE_CHECKING:
-    from spikescr.model.config import AdaptiveConfig
 
 MEMBRANE = (0.6, 0.96)
 ADAPTATION = (0.96, 0.99)
@@ -41,8 +35,11 @@ class AdaptiveLIF(LIF):
 
     al = exp(-exp(alpha + dt)) and so b_w; alpha, dt, a and b are learnt, for each neuron; both states begin at 0. The
     surrogate is that of LIF, and no gradient goes through the reset, the -al s[t-1] of the membrane. Once the network
-    is folded al and b_w are numbers that NIR's forward Euler states exactly.
+    is folded al and b_w are numbers that NIR's forward Euler states exactly. Adaptation that fades would let it
+    fire where no current arrives any more: padded steps are masked.
     """
+
+    outlasts: ClassVar[bool] = True
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -75,8 +72,8 @@ class AdaptiveLIF(LIF):
         membrane, adaptation = (torch.from_numpy(self.dt / tau).to(self.by_spike) for tau in self.tau)
         return Constants(1.0 - membrane, membrane, 1.0 - adaptation, self.by_membrane, self.by_spike)
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Spikes (T, B, N) for currents (T, B, N), from silent states."""
+    def forward(self, current: Tensor, valid: Tensor) -> Tensor:
+        """Spikes (T, B, N) for currents (T, B, N) and the mask (T, B, 1), from silent states."""
         c = self.constants()
         u = w = spikes = torch.zeros_like(current[0])
         fired = []
@@ -85,7 +82,7 @@ class AdaptiveLIF(LIF):
             u = c.kept * (u - spikes.detach()) + c.gain * (x - w)
             spikes = self.surrogate_function(u - THRESHOLD)
             fired.append(spikes)
-        return torch.stack(fired)
+        return torch.stack(fired) * valid
 
     def membranes(self, currents: NDArray[np.float64], spikes: NDArray[np.bool_], neuron: int) -> NDArray[np.float64]:
         """As in LIF; a membrane here is not reset, but pulled down in the next step."""
@@ -105,38 +102,3 @@ class AdaptiveLIF(LIF):
 
 def _rate(width: int, least: float, most: float) -> Tensor:
     return torch.empty(width).uniform_(least, most).log().neg().log()
-
-
-class AdaptiveLayer(nn.Module):
-    """Dropout(AdaptiveLIF(BN(W x))), silent on padded steps, where adaptation that fades might let it fire."""
-
-    def __init__(self, inputs: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.current = Current(nn.Linear(inputs, width))
-        self.lif = AdaptiveLIF(width)
-        self.dropout = SequenceDropout(dropout)
-
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Spikes (T, B, out) for spikes or values x (T, B, in)."""
-        spikes: Tensor = self.dropout(self.lif(self.current(x, valid))) * valid
-        return spikes
-
-
-class AdaptiveNetwork(Network):
-    """Adaptive layers, a linear head at every step."""
-
-    config: AdaptiveConfig
-
-    def __init__(self, config: AdaptiveConfig) -> None:
-        super().__init__(config)
-        sizes = [config.inputs, *[config.width] * config.layers]
-        self.layers = nn.ModuleList(
-            AdaptiveLayer(inputs, outputs, config.dropout) for inputs, outputs in pairwise(sizes)
-        )
-        self.head = nn.Linear(config.width, config.classes, bias=False)
-
-    def hidden(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Spikes (T, B, N) of the last layer."""
-        for adaptive in self.layers:
-            x = adaptive(x, valid)
-        return x

@@ -39,7 +39,7 @@ class SpikingSelfAttention(Replaceable):
         """Spikes (T, B, N) for integer sums of spikes x (T, B, N)."""
         q, k, v = (layer(x, valid) for layer in (self.q, self.k, self.v))
         if self.rotary is not None:
-            q, k = self.q_rotated(self.rotary(q, self.heads)), self.k_rotated(self.rotary(k, self.heads))
+            q, k = self.q_rotated(self.rotary(q, self.heads), valid), self.k_rotated(self.rotary(k, self.heads), valid)
         return self.attend(q, k, v, valid=valid)
 
     def attend(self, *queries_keys_values: Tensor, valid: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class SpikingSelfAttention(Replaceable):
         return self._out(rearrange(attended, "b h t d -> t b (h d)"), valid)
 
     def _out(self, attended: Tensor, valid: Tensor) -> Tensor:
-        out: Tensor = self.out(self.attention(attended), valid)
+        out: Tensor = self.out(self.attention(attended, valid), valid)
         return out
 
 
@@ -96,8 +96,8 @@ class SpikingGatedConvolution(Replaceable):
         value: Tensor = self.split(local, valid)
         if self.gating_unit:
             value, gate = value.chunk(2, dim=-1)
-            value = value * self.gate(self.gate_in(gate), valid)
-        spikes: Tensor = self.gated(value)
+            value = value * self.gate(self.gate_in(gate, valid), valid)
+        spikes: Tensor = self.gated(value, valid)
         return spikes
 
 

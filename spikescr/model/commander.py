@@ -154,20 +154,20 @@ class MultiScaleAttention(nn.Module):
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, N) for integer sums of spikes x (T, B, N)."""
         if self.first is not None:
-            x = self.first(x)
+            x = self.first(x, valid)
         v = self.v(x, valid)
         parts = []
         if self.q is not None and self.k is not None and self.mixed is not None:
             # Silent on padded steps already; masked, so that gradients do not come back through them.
             both, passed = self.masked(self.q(x, valid) + self.k(x, valid), valid), []
             if self.near is not None:
-                passed.append(self.near(self.masked(moving_sum(both), valid)) * v)
+                passed.append(self.near(self.masked(moving_sum(both), valid), valid) * v)
             if self.far is not None:
                 passed.append(self.far.dropout(self.far.lif(both.sum(0), v)))
             parts.append(self.mixed(sum(passed), valid))
         if self.filter is not None:
             assert self.filtered is not None
-            parts.append(self.filtered(self.masked(self.filter(v * valid), valid)))
+            parts.append(self.filtered(self.masked(self.filter(v * valid), valid), valid))
         out: Tensor = self.out(sum(parts), valid)
         return out
 

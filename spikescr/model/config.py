@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 Position: TypeAlias = Literal["none", "sinusoidal", "sinusoidal_lif", "rotary"]
 Attending: TypeAlias = Literal["full", "causal"]
-NeuronKind: TypeAlias = Literal["lif", "parametric"]
+NeuronKind: TypeAlias = Literal["lif", "parametric", "adaptive"]
 FAMILIES = ("spikescr", "dcls", "recurrent", "adlif", "spikcommander")
 DEEPEST = 1000
 """Layers, at most; a file cannot promise so many that describing them takes minutes."""
@@ -19,8 +19,9 @@ WIDEST = 2**20
 class _Common(BaseModel):
     """What all families have.
 
-    inputs: C, input channels. classes: K. dropout: after each LIF, training only. neuron: "lif", or "parametric" for
-    LIFs that learn one membrane constant per layer.
+    inputs: C, input channels. classes: K. dropout: after each LIF, training only. neuron: "lif"; "parametric" for
+    LIFs that learn one membrane constant per layer; "adaptive" for LIFs that what they did makes fire less, for a while
+    (SiLIF, arXiv 2506.06374), behind every batch normalisation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -80,7 +81,7 @@ class ModelConfig(_Common):
     def name(self) -> str:
         """Short name of the size, as in the paper: layers, heads, width; then what was switched off or changed."""
         changes = {
-            "parametric": self.neuron == "parametric",
+            self.neuron: self.neuron != "lif",
             self.position: self.position not in ("rotary", "none"),
             "no position": self.position == "none",
             "causal attention": self.attention == "causal",
@@ -122,6 +123,7 @@ class RecurrentConfig(_Common):
     """Layers of LIFs that feed each other one step later. layers: hidden layers. width: of each."""
 
     family: Literal["recurrent"] = "recurrent"
+    neuron: Literal["lif", "parametric"] = "lif"
     layers: int = Field(1, ge=1, le=DEEPEST)
     width: int = Field(256, ge=1, le=WIDEST)
 
@@ -135,7 +137,7 @@ class AdaptiveConfig(_Common):
     """Layers of adaptive LIFs (SiLIF, arXiv 2506.06374). layers: hidden layers. width: of each."""
 
     family: Literal["adlif"] = "adlif"
-    neuron: Literal["adaptive"] = "adaptive"  # type: ignore[assignment]
+    neuron: Literal["adaptive"] = "adaptive"
     layers: int = Field(2, ge=1, le=DEEPEST)
     width: int = Field(256, ge=1, le=WIDEST)
 
@@ -209,7 +211,7 @@ class CommanderConfig(_Common):
 
 
 def _neuron_suffix(config: _Common) -> str:
-    return ", parametric" if config.neuron == "parametric" else ""
+    return "" if config.neuron == "lif" else f", {config.neuron}"
 
 
 def _family(config: Any) -> str:

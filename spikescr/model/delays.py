@@ -128,8 +128,7 @@ class DelayNetwork(Network):
             SpikingLayer(synapses(inputs, outputs, config.taps), config.dropout) for inputs, outputs in pairwise(sizes)
         )
         self.head = nn.Linear(config.width, config.classes, bias=False)
-        if config.neuron == "parametric":
-            self._learn_membranes()
+        self._take_neurons(config.neuron)
 
     def hidden(self, x: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, N) of the last layer."""

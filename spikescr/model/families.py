@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from spikescr.model.adaptive import AdaptiveNetwork
+from spikescr.model.adlif import AdaptiveNetwork
 from spikescr.model.commander import SpikCommander
 from spikescr.model.config import AdaptiveConfig, AnyModelConfig, CommanderConfig, DelaysConfig, ModelConfig
 from spikescr.model.delays import DelayNetwork

@@ -51,8 +51,8 @@ def _is_plain(module: nn.Module | None) -> bool:
     return type(module) in {LIF, SequenceBatchNorm, Rotary}
 
 
-def neurons(spiking: Spiking, current: Tensor) -> Tensor:
-    """SN: spikes (T, B, N) for currents (T, B, N)."""
+def neurons(spiking: Spiking, current: Tensor, _valid: Tensor) -> Tensor:
+    """SN: spikes (T, B, N) for currents (T, B, N), zero on padded steps."""
     return _fire((spiking,), current)
 
 

@@ -179,16 +179,19 @@ class Replaceable(nn.Module):
 
 
 class Spiking(Replaceable):
-    """SN: a LIF over the window, dropout after it (one mask for all steps of a sample, as in SpikingJelly)."""
+    """SN: a LIF over the window, dropout after it (one mask for all steps of a sample, as in SpikingJelly).
+
+    Silent on padded steps: no current arrives there, and neurons that would fire even so are told which these are.
+    """
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
         self.lif = LIF()
         self.dropout = SequenceDropout(dropout)
 
-    def plain(self, current: Tensor) -> Tensor:
-        """Spikes (T, B, N) for currents (T, B, N)."""
-        spikes: Tensor = self.dropout(self.lif(current))
+    def plain(self, current: Tensor, valid: Tensor) -> Tensor:
+        """Spikes (T, B, N) for currents (T, B, N), zero on padded steps."""
+        spikes: Tensor = self.dropout(self.lif(current, valid) if self.lif.outlasts else self.lif(current))
         return spikes
 
 
@@ -199,6 +202,6 @@ class SpikingLayer(Spiking):
         super().__init__(dropout)
         self.current = Current(synapse)
 
-    def plain(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
+    def plain(self, x: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, out) for spikes or values x (T, B, in)."""
-        return super().plain(self.current(x, valid))
+        return super().plain(self.current(x, valid), valid)

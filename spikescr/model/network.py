@@ -8,13 +8,14 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from spikescr.model.blocks import SGLE
+from spikescr.model.adaptive import AdaptiveLIF
+from spikescr.model.blocks import SGLE, SpikingGatedConvolution
 from spikescr.model.layers import Spiking, SpikingLayer, TimeConv, valid_mask
 from spikescr.model.parametric import ParametricLIF
 from spikescr.model.position import Sinusoidal
 
 if TYPE_CHECKING:
-    from spikescr.model.config import AnyModelConfig, ModelConfig
+    from spikescr.model.config import AnyModelConfig, ModelConfig, NeuronKind
 
 
 class Network(nn.Module):
@@ -60,11 +61,20 @@ class Network(nn.Module):
     def anneal(self, progress: float) -> None:
         """Told before every optimisation step which share of the training is done, 0 to 1; most networks do nothing."""
 
-    def _learn_membranes(self) -> None:
-        """Puts a ParametricLIF in the place of every LIF behind a layer."""
+    def _take_neurons(self, kind: NeuronKind) -> None:
+        """Puts the neurons that a configuration asks for in the place of LIFs.
+
+        ParametricLIFs everywhere. AdaptiveLIFs behind batch normalisation alone: they take a small share of their
+        current, and where nothing learnt scales that (rotated queries and keys, attention) they would hardly ever fire.
+        """
         for module in self.modules():
-            if isinstance(module, Spiking):
+            if isinstance(module, Spiking) and kind == "parametric":
                 module.lif = ParametricLIF()
+            elif isinstance(module, SpikingLayer) and kind == "adaptive":
+                module.lif = AdaptiveLIF(len(module.current.synapse.weight))
+            elif isinstance(module, SpikingGatedConvolution) and kind == "adaptive":
+                for spiking in (module.gated, *([module.gate_in] if module.gating_unit else [])):
+                    spiking.lif = AdaptiveLIF(len(module.pointwise.current.synapse.weight))
 
 
 class SpikeSCR(Network):
@@ -79,8 +89,7 @@ class SpikeSCR(Network):
         self.positioned = Spiking(config.dropout) if config.position == "sinusoidal_lif" else None
         self.blocks = nn.ModuleList(SGLE(config) for _ in range(config.layers))
         self.head = nn.Linear(config.width, config.classes, bias=False)
-        if config.neuron == "parametric":
-            self._learn_membranes()
+        self._take_neurons(config.neuron)
 
     def hidden(self, x: Tensor, valid: Tensor) -> Tensor:
         """Sums of spikes (T, B, N), with sinusoidal positions real values."""
@@ -88,7 +97,7 @@ class SpikeSCR(Network):
         if self.position is not None:
             x = self.position(x, valid)
         if self.positioned is not None:
-            x = self.positioned(x)
+            x = self.positioned(x, valid)
         for block in self.blocks:
             x = block(x, valid)
         return x

@@ -64,6 +64,11 @@ def _require_supported(model: Network, folded: bool) -> None:
             f"model.position={model.config.position} adds real numbers to spikes, which integers do not carry; train "
             "with model.position=rotary or none"
         )
+    if model.config.neuron == "adaptive":
+        raise ExportError(
+            "model.neuron=adaptive cannot be quantized: Loihi's neuron in integers has one decay for a layer and no "
+            "second state; train with model.neuron=lif or parametric"
+        )
     for name, module in model.named_modules():
         if folded and isinstance(module, Current) and not isinstance(module.norm, Masked):
             raise ExportError(f"{name}: has batch normalisation; fold the model before quantizing it")

@@ -18,8 +18,12 @@ WINDOW = 12
 REFUSED = {
     "causal": "cumsum",
     "causal, no position": "cumsum",
-    "adaptive": "AdaptiveLIF: its equation is not one of those known",
-    **{name: "ShiftedLIF: its equation is not one of those known" for name in VARIANTS if name.startswith("commander")},
+    **{
+        name: f"{neuron}: its equation is not one of those known"
+        for name in VARIANTS
+        for of, neuron in (("ad", "AdaptiveLIF"), ("dcls adaptive", "AdaptiveLIF"), ("commander", "ShiftedLIF"))
+        if name.startswith(of)
+    },
 }
 """What recording does not follow yet, and what it names; the exporter has these."""
 FAMILIES = {"rotary": SMALL, **{name: config for name, config in VARIANTS.items() if name not in REFUSED}}

@@ -76,7 +76,7 @@ def test_neurons(layer: str, dropout: float, dtype: torch.dtype, tolerance: floa
 
     def run(y: Tensor, one_go: bool) -> Tensor:
         if layer == "alone":
-            return spiking(y)
+            return spiking(y, valid)
         given = gate if layer == "gated" else None
         if one_go:
             statistics = norm.take_statistics(y, STEPS)
@@ -84,7 +84,7 @@ def test_neurons(layer: str, dropout: float, dtype: torch.dtype, tolerance: floa
             out: Tensor = fused.Fire.apply(y, norm.weight, norm.bias, given, mask, STEPS, statistics)
         else:
             current = norm(y, valid)
-            out = spiking(current if given is None else current * given) * valid
+            out = spiking(current if given is None else current * given, valid) * valid
         return out
 
     found = both(module, run, 0.7 * drawn(T, B, N, dtype=dtype) + 0.4)
@@ -245,6 +245,7 @@ def test_layers_with_other_neurons_or_normalisations_stay_plain() -> None:
         ({"gating_unit": False}, set()),
         ({"attention": "causal"}, set()),
         ({"neuron": "parametric"}, {"SpikingSelfAttention", "SpikingGatedConvolution", "Spiking", "SpikingLayer"}),
+        ({"neuron": "adaptive"}, {"SpikingSelfAttention", "SpikingGatedConvolution", "Spiking", "SpikingLayer"}),
     ],
 )
 def test_what_stays_plain_in_a_network(change: dict[str, object], plain: set[str]) -> None:

@@ -72,6 +72,9 @@ def test_switches_take_away_the_parameters_of_their_part() -> None:
     assert parameters(build(without_convolution)) == full - sgu - separable
     learnt = SMALL.model_copy(update={"neuron": "parametric"})
     assert parameters(build(learnt)) == full + 17  # one constant for each layer of LIFs
+    adaptive = SMALL.model_copy(update={"neuron": "adaptive"})
+    behind_norms = (1 + 4 + 5 + 2 * (SMALL.mlp_ratio + 1)) * n  # embedding; q, k, v, out; convolution; MLPs
+    assert parameters(build(adaptive)) == full + 5 * behind_norms
 
 
 def test_residual_stream_is_real_with_sinusoidal_positions_alone() -> None:
@@ -105,6 +108,7 @@ def test_configurations_are_told_apart_by_family() -> None:
         ({"separable_convolution": False}, "nothing feeds the gating_unit; switch it off too"),
         ({"position": "learnt"}, "position"),
         ({"family": "dcls", "taps": 4}, "taps 4 must be odd"),
+        ({"family": "recurrent", "neuron": "adaptive"}, "neuron\n +Input should be 'lif' or 'parametric'"),
     ],
 )
 def test_switches_that_do_not_fit_are_refused(config: dict[str, object], message: str) -> None:
@@ -119,4 +123,5 @@ def test_names_tell_what_was_changed() -> None:
         "1L-8-128, no SGU, no separable convolution"
     )
     assert DelaysConfig().name == "DCLS 2L-256, delays to 10"
+    assert ModelConfig(neuron="adaptive", attention="causal").name == "1L-8-128, adaptive, causal attention"
     assert RecurrentConfig(neuron="parametric").name == "recurrent 1L-256, parametric"

@@ -176,6 +176,7 @@ def test_attention_holds_all_that_it_can_sum_up() -> None:
     ("name", "message"),
     [
         ("sinusoidal", r"^model.position=sinusoidal adds real numbers to spikes"),
+        ("adaptive", r"^model.neuron=adaptive cannot be quantized: Loihi's neuron .* has one decay .* no second state"),
         ("dcls", r"^DelayNetwork cannot be quantized"),
     ],
 )
@@ -183,7 +184,7 @@ def test_networks_that_are_no_integers_are_refused(name: str, message: str) -> N
     model, x, steps = calibrated_model(VARIANTS[name], seed=0, window=WINDOW)
     split = Split(x.transpose(0, 1).contiguous(), steps, torch.zeros(len(steps), dtype=torch.long))
     with pytest.raises(ExportError, match=message):
-        calibrate(fold(model), split, criterion="range", bits={}, default=8)
+        calibrate(fold(model, 1 / 40), split, criterion="range", bits={}, default=8)
 
 
 def test_report_counts_what_levels_change(network: tuple[Network, Split]) -> None:
