@@ -9,7 +9,8 @@ of DIR/test (without --noise made here) at 20, 10 and 0 dB, 20 dB quieter, and 1
 as 16-bit files first, so that every network hears the same. Noise is scaled so that its mean square over a recording is
 10^(-x/10) of the recording's. Spiking networks are executed event by event; of the CNN the multiplications by what is
 not 0 count likewise, and as "dense" all of them; "spikes" is SpikeSCR on events (`front_end=spikes`),
-"causal" the same whose attention waits for nothing, "axonal" DCLS with one delay per neuron. The front end is
+"causal" the same whose attention waits for nothing, "adaptive" the same with adaptive neurons, "spikcommander" as in
+the recipe `commands-spikcommander`, "axonal" DCLS with one delay per neuron. The front end is
 in no figure; `spikescr simulate` tells it.
 Accuracies are means over seeds, intervals (Wilson, 95 %) of all answers together; operations and energy are those of
 the recordings as they are.
@@ -64,6 +65,8 @@ FP32, INT8 = (CONSTANTS.costs[f"horowitz2014-45nm-{kind}"] for kind in ("fp32", 
 SPIKING: dict[str, tuple[str, ...]] = {
     "spikescr": (),
     "causal": ("model.attention=causal",),
+    "adaptive": ("model.neuron=adaptive",),
+    "spikcommander": ("model.family=spikcommander", "model.window=40", "model.dropout=0.0"),
     "spikes": ("front_end=spikes", f"model.inputs={80 * PLANES}"),
     "dcls": ("model.family=dcls",),
     "axonal": ("model.family=dcls", "model.delays=axonal"),
