@@ -22,9 +22,9 @@ from spikescr.data.audio import Waveform
 
 FRAME_S = 0.01
 """Of levels."""
-RANGE_DB = 30.0
+RANGE_DB = 20.0
 """A word's sound is at most so much weaker than its loudest frame ..."""
-PAUSE_S = 0.12
+PAUSE_S = 0.2
 """... and interrupted for at most so long, as before a plosive."""
 QUIET = 10
 """Percentile of the levels around a word, silence apart, taken for the background's; a word is above half-way from it
