@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikescr.data.spikes import Times, Units
+from spikescr.data.variable_length import require_possible_lengths
 from spikescr.errors import DataError
 from spikescr.sizes import require_memory
 from spikescr.strangers import open_hdf5
@@ -117,6 +118,7 @@ class SpikeFile:
             DataError: They are damaged; the message tells the field, not where.
         """
         try:
+            self._require_possible_lengths(index, index + 1)
             return self._file[TIMES][index], self._file[UNITS][index]
         except DAMAGE as error:
             raise DataError(f"its spikes are damaged ({_reason(error)})") from error
@@ -126,12 +128,17 @@ class SpikeFile:
         for begin in range(0, len(self), BLOCK):
             block = slice(begin, begin + BLOCK)
             try:
+                self._require_possible_lengths(begin, min(begin + BLOCK, len(self)))
                 read: list[tuple[Times, Units] | DataError] = [
                     *zip(self._file[TIMES][block], self._file[UNITS][block], strict=True)
                 ]
             except DAMAGE:
                 read = [self._spikes_or_error(index) for index in range(*block.indices(len(self)))]
             yield from read
+
+    def _require_possible_lengths(self, begin: int, end: int) -> None:
+        for name in (TIMES, UNITS):
+            require_possible_lengths(self._file[name], begin, end)
 
     def _spikes_or_error(self, index: int) -> tuple[Times, Units] | DataError:
         try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,7 @@ from helpers import write_heidelberg, write_heidelberg_file
 
 from spikescr.data import Item, Preprocessing, SpikeBins, fit_and_load, load, open_data
 from spikescr.data.binned import Binned
+from spikescr.data.spike_file import opened
 from spikescr.errors import DataError, UsageError
 from spikescr.sizes import memory_limited
 
@@ -29,9 +31,15 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPIKESCR_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_heidelberg(tmp_path_factory.mktemp("published"), "shd", {"train": 26, "test": 10})
+
+
 @pytest.fixture
-def shd(tmp_path: Path) -> Path:
-    return write_heidelberg(tmp_path / "shd", "shd", {"train": 26, "test": 10})
+def shd(published: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(published, tmp_path / "shd"))
 
 
 @pytest.fixture
@@ -288,6 +296,30 @@ def test_damaged_values_are_named_by_file_and_field(shd: Path) -> None:
         path.write_bytes(whole[: end - 8] + bytes(b ^ 0xFF for b in whole[end - 8 : end]) + whole[end:])
         with pytest.raises(DataError, match=rf"shd_train\.h5: '{field}' is damaged \(.+\); download it again$"):
             open_data(f"shd:{shd}").split("train")
+
+
+@pytest.mark.parametrize("chunks", [None, (7,)])
+def test_a_length_beyond_the_file_is_told_before_its_memory_is_taken(tmp_path: Path, chunks: tuple[int] | None) -> None:
+    """HDF5 allocates 8 GB for a length of 2^32 - 1, and zeroes them, before it finds that there are no such values."""
+    path = write_heidelberg(tmp_path / "shd", "shd", {"train": 26}) / "shd_train.h5"
+    with h5py.File(path, "r+") as file:
+        values = [*file["spikes/units"]]
+        del file["spikes/units"]
+        field = file.create_dataset("spikes/units", (26,), h5py.vlen_dtype(np.uint16), chunks=chunks)
+        for index, units in enumerate(values):
+            field[index] = units
+        file.flush()
+        at = field.id.get_offset() if chunks is None else field.id.get_chunk_info_by_coord((14,)).byte_offset
+        place = at + (15 if chunks is None else 1) * 16
+    with path.open("r+b") as raw:
+        raw.seek(place)
+        raw.write(b"\xff" * 4)
+    with opened(path) as file:
+        told = {n: str(found) for n, found in enumerate(file.recordings()) if isinstance(found, DataError)}
+        with pytest.raises(DataError, match=r"damaged \(4,294,967,295 values are promised, more than the file"):
+            file.spikes(15)
+    assert list(told) == [15]
+    assert "4,294,967,295 values are promised" in told[15]
 
 
 def test_damage_anywhere_is_one_line(shd: Path) -> None:
