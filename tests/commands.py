@@ -7,6 +7,7 @@ seed of hashes, is tested where the installed script is started (test_main, test
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -24,6 +25,7 @@ PRELOADED = [
 
 
 def _execute(words: list[str], cwd: Path, environment: dict[str, str], streams: tuple[Path, Path]) -> None:
+    gc.freeze()  # a collection of garbage would copy every page of what the fork server has imported
     for number, path in enumerate(streams, 1):
         stream = os.open(path, os.O_WRONLY | os.O_TRUNC)
         os.dup2(stream, number)

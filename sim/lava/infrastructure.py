@@ -8,6 +8,7 @@ own ports: both their ends wait on several things at once.
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 import os
 import signal
@@ -164,4 +165,5 @@ class Infrastructure(MultiProcessing):
 
 def _run_actor(parent: int, target_fn: Callable[..., None], builder: Any, exception_q: Any) -> None:
     bind_to_parent(parent)
+    gc.freeze()  # a collection of garbage would copy every page of what the parent has imported
     target_fn(builder=builder, exception_q=exception_q)
