@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import SMALL, calibrated_model
+from helpers import SMALL, calibrated_model, write_tones
 
 from spikescr.checkpoint import CheckpointInfo, save_checkpoint
 from spikescr.data.frontend import FrontEnd
@@ -71,6 +71,18 @@ def test_a_limit_of_file_size_while_a_graph_is_written(run: Path) -> None:
     found = spikescr("export", "--run", "run", cwd=run.parent, before=limit)
     assert (found.returncode, found.stderr) == (1, "error: run/model.nir: File too large\n")
     assert [path.name for path in run.iterdir()] == ["model.safetensors"]
+
+
+def test_a_limit_of_file_size_while_spikes_of_recordings_are_written(tmp_path: Path) -> None:
+    """Likewise, of a file that grows with a data set; Numba's cache has room."""
+    write_tones(tmp_path / "tones", takes=2)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    found = spikescr("data", "spikes", "folder:tones", "--out", "spikes.h5", cwd=tmp_path, before=limit)
+    assert (found.returncode, found.stderr) == (1, "error: spikes.h5: File too large\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["tones"]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--list"], ["energy", "--help"]], ids=" ".join)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +32,54 @@ class Written:
     seconds: float
     spikes: int
     classes: int
+
+
+class _Disk(io.FileIO):
+    """A new file for HDF5, whose library ends the process with signal 11 where it cannot write.
+
+    What cannot be written is left out, so that the library comes to its end; the error is raised after that.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """See io.FileIO."""
+        super().__init__(path, "wb+")
+        self._error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """See io.FileIO; writes all of it."""
+        view = memoryview(data).cast("B")
+        try:
+            written = 0
+            while written < len(view) and self._error is None:
+                written += super().write(view[written:]) or 0
+        except OSError as error:
+            self._error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """See io.FileIO."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def flush(self) -> None:
+        """There is nothing in between."""
+
+    def require_room(self) -> None:
+        """Raises what went wrong.
+
+        Raises:
+            OSError: The disk is full, say.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        super().__exit__(kind, *rest)
+        if kind is None:
+            self.require_room()
 
 
 def write_spikes(dataset: DataSet, out: Path, *, split: str = ALL, seed: int = 0) -> Written:
@@ -64,7 +114,7 @@ def write_spikes(dataset: DataSet, out: Path, *, split: str = ALL, seed: int = 0
     silent: list[str] = []
     left_out: dict[str, str] = {}
     seconds, spikes = 0.0, 0
-    with replacing(out) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(out) as temporary, _Disk(temporary) as disk, h5py.File(disk, "w") as file:
         fields = [
             file.create_dataset(name, (0,), h5py.vlen_dtype(kind), maxshape=(None,), chunks=(256,))
             for name, kind in ((TIMES, np.float32), (UNITS, np.uint16))
@@ -79,6 +129,7 @@ def write_spikes(dataset: DataSet, out: Path, *, split: str = ALL, seed: int = 0
             for field, values in zip(fields, found, strict=True):
                 field.resize(len(labels) + 1, axis=0)
                 field[len(labels)] = values
+            disk.require_room()
             labels.append(item.label)
             speakers.append(people[item.speaker or ""])
             seconds, spikes = seconds + len(waveform) / rate, spikes + len(found[0])
