@@ -11,9 +11,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
+import select
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +33,13 @@ from spikescr.progress import track
 
 RATE = 16_000
 LONGEST_S = 1.0
+
+SPEAKER = (sys.executable, "-m", "spikescr.data.espeak")
+"""Command that speaks."""
+SPEAKER_SECONDS = 60.0
+"""In which each word must come; it takes milliseconds."""
+SPOKEN_BYTES = 2 * 10 * 48_000
+"""Of a word, at most: ten seconds at a higher rate than espeak-ng's."""
 
 ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GERMAN = ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun")
@@ -214,23 +224,61 @@ def _speak(utterances: Sequence[Utterance], folder: Path) -> Iterator[tuple[npt.
     lines = folder / "utterances.jsonl"
     lines.write_text("".join(json.dumps(asdict(utterance)) + "\n" for utterance in utterances), encoding="ascii")
     errors = folder / "errors.txt"
-    command = [sys.executable, "-m", "spikescr.data.espeak"]
     with (
         lines.open("rb") as stdin,
         errors.open("wb") as stderr,
-        subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr) as process,
+        subprocess.Popen(SPEAKER, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, bufsize=0) as process,
     ):
-        assert process.stdout is not None
-        for _ in utterances:
-            head = process.stdout.read(8)
-            if len(head) < 8:
-                break
-            rate, count = struct.unpack("<II", head)
-            yield np.frombuffer(process.stdout.read(2 * count), dtype="<i2"), rate
-        status = process.wait()
+        word: tuple[npt.NDArray[np.int16], int] | None = None
+        try:
+            for utterance in utterances:
+                word = _hear(process, utterance, deadline=time.monotonic() + SPEAKER_SECONDS)
+                if word is None:
+                    break
+                yield word
+            status = process.wait(SPEAKER_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise DataError(f"data set 'digits': espeak-ng does not end within {SPEAKER_SECONDS:g} s") from error
+        finally:
+            process.kill()  # or it would be waited for, where nobody listens any more
     if status:
         said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no message"]
         raise DataError(f"data set 'digits': espeak-ng failed with status {status}: {said[-1]}")
+    if word is None:
+        raise DataError("data set 'digits': espeak-ng ended before its last word")
+
+
+def _hear(
+    process: subprocess.Popen[bytes], utterance: Utterance, deadline: float
+) -> tuple[npt.NDArray[np.int16], int] | None:
+    """Samples and rate in Hz of what is spoken next; None where the process ended before."""
+
+    def read(size: int) -> bytes:
+        assert process.stdout is not None
+        pipe, found = process.stdout.fileno(), bytearray()
+        while len(found) < size:
+            if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise DataError(
+                    f"data set 'digits': espeak-ng does not say '{utterance.text}' with the voice "
+                    f"'{utterance.voice}' within {SPEAKER_SECONDS:g} s"
+                )
+            piece = os.read(pipe, size - len(found))
+            if not piece:
+                break
+            found += piece
+        return bytes(found)
+
+    head = read(8)
+    if len(head) < 8:
+        return None
+    rate, count = struct.unpack("<II", head)
+    if not 0 < 2 * count <= SPOKEN_BYTES or not 0 < rate <= 192_000:
+        raise DataError(
+            f"data set 'digits': espeak-ng says '{utterance.text}' with the voice '{utterance.voice}' in {count:,} "
+            f"samples at {rate:,} Hz, which is no word"
+        )
+    samples = read(2 * count)
+    return (np.frombuffer(samples, dtype="<i2"), rate) if len(samples) == 2 * count else None
 
 
 def _record(samples: npt.NDArray[np.int16], rate: int, take: Take) -> Waveform:

@@ -162,6 +162,42 @@ def test_interrupted_generation_leaves_nothing(
     assert len(open_data("digits", cache=tmp_path).split("train")) == 20
 
 
+SPEAKERS = {
+    "is silent": ("time.sleep(600)", r"espeak-ng does not say 'zero' with the voice '.*' within 3 s"),
+    "stops in a word": (
+        "out.write(struct.pack('<II', 22050, 9) + b'ab'); out.flush(); time.sleep(600)",
+        r"espeak-ng does not say 'zero' with the voice '.*' within 3 s",
+    ),
+    "promises 8 GB": ("out.write(struct.pack('<II', 22050, 2**32 - 1)); out.flush(); time.sleep(600)", "is no word"),
+    "tells no rate": ("out.write(struct.pack('<II', 0, 9) + bytes(18)); out.flush(); time.sleep(600)", "is no word"),
+    "says nothing of length": ("out.write(struct.pack('<II', 22050, 0)); out.flush(); time.sleep(600)", "is no word"),
+    "fails": ("sys.exit('no voice')", "espeak-ng failed with status 1: no voice"),
+    "ends in a word": ("out.write(struct.pack('<II', 22050, 9) + b'ab'); sys.exit(3)", "failed with status 3"),
+    "ends too early": ("pass", "espeak-ng ended before its last word"),
+    "does not end": (
+        "[out.write(struct.pack('<II', 22050, 9000) + bytes(range(250)) * 72) for _ in sys.stdin]; out.flush(); "
+        "time.sleep(600)",
+        "espeak-ng does not end within 3 s",
+    ),
+}
+
+
+@needs_espeak
+@pytest.mark.parametrize("speaker", SPEAKERS)
+def test_a_speaker_that_fails_hangs_or_says_too_much_is_ended(
+    speaker: str, tmp_path: Path, small: list[digits.Take], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, message = SPEAKERS[speaker]
+    command = (sys.executable, "-c", f"import struct, sys, time; out = sys.stdout.buffer; {code}")
+    monkeypatch.setattr(digits, "SPEAKER", command)
+    monkeypatch.setattr(digits, "SPEAKER_SECONDS", 3 if "within" in message else 60)
+    begin = time.monotonic()
+    with pytest.raises(DataError, match=message):
+        open_data("digits", cache=tmp_path)
+    assert time.monotonic() - begin < 60
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def other_maker(tmp_path: Path, small: list[digits.Take]) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that makes digits in `tmp_path` and never gets beyond the first word."""
