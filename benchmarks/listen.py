@@ -26,7 +26,7 @@ from spikescr.data.audio import read_recording
 from spikescr.data.frontend import FrontEnd
 from spikescr.files import write_text
 from spikescr.workflows.deployed import Deployed, choose_recordings
-from spikescr.workflows.listen import Listener, open_network, rules_of
+from spikescr.workflows.listen import Listener, open_listening
 from spikescr.workflows.listen_fit import strung
 from spikescr.workflows.spotting import Rules
 from spikescr.workflows.windows import BATCH, Runner
@@ -112,8 +112,7 @@ def listen_once(
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
 def main(run: Path, data: str | None, seconds: float, seeds: int, backend: str, quick: bool, file: Path | None) -> None:
     """Listens to streams of test recordings and prints what was found."""
-    folder, deployed = open_network(run)
-    rules = rules_of(folder, deployed.path, None)
+    deployed, rules = open_listening(run, None)
     items = choose_recordings(deployed, data=data, split="test", limit=None, recording=None)
     rows = [
         listen_once(deployed, rules, items, seconds=20.0 if quick else seconds, seed=seed, backend=backend)

@@ -9,8 +9,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from spikescr.errors import SpikescrError, UsageError
@@ -197,16 +197,57 @@ def in_memory(write: Callable[[io.BytesIO], object]) -> bytes:
 
 def write_csv(path: Path, fields: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Writes a table with a line of field names as a whole or not at all."""
+    write_text(path, as_csv(fields, rows))
+
+
+def as_csv(fields: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table with a line of field names."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def write_text(path: Path, content: str) -> None:
     """Writes a text file (UTF-8, line ends as given) as a whole or not at all."""
     write_bytes(path, content.encode())
+
+
+def write_texts(files: Mapping[Path, str]) -> None:
+    """Writes text files, in whatever folders: none takes its place before all are written, or where one cannot be.
+
+    A kill may come between two of them, so they are no transaction: what belongs to a run folder is written by
+    `replacing_together`.
+    """
+    with ExitStack() as stack:
+        for path, content in files.items():
+            stack.enter_context(replacing(path)).write_bytes(content.encode())
+
+
+@contextmanager
+def unchanged(*paths: Path) -> Iterator[dict[str, str]]:
+    """SHA-256 by name, there at the end, of files that the block reads.
+
+    Raises:
+        SpikescrError: one was changed or replaced before it was hashed, so that what was read is not what is told.
+    """
+    before = [_stamp(path) for path in paths]
+    digests: dict[str, str] = {}
+    yield digests
+    for path, stamp in zip(paths, before, strict=True):
+        digests[path.name] = sha256(path)
+        if _stamp(path) != stamp:
+            raise SpikescrError(f"{path}: was changed while it was read; run again")
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What tells versions of a file apart; nothing of one that is not there, which its reader will say."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def sha256(path: Path) -> str:

@@ -16,6 +16,8 @@ from spikescr.locks import hold
 DEFAULT_RUN = Path("runs/latest")
 DEFAULT_JOB = Path("runs/curriculum")
 RECORD = "curriculum.json"
+SWEEP = "sweep.json"
+"""Name of the record of a sweep, whose folder holds those of curricula."""
 LOIHI2 = "loihi2"
 """Name of the folder of a run's network in integers, itself a run folder."""
 FINETUNING = "finetuning"
@@ -90,9 +92,13 @@ class _Folder:
         _recover((*self._wholes(), self.path))
 
     def _wholes(self) -> list[Path]:
-        """The folders that this one is a part of: the run of a network in integers, the job of a stage."""
+        """The folders that this one is a part of: the run of a network in integers, the job of a stage, a sweep."""
         wholes, path = list[Path](), self.path.resolve()
-        while path.name in (LOIHI2, FINETUNING) or _STAGE.fullmatch(path.name) or (path.parent / RECORD).exists():
+        while (
+            path.name in (LOIHI2, FINETUNING)
+            or _STAGE.fullmatch(path.name)
+            or any((path.parent / record).exists() for record in (RECORD, SWEEP))
+        ):
             path = path.parent
             wholes.insert(0, path)
         return wholes

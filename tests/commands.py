@@ -106,3 +106,16 @@ def spikescr(*words: str | Path, cwd: Path, timeout: float = 300) -> Command:
     finally:
         command.kill()
     return command
+
+
+def may_write(folder: Path) -> bool:
+    """Whether another process may write to a run folder now."""
+    code = (
+        "import sys; from pathlib import Path; from spikescr.errors import SpikescrError; "
+        "from spikescr.runs import RunFolder\n"
+        "try:\n    with RunFolder(Path(sys.argv[1])).locked():\n        pass\n"
+        "except SpikescrError as error:\n    assert 'at work here' in str(error)\n    sys.exit(3)"
+    )
+    found = subprocess.run([sys.executable, "-c", code, folder], timeout=60, check=False)
+    assert found.returncode in (0, 3)
+    return found.returncode == 0

@@ -16,8 +16,20 @@ import pytest
 
 import spikescr
 from spikescr.errors import SpikescrError
-from spikescr.files import finish, is_unfinished, remove_folder, replacing_together, write_text
-from spikescr.runs import RunFolder
+from spikescr.files import (
+    finish,
+    is_unfinished,
+    remove_folder,
+    replacing_together,
+    sha256,
+    unchanged,
+    write_text,
+    write_texts,
+)
+from spikescr.runs import JobFolder, RunFolder
+from spikescr.training.config import CurriculumConfig
+from spikescr.workflows import export, sweep
+from spikescr.workflows.reproduce_report import Report, RowResult, write_report
 
 NAMES = ("audit.npz", "counts/a.csv", "report.html", "spikes", "summary.json")
 MADE = ("audit.npz", "counts/a.csv", "spikes/0.h5", "summary.json")  # report.html is not made again
@@ -252,3 +264,99 @@ def test_a_checkpoint_takes_with_it_what_was_made_of_the_one_before(tmp_path: Pa
     with replacing_together(run.path, (run.checkpoint.name, *run.derived)) as stage:
         put(stage, "new", ("model.safetensors",))
     assert state(tmp_path) == {"model.safetensors": "new", "config.json": "old"}
+
+
+def write_sweep(folder: Path, trials: int) -> None:
+    done = [
+        sweep.Trial(curriculum=(100,), seed=seed, valid_accuracy=0.5, right=1, recordings=2) for seed in range(trials)
+    ]
+    record = sweep.SweepRecord(config=CurriculumConfig(), curricula=((100,),), seeds=9, budget=1, trials=done)
+    sweep.write_sweep(JobFolder(folder), record)
+
+
+def write_reproduction(folder: Path, seeds: int) -> None:
+    write_report(folder, Report((RowResult("row", "table", 0.9, "a paper", None, seeds, 9),), {}))
+
+
+@pytest.mark.parametrize(
+    ("write", "names"),
+    [(write_sweep, ("sweep.json", "sweep.csv")), (write_reproduction, ("reproduce.json", "reproduce.csv"))],
+)
+def test_a_table_and_its_record_are_of_one_writing(
+    write: Callable[[Path, int], None], names: tuple[str, str], tmp_path: Path
+) -> None:
+    """A curricula's sweep and a reproduction write both after every training; a kill between them mixed two."""
+    whole = {}
+    for trials in (1, 2):
+        write(tmp_path, trials)
+        whole[trials] = tuple((tmp_path / name).read_bytes() for name in names)
+    for number in range(1000):
+        write(tmp_path, 1)
+        done = killed_at(number, lambda: write(tmp_path, 2))
+        for recovered in (False, True):
+            found = tuple(path.read_bytes() if (path := tmp_path / name).exists() else None for name in names)
+            assert any(
+                all(one in (None, other) for one, other in zip(found, each, strict=True)) for each in whole.values()
+            ), f"event {number}"
+            assert None not in found or not recovered
+            with JobFolder(tmp_path).locked():  # as the next command does
+                pass
+        if done:
+            break
+    assert done
+
+
+def test_a_picture_of_a_reproduction_goes_with_the_figures_that_it_shows(tmp_path: Path) -> None:
+    (tmp_path / "reproduce.png").write_bytes(b"of fewer seeds")
+    write_reproduction(tmp_path, 2)
+    assert not (tmp_path / "reproduce.png").exists()
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "replaced": lambda path: write_text(path, "two"),
+    "written to": lambda path: path.write_bytes(b"three"),
+    "removed": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_changes_while_it_is_read_is_not_told_for_what_was_read(tmp_path: Path, change: str) -> None:
+    """A hash that is taken after reading, minutes later say, was that of another network."""
+    path = tmp_path / "model.nir"
+    path.write_bytes(b"one")
+    with unchanged(path) as digests:
+        assert path.read_bytes() == b"one"
+    assert digests == {"model.nir": sha256(path)}
+    expected = FileNotFoundError if change == "removed" else SpikescrError
+    with pytest.raises(expected, match=r"model\.nir"), unchanged(path):
+        CHANGES[change](path)
+
+
+def test_a_graph_that_is_replaced_while_it_is_exported_to_netx_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = np.ones(2)
+    nodes = nir.Affine(np.eye(2), one), nir.LIF(2e-3 * one, one, 0 * one, one, 0 * one)
+    graph = nir.NIRGraph.from_list(*nodes)
+    nir.write(tmp_path / "model.nir", graph)
+
+    def read(path: Path, **_: object) -> nir.NIRGraph:
+        write_text(path, "of another command")
+        return graph
+
+    monkeypatch.setattr(export, "read_graph", read)
+    with pytest.raises(SpikescrError, match=r"model\.nir: was changed while it was read; run again"):
+        export.export_netx(tmp_path / "model.nir", tmp_path / "model.net", dt=1e-3)
+    assert not (tmp_path / "model.net").exists()
+
+
+def test_files_in_several_folders_are_written_once_all_can_be(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("old")
+    with pytest.raises(FileNotFoundError) as found:
+        write_texts({tmp_path / "a.json": "new", tmp_path / "absent/b.csv": "new"})
+    assert found.value.filename == str(tmp_path / "absent/b.csv")
+    assert state(tmp_path) == {"a.json": "old"}
+    (tmp_path / "absent").mkdir()
+    write_texts({tmp_path / "a.json": "new", tmp_path / "absent/b.csv": "newer"})
+    assert state(tmp_path) == {"a.json": "new", "absent/b.csv": "newer"}
+    assert len(list(tmp_path.iterdir())) == 2

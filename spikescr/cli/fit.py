@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +52,7 @@ def command(
     csv_path: Path | None,
 ) -> None:
     """Place a graph on the cores of a neuromorphic chip: cores, memory, spikes between them, limits exceeded."""
-    from spikescr.files import write_text
+    from spikescr.files import as_csv, write_texts
     from spikescr.sim.chip.limits import chip_named
     from spikescr.workflows.fit import fit as place
     from spikescr.workflows.fit import fit_run
@@ -75,17 +73,15 @@ def command(
     )
     console = wide_console()
     _show(console, file, fit)
+    files: dict[Path, str] = {}
     if json_path is not None:
-        write_text(json_path, json.dumps({"graph": str(file), **fit.as_json()}, indent=1) + "\n")
-        console.print(f"wrote {json_path}")
+        files[json_path] = json.dumps({"graph": str(file), **fit.as_json()}, indent=1) + "\n"
     if csv_path is not None:
-        text = io.StringIO()
         rows = fit.rows()
-        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        write_text(csv_path, text.getvalue())
-        console.print(f"wrote {csv_path}")
+        files[csv_path] = as_csv(list(rows[0]), (row.values() for row in rows))
+    write_texts(files)
+    for path in files:
+        console.print(f"wrote {path}")
     if strict and not fit.fits:
         raise SpikescrError(f"{file} does not fit {fit.placement.chip.title}")
 

@@ -42,7 +42,7 @@ def command(
     file: Path | None, folder: Path | None, json_path: Path | None, svg_path: Path | None, values: bool
 ) -> None:
     """List the nodes of a NIR file: shapes, parameters, synapses, latency, state, operations per step."""
-    from spikescr.files import write_text
+    from spikescr.files import write_texts
     from spikescr.sim.inspection.inspection import inspect
     from spikescr.sim.inspection.listing import as_json
     from spikescr.sim.inspection.listing import values as node_values
@@ -68,15 +68,17 @@ def command(
         warnings.append(note)
     for warning in warnings:
         notify(warning)
+    files: dict[Path, str] = {}
     if json_path is not None:
         content = {"file": str(file), **as_json(report, warnings)}
-        write_text(json_path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-        output().print(f"wrote {json_path}")
+        files[json_path] = json.dumps(content, indent=1, allow_nan=False) + "\n"
     if svg_path is not None:
         from spikescr.sim.inspection.drawing import draw
 
-        write_text(svg_path, draw(report, title=file.name))
-        output().print(f"wrote {svg_path}")
+        files[svg_path] = draw(report, title=file.name)
+    write_texts(files)
+    for path in files:
+        output().print(f"wrote {path}")
 
 
 def _print_report(path: Path, report: GraphReport) -> None:

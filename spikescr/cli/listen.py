@@ -76,10 +76,9 @@ def command(
         _fit(network, data, backend)
         return
     with notices().status("Loading the network"):
-        from spikescr.workflows.listen import Listener, open_network, rules_of, sample_rate
+        from spikescr.workflows.listen import Listener, open_listening, sample_rate
 
-        run, deployed = open_network(network)
-        rules = rules_of(run, deployed.path, threshold)
+        deployed, rules = open_listening(network, threshold)
         stream = _open(str(source), sample_rate(deployed), rate=rate, form=form, channels=channels)
         listener = Listener(deployed, rules, stream.rate, backend=backend, hop_s=hop)
     notify(f"listening to {stream.name}; words from a confidence of {rules.threshold:.2f} on")

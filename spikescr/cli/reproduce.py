@@ -108,6 +108,7 @@ def command(
         from spikescr.workflows.reproduce import Places, Reproduction
         from spikescr.workflows.reproduce_cost import measure_cost
         from spikescr.workflows.reproduce_plan import Request, make_plan
+        from spikescr.workflows.reproduce_report import PICTURE, RECORD, TABLE, draw_report
 
     if picture:
         require("matplotlib", "a picture (--png)")
@@ -123,11 +124,9 @@ def command(
         _tell_cost(plan, cost, places, machines, done=len(reproduction.outcomes))
         number = _run(reproduction, places, cost)
         _show(reproduction.report())
-        written = [job.path / "reproduce.json", job.path / "reproduce.csv"]
+        written = [job.path / RECORD, job.path / TABLE]
         if picture and any(row.best is not None for row in reproduction.report().rows):
-            from spikescr.workflows.reproduce_report import draw_report
-
-            written.append(job.path / "reproduce.png")
+            written.append(job.path / PICTURE)
             draw_report(reproduction.report(), written[-1])
     output().print(f"wrote {', '.join(map(str, written))}", soft_wrap=True)
     if number is not None:

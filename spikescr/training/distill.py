@@ -21,7 +21,7 @@ from spikescr.checkpoint import CheckpointInfo, load_checkpoint
 from spikescr.data import DataSet
 from spikescr.documents import read_model
 from spikescr.errors import CheckpointError, DataError, UsageError
-from spikescr.files import sha256, write_text
+from spikescr.files import sha256, unchanged, write_text
 from spikescr.model import Network, readout
 from spikescr.runs import JobFolder, RunFolder
 from spikescr.training.batches import by_length
@@ -276,12 +276,13 @@ def _begun(job: JobFolder, config: CurriculumConfig) -> JobRecord | None:
 
 def _take_teacher(record: JobRecord, teacher: RunFolder, dataset: DataSet, job: JobFolder, devices: Devices) -> None:
     """Puts a trained network in the place of the first stage."""
-    info = load_checkpoint(teacher.checkpoint)[1]
+    with unchanged(teacher.checkpoint) as digests:
+        info = load_checkpoint(teacher.checkpoint)[1]
     _require_fit(teacher.checkpoint, info, record.config, dataset)
     stage = StageRecord(
         steps=info.training.steps,
         run=str(Path(teacher.path).resolve()),
-        checkpoint=sha256(teacher.checkpoint),
+        checkpoint=digests[teacher.checkpoint.name],
         teacher=info.training.distillation.teacher if info.training.distillation else None,
         epochs=info.training.epochs,
         best=info.epoch,

@@ -11,7 +11,7 @@ from spikescr import dialect
 from spikescr.errors import ExportError, GraphError, UsageError
 from spikescr.export.chain import read_chain
 from spikescr.export.to_netx import QuantizedLayer, quantize, write_netx
-from spikescr.files import replacing_together, sha256, write_bytes
+from spikescr.files import replacing_together, unchanged, write_bytes
 from spikescr.progress import Notify, silent
 from spikescr.provenance import versions
 from spikescr.runs import RunFolder
@@ -83,8 +83,9 @@ def export_module_file(
     from spikescr.workflows.modules import example_input, load_module
 
     given = torch.from_numpy(example_input(shape, example))
-    module = load_module(spec, weights)
-    said = {} if weights is None else {dialect.CHECKPOINT: sha256(weights)}
+    with unchanged(*([] if weights is None else [weights])) as digests:
+        module = load_module(spec, weights)
+    said = {} if weights is None else {dialect.CHECKPOINT: digests[weights.name]}
     exported = export_module(module, given, dt=dt, time=time, axes=axes, metadata=said)
     write_graph(out, exported.graph)
     return exported
@@ -109,7 +110,8 @@ def export_netx(
         GraphError: the file cannot be read or is no such chain.
         ExportError: netx cannot say what a layer is, or its cores would hold more than a core of Loihi 2 does.
     """
-    graph = read_graph(path, type_check=False)  # as simulate: shapes follow from the input and the weights
+    with unchanged(path) as digests:
+        graph = read_graph(path, type_check=False)  # as simulate: shapes follow from the input and the weights
     key = next((key for key in (dialect.DT, FOREIGN_DT) if key in graph.metadata), None)
     try:
         step = dt if key is None else step_length(graph)
@@ -126,7 +128,7 @@ def export_netx(
         raise ExportError(f"{path}: {error}") from error
     made = {
         "source": path.name,
-        "source_sha256": sha256(path),
+        "source_sha256": digests[path.name],
         "versions": json.dumps(versions("spikescr", "nir", "h5py")),
     }
     write_netx(out, chain, layers, made)

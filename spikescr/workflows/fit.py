@@ -72,10 +72,12 @@ def fit_run(run: RunFolder, chip: str = "loihi2", *, bits: int | None = None, no
         SpikescrError: the graph cannot be read or run, or the simulation's file is damaged.
     """
     audit = None
-    run.recover()
-    if run.audit.exists():
-        audit = Audit.load(run.audit)
-        if audit.about.get("files", {}).get(run.graph.name) != sha256(run.require(run.graph)):
-            notify(f"{run.audit} is of another graph; spikes are an upper bound: {run.make_command(run.audit)} again")
-            audit = None
-    return fit(run.require(run.graph), chip, bits=bits, audit=audit, notify=notify)
+    with run.reading():
+        graph = run.require(run.graph)
+        if run.audit.exists():
+            audit = Audit.load(run.audit)
+            if audit.about.get("files", {}).get(run.graph.name) != sha256(graph):
+                again = f"{run.make_command(run.audit)} again"
+                notify(f"{run.audit} is of another graph; spikes are an upper bound: {again}")
+                audit = None
+        return fit(graph, chip, bits=bits, audit=audit, notify=notify)

@@ -151,6 +151,18 @@ def open_network(path: Path) -> tuple[RunFolder, Deployed]:
     return run, deployed
 
 
+def open_listening(path: Path, threshold: float | None) -> tuple[Deployed, Rules]:
+    """The network of a run folder or a NIR file, and the rules that were fitted for it or those of a threshold.
+
+    Raises:
+        SpikescrError: as `open_network` and `rules_of`.
+    """
+    run, _ = find_graph(path)
+    with run.reading():
+        run, deployed = open_network(path)
+        return deployed, rules_of(run, deployed.path, threshold)
+
+
 def sample_rate(deployed: Deployed) -> int:
     """Samples per second that a network's front end works with; a stream of another rate is resampled."""
     return _front_end(deployed).sample_rate
@@ -326,8 +338,7 @@ def listen(
         >>> [word.word for word in spikescr.listen("demo.nir", "silence.wav", threshold=0.99)]
         []
     """
-    run, deployed = open_network(Path(network))
-    rules = rules_of(run, deployed.path, threshold)
+    deployed, rules = open_listening(Path(network), threshold)
     stream = source if isinstance(source, Stream) else open_file(Path(source))
     with Listener(deployed, rules, stream.rate, backend=backend, hop_s=hop_s) as listener:
         for block in stream.blocks:

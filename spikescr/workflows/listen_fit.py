@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from spikescr.files import sha256, write_text
 from spikescr.progress import advancing
 from spikescr.provenance import versions
 from spikescr.workflows.deployed import Deployed, choose_recordings
-from spikescr.workflows.listen import HOP_S, KEEP, REACH_S, open_network
+from spikescr.workflows.listen import HOP_S, KEEP, REACH_S, find_graph, open_network
 from spikescr.workflows.spotting import Decision, Levels, Rules, Spotter
 from spikescr.workflows.windows import BATCH, Runner, Windows
 
@@ -92,39 +93,41 @@ def fit_threshold(
     Raises:
         SpikescrError: there is no such network, or most of the recordings cannot be read.
     """
-    run, deployed = open_network(network)
-    front_end = deployed.preprocessing.front_end
-    assert isinstance(front_end, FrontEnd), "open_network refuses others"
-    items = choose_recordings(deployed, data=data, split=split, limit=None, recording=None)
-    items = tuple(item for item in items if item.label >= 0)
-    stream, said = strung(items, front_end, seed=seed, most=RECORDINGS)
-    rate = front_end.sample_rate
-    centres, rows = _heard(deployed, stream, backend)
-    levels = Levels(rate, len(stream) / rate + 1)
-    levels.push(stream)
-    scored = []
-    for threshold in _candidates(rows):
-        tried = Rules(threshold, KEEP * threshold, REACH_S)
-        scored.append((score(_decisions(tried, front_end, centres, rows, levels), said), tried))
-    best, rules = min(scored, key=lambda each: (each[0].missed + each[0].false, each[1].threshold))
-    content: dict[str, Any] = {
-        "threshold": rules.threshold,
-        "keep": rules.keep,
-        "reach_s": rules.reach_s,
-        "rule": RULE,
-        "hop_s": HOP_S,
-        "data": data or deployed.data,
-        "split": split,
-        "seed": seed,
-        "recordings": len(said),
-        "seconds": len(stream) / rate,
-        "found": best.found,
-        "missed": best.missed,
-        "false": best.false,
-        "graph": sha256(deployed.path),
-        "versions": versions("spikescr", "numpy", "librosa"),
-    }
-    with run.locked():
+    run, _ = find_graph(network)
+    # From the beginning: no other command changes the network meanwhile. A missing folder is told by who opens it.
+    with run.locked() if run.path.is_dir() else nullcontext():
+        _, deployed = open_network(network)
+        front_end = deployed.preprocessing.front_end
+        assert isinstance(front_end, FrontEnd), "open_network refuses others"
+        items = choose_recordings(deployed, data=data, split=split, limit=None, recording=None)
+        items = tuple(item for item in items if item.label >= 0)
+        stream, said = strung(items, front_end, seed=seed, most=RECORDINGS)
+        rate = front_end.sample_rate
+        centres, rows = _heard(deployed, stream, backend)
+        levels = Levels(rate, len(stream) / rate + 1)
+        levels.push(stream)
+        scored = []
+        for threshold in _candidates(rows):
+            tried = Rules(threshold, KEEP * threshold, REACH_S)
+            scored.append((score(_decisions(tried, front_end, centres, rows, levels), said), tried))
+        best, rules = min(scored, key=lambda each: (each[0].missed + each[0].false, each[1].threshold))
+        content: dict[str, Any] = {
+            "threshold": rules.threshold,
+            "keep": rules.keep,
+            "reach_s": rules.reach_s,
+            "rule": RULE,
+            "hop_s": HOP_S,
+            "data": data or deployed.data,
+            "split": split,
+            "seed": seed,
+            "recordings": len(said),
+            "seconds": len(stream) / rate,
+            "found": best.found,
+            "missed": best.missed,
+            "false": best.false,
+            "graph": sha256(deployed.path),
+            "versions": versions("spikescr", "numpy", "librosa"),
+        }
         write_text(run.listening, json.dumps(content, indent=2) + "\n")
     return Fit(run.listening, rules, best, len(said), len(stream) / rate)
 

@@ -12,7 +12,7 @@ from spikescr.errors import UsageError
 from spikescr.export.deploy import network_graph
 from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir as chart
-from spikescr.files import sha256
+from spikescr.files import unchanged
 from spikescr.model import Network
 from spikescr.quantization.file import load_quantized
 from spikescr.runs import RunFolder
@@ -54,12 +54,13 @@ def load(path: Path | str) -> Network:
     given = Path(path)
     run = RunFolder(given if given.is_dir() else given.parent)
     file = run.require(run.checkpoint) if given.is_dir() else given
-    if run.is_in_integers:
-        quantized = load_quantized(file, fold)
-        net, net.info = quantized.model, quantized.info.source
-    else:
-        net, net.info = load_checkpoint(file)
-    net.source = sha256(file)
+    with unchanged(file) as digests:
+        if run.is_in_integers:
+            quantized = load_quantized(file, fold)
+            net, net.info = quantized.model, quantized.info.source
+        else:
+            net, net.info = load_checkpoint(file)
+    net.source = digests[file.name]
     return net
 
 

@@ -11,13 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from spikescr.extras import require
-from spikescr.files import replacing, write_csv, write_text
+from spikescr.files import replacing, replacing_together, write_csv, write_text
 from spikescr.provenance import versions
 from spikescr.training.assess import wilson
 from spikescr.workflows.reproduce_plan import Plan, PlannedRow
 from spikescr.workflows.reproduce_training import Outcome
 from spikescr.workflows.sweep import half_interval
 
+RECORD, TABLE, PICTURE = "reproduce.json", "reproduce.csv", "reproduce.png"
 FORMAT = 1
 FIELDS = (
     "row", "table", "printed", "seeds", "of", "parameters", "best", "best_low", "best_high", "last", "last_low",
@@ -148,15 +149,16 @@ def _row(planned: PlannedRow, plan: Plan, outcomes: Mapping[str, Outcome]) -> Ro
 
 
 def write_report(folder: Path, report: Report) -> None:
-    """Writes reproduce.json and reproduce.csv; equal trainings give equal files."""
+    """Writes reproduce.json and reproduce.csv, as one; equal trainings give equal files. An earlier picture goes."""
     rows = [
         row.as_cells() | {"trainings": [outcome.model_dump(exclude={"seconds", "format"}) for outcome in row.outcomes]}
         for row in report.rows
     ]
     content = {"format": FORMAT, **report.about, "versions": versions("spikescr", "torch", "spikingjelly", "numpy")}
-    write_text(folder / "reproduce.json", json.dumps({**content, "rows": rows}, indent=1) + "\n")
     cells = [row.as_cells() for row in report.rows]
-    write_csv(folder / "reproduce.csv", FIELDS, [["" if row[f] is None else row[f] for f in FIELDS] for row in cells])
+    with replacing_together(folder, (RECORD, TABLE, PICTURE)) as stage:
+        write_text(stage / RECORD, json.dumps({**content, "rows": rows}, indent=1) + "\n")
+        write_csv(stage / TABLE, FIELDS, [["" if row[f] is None else row[f] for f in FIELDS] for row in cells])
 
 
 def draw_report(report: Report, file: Path) -> None:

@@ -19,8 +19,8 @@ from spikescr.data import DataSet
 from spikescr.documents import read_model
 from spikescr.errors import CheckpointError, UsageError
 from spikescr.extras import require
-from spikescr.files import replacing, write_csv, write_text
-from spikescr.runs import JobFolder
+from spikescr.files import replacing, replacing_together, write_csv, write_text
+from spikescr.runs import SWEEP, JobFolder
 from spikescr.training.config import CurriculumConfig, TrainConfig
 from spikescr.training.distill import distill
 from spikescr.training.loop import Progress, train
@@ -29,6 +29,7 @@ from spikescr.training.state import differences
 from spikescr.workflows.evaluate import evaluate_run
 
 Curriculum = tuple[int, ...]
+TABLE = "sweep.csv"
 
 # Student's t of 95 %, two-sided, for 1, 2, ... degrees of freedom.
 _T95 = (
@@ -225,10 +226,11 @@ def sweep(
     """
     every, budget = plan(config, curricula, budget)
     record = SweepRecord(config=config, curricula=every, seeds=seeds, budget=budget)
-    if resume and (path := folder.path / "sweep.json").exists():
+    folder.recover()
+    if resume and (path := folder.path / SWEEP).exists():
         record = _begun(path, record)
     folder.create()
-    _write(folder, record)
+    write_sweep(folder, record)
     for seed in range(config.seed, config.seed + seeds):
         for curriculum in every:
             if any(trial.curriculum == curriculum and trial.seed == seed for trial in record.trials):
@@ -252,7 +254,7 @@ def sweep(
                     recordings=assessment.recordings,
                 )
             )
-            _write(folder, record)
+            write_sweep(folder, record)
     return SweepResult(record, interrupted=False)
 
 
@@ -306,12 +308,15 @@ def _begun(path: Path, wanted: SweepRecord) -> SweepRecord:
     return record
 
 
-def _write(folder: JobFolder, record: SweepRecord) -> None:
+def write_sweep(folder: JobFolder, record: SweepRecord) -> None:
+    """Writes sweep.json and sweep.csv, as one."""
     rows = SweepResult(record, interrupted=False).rows()
-    write_text(folder.path / "sweep.json", record.model_dump_json(indent=1) + "\n")
     fields = ["curriculum", *(name for name in Row.__dataclass_fields__ if name != "curriculum")]
     table: list[dict[str, Any]] = [asdict(row) | {"curriculum": row.name} for row in rows]
-    write_csv(folder.path / "sweep.csv", fields, [["" if row[f] is None else row[f] for f in fields] for row in table])
+    cells = [["" if row[f] is None else row[f] for f in fields] for row in table]
+    with replacing_together(folder.path, (SWEEP, TABLE)) as stage:
+        write_text(stage / SWEEP, record.model_dump_json(indent=1) + "\n")
+        write_csv(stage / TABLE, fields, cells)
 
 
 def draw_sweep(result: SweepResult, file: Path) -> None:

@@ -16,7 +16,7 @@ from spikescr.data import load
 from spikescr.errors import GraphError, UsageError
 from spikescr.export.fold import fold
 from spikescr.export.reference import Trace, trace
-from spikescr.files import sha256, write_text
+from spikescr.files import sha256, unchanged, write_text
 from spikescr.model import Network
 from spikescr.progress import track
 from spikescr.provenance import versions
@@ -151,20 +151,20 @@ def verify_module_file(
     Raises:
         SpikescrError: the module cannot be made, or the graph is not its own or cannot be run.
     """
-    x = read_array(data)
-    read = read_graph(graph, type_check=False)
-    module = load_module(spec, weights)
+    with unchanged(graph, data, *([] if weights is None else [weights])) as digests:
+        x = read_array(data)
+        read = read_graph(graph, type_check=False)
+        module = load_module(spec, weights)
     try:
         verification = verify_module(module, read, x, backend=backend, batch_size=batch_size)
     except GraphError as error:
         raise GraphError(f"{graph}: {error}") from error
-    paths = [graph, data, *([] if weights is None else [weights])]
     packages = versions("spikescr", "torch", "spikingjelly", "lava-nc", "nir", "numpy")
     report = {
         **verification.as_json(),
         "module": spec,
         "backend": backend,
-        "files": {path.name: sha256(path) for path in paths},
+        "files": digests,
         "versions": packages,
     }
     written = graph.with_suffix(".verify.json")

@@ -10,7 +10,7 @@ import nir
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from commands import spikescr
+from commands import may_write, spikescr
 from helpers import calibrated_model
 
 from spikescr.cli import main
@@ -18,11 +18,13 @@ from spikescr.export.fold import fold
 from spikescr.export.to_nir import to_nir
 from spikescr.files import sha256
 from spikescr.model import ModelConfig
+from spikescr.runs import RunFolder
 from spikescr.sim.counting.account import Account
 from spikescr.sim.counting.saved import Audit
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.run import run_batches
+from spikescr.workflows.fit import fit_run
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,19 @@ def test_spikes_are_those_of_the_simulation(run: Path, tmp_path: Path) -> None:
     assert "energy within 12 %" in result.stdout
 
 
+def test_graph_and_simulation_stay_as_they_are_while_it_reads_them(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, load = list[bool](), Audit.load
+
+    def loaded(path: Path) -> Audit:
+        found.append(may_write(run))
+        return load(path)
+
+    monkeypatch.setattr(Audit, "load", loaded)
+    fit_run(RunFolder(run))
+    assert found == [False]
+    assert may_write(run)
+
+
 def test_another_graph_or_a_file_alone_gives_upper_bounds(run: Path, tmp_path: Path) -> None:
     alone = fit(run / "model.nir")
     assert "an upper bound" in alone.stdout
@@ -144,6 +159,14 @@ def test_what_does_not_fit_is_told_and_strict_makes_it_an_error(run: Path) -> No
 def test_bad_input_is_one_line(arguments: tuple[str, ...], status: int, message: str) -> None:
     result = fit(*arguments)
     assert (result.exit_code, result.stderr) == (status, message)
+
+
+def test_a_table_that_cannot_be_written_leaves_no_json_of_the_other_call(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("old")
+    result = fit("--run", run, "--json", tmp_path / "a.json", "--csv", tmp_path / "absent/a.csv")
+    assert result.exit_code == 1
+    assert f"{tmp_path}/absent/a.csv" in result.stderr
+    assert (tmp_path / "a.json").read_text() == "old"
 
 
 def test_as_a_process(run: Path) -> None:

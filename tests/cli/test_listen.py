@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
+from commands import may_write
 
 import spikescr
 from spikescr.cli import main
@@ -26,6 +27,7 @@ from spikescr.errors import ExportError, UsageError
 from spikescr.runs import RunFolder
 from spikescr.sim.counting.before import figures
 from spikescr.sim.counting.energy import HOROWITZ_45NM
+from spikescr.workflows import listen, listen_fit
 from spikescr.workflows.deployed import open_deployed
 from spikescr.workflows.listen import Listener, rules_of
 from spikescr.workflows.spotting import Rules
@@ -257,6 +259,29 @@ def test_a_threshold_is_for_the_graph_that_it_was_fitted_for(run: RunFolder, tmp
     copy.listening.unlink()
     with pytest.raises(UsageError, match=r"listening.json does not exist.*--fit; or give a threshold"):
         rules_of(copy, copy.graph, None)
+
+
+def test_the_network_stays_as_it_is_while_its_threshold_is_found_or_read(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export in between left the threshold of one graph under the hash of another."""
+    found = list[bool]()
+
+    class HeardEnoughError(Exception):
+        pass
+
+    def look(*_: object, **__: object) -> None:
+        found.append(may_write(run.path))
+        raise HeardEnoughError
+
+    monkeypatch.setattr(listen_fit, "strung", look)
+    with pytest.raises(HeardEnoughError):
+        listen_fit.fit_threshold(run.path)
+    monkeypatch.setattr(listen, "rules_of", look)
+    with pytest.raises(HeardEnoughError):
+        next(spikescr.listen(run.path, run.path / "absent.wav"))
+    assert found == [False, False]
+    assert may_write(run.path)
 
 
 @pytest.mark.parametrize(

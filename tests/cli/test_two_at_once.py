@@ -56,6 +56,20 @@ def test_no_one_trains_in_a_stage_that_a_job_trains(root: Path) -> None:
     assert json.loads((stage / "config.json").read_text())["epochs"] == 500
 
 
+def test_no_one_trains_in_a_trial_of_a_sweep(root: Path) -> None:
+    trial = root / "sweep" / "10-seed0"
+    words = ["distill", *(word for word in TRAIN if word != "steps=20"), "--sweep", "20,10;10", "--budget", "500"]
+    begun = (trial / "stage-010" / "metrics.csv").exists
+    with at_work(*words, "--seeds", "1", "--run", "sweep", cwd=root, until=begun):
+        given = ["--curriculum", "20,10", "epochs=1"]
+        for other in (
+            ["train", *TRAIN, "epochs=1", "--run", "sweep/10-seed0/stage-010"],
+            ["distill", *(word for word in TRAIN if word != "steps=20"), *given, "--run", "sweep/20-10-seed0"],
+        ):
+            run = spikescr(*other, cwd=root)
+            assert (run.returncode, run.stderr) == (1, f"error: sweep: {BUSY}\n")
+
+
 def test_training_keeps_out_while_its_network_in_integers_is_simulated(root: Path) -> None:
     shutil.copytree(root / "runs/latest", root / "runs/busy")
     made = root / "runs/busy/loihi2"
