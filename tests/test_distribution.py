@@ -43,9 +43,11 @@ def test_every_file_beside_the_modules_is_packed() -> None:
 
 
 def test_supported_pythons_are_one_list() -> None:
-    """The classifiers and the range are one list."""
+    """The classifiers, the range and what continuous integration looks for are one list."""
     project = PROJECT["project"]
     named = [
         c.rpartition(" ")[2] for c in project["classifiers"] if c.startswith("Programming Language :: Python :: 3.")
     ]
     assert project["requires-python"] == f">={named[0]},<3.{int(named[-1].partition('.')[2]) + 1}"
+    script = (ROOT / ".ci/run").read_text()
+    assert f"for version in {' '.join(named[1:])}; do" in script
