@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
+import nir
 import numpy as np
 import pytest
 
+from spikescr import dialect
+from spikescr.data.spikes import SpikeBins
 from spikescr.errors import DataError, GraphError
 from spikescr.strangers import open_hdf5, open_regular, require_regular_file
+from spikescr.workflows.deployed import open_deployed
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +121,29 @@ def test_damage_anywhere_in_the_table_of_contents_is_one_line(tmp_path: Path) ->
             messages.append(str(error))
     assert len(messages) > 20
     assert all(message.startswith(f"{path}: ") and message.isprintable() for message in messages)
+
+
+DATA = '{"spec": "digits", "seed": SEED, "preprocessing": {"front_end": FRONT_END}}'
+
+
+@pytest.mark.parametrize("seed", ["1e999", "-1e999", "NaN", '"many"', "[1]", "null"])
+def test_a_seed_that_is_no_number_is_refused_naming_file_and_field(tmp_path: Path, seed: str) -> None:
+    """JSON has no largest number: 1e999 is read as infinity, of which int() makes an OverflowError."""
+    one = np.ones(2)
+    nodes = [nir.Affine(np.ones((2, 10)), one), nir.LIF(2e-3 * one, one, 0 * one, one, 0 * one)]
+    graph = nir.NIRGraph.from_list(*nodes)
+    front_end = SpikeBins(units=10, bands=10, steps=20).model_dump_json()
+    graph.metadata = {
+        dialect.DT: 0.05,
+        dialect.STEPS: 20,
+        dialect.READOUT: "softmax_sum",
+        dialect.CLASSES: '["a", "b"]',
+        dialect.CHECKPOINT: "0" * 64,
+        dialect.DATA: DATA.replace("SEED", seed).replace("FRONT_END", front_end),
+    }
+    nir.write(tmp_path / "model.nir", graph)
+    with pytest.raises(GraphError, match=rf"^{tmp_path}/model.nir: metadata spikescr.data cannot be used"):
+        open_deployed(tmp_path / "model.nir")
+    graph.metadata[dialect.DATA] = graph.metadata[dialect.DATA].replace(seed, "7", 1)
+    nir.write(tmp_path / "model.nir", graph)
+    assert open_deployed(tmp_path / "model.nir").seed == 7

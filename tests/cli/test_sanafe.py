@@ -69,3 +69,31 @@ def test_what_is_missing_is_told(net: Path) -> None:
     found = export("--graph", net)
     assert found.exit_code == 2
     assert "wants --example SPIKES.npy and --out FOLDER" in found.output
+
+
+ONE = np.ones(4)
+REFUSED = {
+    "what SANA-FE does not do": (nir.LI(tau=2e-3 * ONE, r=ONE, v_leak=0 * ONE), "SANA-FE"),
+    "what cannot be run": (nir.LIF(tau=-ONE, r=ONE, v_leak=0 * ONE, v_threshold=ONE, v_reset=0 * ONE), "tau"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_names_the_file_and_the_node(case: str, tmp_path: Path) -> None:
+    node, words = REFUSED[case]
+    nodes = {
+        "input": nir.Input(np.array([3]), metadata={"spikescr.signal": "spikes"}),
+        "w": nir.Affine(weight=np.eye(4, 3), bias=0.5 * ONE),
+        "last": node,
+        "output": nir.Output(np.array([4])),
+    }
+    graph = nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), metadata={"spikescr.dt": 1e-3})
+    nir.write(tmp_path / "net.nir", graph)
+    np.save(tmp_path / "x.npy", np.eye(5, 3))
+    found = export("--graph", tmp_path / "net.nir", "--example", tmp_path / "x.npy", "--out", tmp_path / "there")
+    assert found.exit_code == 1
+    assert found.stderr.startswith(f"error: {tmp_path}/net.nir: ")
+    assert "last" in found.stderr
+    assert words in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert not (tmp_path / "there").exists()
