@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from spikescr import sizes
+from spikescr.cli import main
 from spikescr.cli.options import max_memory
 from spikescr.errors import DataError, UsageError
 from spikescr.sizes import SHARE, machine_memory, memory_limit, memory_limited, parse_bytes, require_memory
+from spikescr.training.config import TrainConfig
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +113,53 @@ def test_option_holds_while_its_command_runs() -> None:
     assert seen == [3 * 2**20, int(SHARE * machine_memory())]
     with pytest.raises(UsageError, match=r"--max-memory: expected a size like 8G or 512Mi\. Got 'lots'"):
         command.main(["--max-memory", "lots"], standalone_mode=False)
+
+
+OUT_OF_BOUNDS = {
+    "threads=1000000": 1024,
+    "threads=1000000000000": 1024,
+    "lr=1e300": 1000000,
+    "weight_decay=1e300": 1000000,
+    "surrogate_alpha=1e300": 1000000,
+    "augmentation.time_shift_s=1e12": 60,
+    "augmentation.gain_db=1e9": 120,
+    "augmentation.noise_snr=[0,1e9]": 120,
+    "augmentation.noise_snr=[-1e9,0]": -120,
+    "model.inputs=1000000000000": 2**20,
+    "model.layers=1000000": 1000,
+}
+
+
+@pytest.mark.parametrize("change", OUT_OF_BOUNDS)
+def test_numbers_that_only_a_slip_explains_are_refused_naming_field_and_bound(change: str) -> None:
+    """A million threads ended in a library that could not be loaded, 10^12 s of silence in 16.7 PiB."""
+    found = CliRunner().invoke(main, ["train", "--data", "folder:absent", change])
+    field = change.partition("=")[0]
+    assert found.exit_code == 2
+    assert re.fullmatch(
+        rf"error: {re.escape(field)}=.*: .*should be (less|greater) than or equal to {OUT_OF_BOUNDS[change]} .*\n",
+        found.stderr,
+    ), found.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["listen", "runs/absent", "-", "--channels", "1000000000"],
+        ["listen", "runs/absent", "-", "--rate", "1000000000000"],
+        ["reproduce", "shd", "--dry-run", "--seeds", "1000000000"],
+        ["reproduce", "shd", "--dry-run", "--threads", "1000000"],
+        ["distill", "--dry-run", "--sweep", "20,10;10", "--seeds", "1000000000"],
+    ],
+    ids=" ".join,
+)
+def test_options_that_only_a_slip_explains_are_refused_naming_option_and_bound(words: list[str]) -> None:
+    found = CliRunner().invoke(main, words)
+    assert found.exit_code == 2
+    assert re.search(rf"{words[-2]}.*{words[-1]} is not in the range 1<=x<=\d+", found.stderr), found.stderr
+
+
+def test_more_seeds_or_recordings_at_once_than_there_are_is_no_slip() -> None:
+    """What takes no more than there is stays: a batch of all recordings, a training until it is stopped."""
+    config = TrainConfig(epochs=10**12, batch_size=10**13, seed=2**63 - 1)
+    assert config.epochs == 10**12

@@ -24,7 +24,7 @@ from spikescr.cli.training import (
 )
 from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_JOB, JobFolder, RunFolder
-from spikescr.training.config import CurriculumConfig
+from spikescr.training.config import MOST_SEEDS, CurriculumConfig
 from spikescr.training.recipes import resolve
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Curricula(Curriculum):
     type=Curricula(),
     help='Compare curricula, like "500,200,100,40;100,40;40", and the last alone.',
 )
-@click.option("--seeds", type=click.IntRange(1), help="Of a sweep: how many, from --seed on. Default: 3.")
+@click.option("--seeds", type=click.IntRange(1, MOST_SEEDS), help="Of a sweep: how many, from --seed on. Default: 3.")
 @click.option("--budget", type=click.IntRange(1), help="Of a sweep: epochs of each curriculum. Default: the recipe's.")
 @click.option("--png", "picture", type=click.Path(path_type=Path), help="Of a sweep: draw it.")
 @click.option("--list", "listing", is_flag=True, help="Show the recipes.")

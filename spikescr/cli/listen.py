@@ -15,6 +15,8 @@ from spikescr.cli.options import max_memory
 from spikescr.cli.text import percent, si
 from spikescr.errors import UsageError
 
+MOST_HZ, MOST_CHANNELS = 10_000_000, 1024  # of sound, and of what libsndfile reads
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -47,11 +49,13 @@ a core.
 @click.option("--threshold", type=float, help="Least confidence of a word. Default: what --fit found.")
 @click.option("--hop", type=float, default=0.1, show_default=True, help="Seconds from one window to the next.")
 @click.option("--backend", type=click.Choice(["fast", "lava"]), default="fast", show_default=True)
-@click.option("--rate", type=click.IntRange(1), help="Hz, of raw samples and the microphone. Default: the network's.")
+@click.option(
+    "--rate", type=click.IntRange(1, MOST_HZ), help="Hz, of raw samples and the microphone. Default: the network's."
+)
 @click.option(
     "--format", "form", default="s16le", show_default=True, help="Of raw samples: u8, s16le, s24le, f32le, ..."
 )
-@click.option("--channels", type=click.IntRange(1), default=1, show_default=True, help="Of raw samples.")
+@click.option("--channels", type=click.IntRange(1, MOST_CHANNELS), default=1, show_default=True, help="Of raw samples.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object in each line.")
 @max_memory
 def command(

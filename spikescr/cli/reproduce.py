@@ -14,6 +14,7 @@ from spikescr.cli.text import percent, si, wide_console
 from spikescr.cli.training import DATA, Bar, duration, stopping_on_signal
 from spikescr.errors import UsageError
 from spikescr.runs import JobFolder
+from spikescr.training.config import MOST_SEEDS, MOST_THREADS
 from spikescr.workflows.reproduce_table import Row, choose_rows, read_table
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ Written to the job's folder:
 @click.argument("name", metavar="TABLE")
 @click.option("--data", help=DATA)
 @click.option("--rows", help='Rows, or tables, joined by commas; * for anything: "1L-*,ablation". Default: all.')
-@click.option("--seeds", type=click.IntRange(1), help="How many, from 0 on. Default: the table's.")
+@click.option("--seeds", type=click.IntRange(1, MOST_SEEDS), help="How many, from 0 on. Default: the table's.")
 @click.option("--epochs", type=click.IntRange(1), help="Of every training. Default: the recipes'.")
 @click.option("--limit", type=click.IntRange(2), help="Recordings of each split, evenly spread. Default: all.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each training.")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), default=1, show_default=True, help="Of each training.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Trainings at once, here.")
 @click.option("--devices", help="CUDA devices, like 0,1: a training at once on each.")
 @click.option("--scheduler", help="Address of a Dask scheduler; its workers read and write the same files.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -17,6 +17,16 @@ FrontEndKind = Literal["log-mel", "spikes"]
 """What the network gets of sound: levels of bands, real numbers; or events of neurons that code them."""
 Loss = Literal["sum", "mean"]
 """Of the label; see TrainConfig."""
+
+# What is beyond these only a slip explains.
+MOST_THREADS = 1024
+MOST_SEEDS = 10_000
+LONGEST_S = 60.0
+LOUDEST_DB = 120.0
+HIGHEST = 1e6
+"""Of rates and other factors: float32 holds their products."""
+
+Decibels = Annotated[float, Field(ge=-LOUDEST_DB, le=LOUDEST_DB)]
 
 
 class Augmentation(BaseModel):
@@ -47,11 +57,11 @@ class Augmentation(BaseModel):
     time_share: float = Field(0.25, ge=0, le=1)
     shift: int = Field(5, ge=0)
     speed: float = Field(0.0, ge=0, le=0.5)
-    time_shift_s: float = Field(0.0, ge=0)
+    time_shift_s: float = Field(0.0, ge=0, le=LONGEST_S)
     noise: str | None = None
     noise_probability: float = Field(0.8, ge=0, le=1)
-    noise_snr: tuple[float, float] = (0.0, 30.0)
-    gain_db: float = Field(0.0, ge=0)
+    noise_snr: tuple[Decibels, Decibels] = (0.0, 30.0)
+    gain_db: float = Field(0.0, ge=0, le=LOUDEST_DB)
 
     @field_validator("noise")
     @classmethod
@@ -117,16 +127,16 @@ class _Settings(BaseModel):
     front_end: FrontEndKind = "log-mel"
     epochs: int = Field(40, ge=1)
     batch_size: int = Field(64, ge=2)
-    lr: float = Field(1e-2, gt=0)
+    lr: float = Field(1e-2, gt=0, le=HIGHEST)
     warmup_epochs: float = Field(3, ge=0)
     warmup_share: float = Field(0.5, ge=0, lt=1)
     cosine_epochs: float | None = Field(None, gt=0)
     final_lr: float = Field(0.01, ge=0, le=1)
-    weight_decay: float = Field(5e-3, ge=0)
+    weight_decay: float = Field(5e-3, ge=0, le=HIGHEST)
     loss: Loss = "sum"
-    surrogate_alpha: float = Field(5.0, gt=0)
+    surrogate_alpha: float = Field(5.0, gt=0, le=HIGHEST)
     seed: int = Field(0, ge=0, lt=2**63)
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS)
     precision: Precision = "fp32"
     precision_limit: float = Field(1e-2, ge=0, le=1)
     augmentation: Augmentation | None = Augmentation()
@@ -203,7 +213,7 @@ class Student(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int | None = Field(None, ge=1)
-    lr: float | None = Field(None, gt=0)
+    lr: float | None = Field(None, gt=0, le=HIGHEST)
     warmup_epochs: float | None = Field(10, ge=0)
     warmup_share: float | None = Field(0.25, ge=0, lt=1)
 

@@ -24,6 +24,7 @@ from spikescr.quantities import si
 from spikescr.runs import RunFolder
 from spikescr.sim.counting.before import joules
 from spikescr.sim.counting.energy import HOROWITZ_45NM
+from spikescr.sizes import require_memory
 from spikescr.workflows.deployed import Deployed, open_deployed, require_current
 from spikescr.workflows.spotting import Decision, Levels, Rules, Spotter
 from spikescr.workflows.windows import BATCH, Runner, Windows, cpu_seconds
@@ -209,11 +210,13 @@ class Listener:
         """Take the network, the rules, the stream's rate in Hz, the backend's name, and the seconds between windows.
 
         Raises:
-            UsageError: there is no such backend, or a hop is no part of a window.
+            UsageError: there is no such backend, a hop is no part of a window, or windows of so many samples need more
+                memory than is allowed.
             BackendError: the backend does not start.
         """
         front_end = _front_end(deployed)
         length = front_end.window_samples(rate)
+        require_memory(3 * 8 * BATCH * length, f"sound of {rate:,} Hz", "is that its rate? give a lower one")
         if not 1 / rate <= hop_s <= front_end.window_s / 2:
             raise UsageError(
                 f"hop (--hop) must be from 1 sample to half a window, {front_end.window_s / 2:g} s. Got {hop_s}"
