@@ -263,7 +263,7 @@ def test_a_threshold_is_for_the_graph_that_it_was_fitted_for(run: RunFolder, tmp
 
 def test_a_rate_that_no_memory_holds_is_refused(run: RunFolder) -> None:
     """A header may promise 4 GHz: windows of 32 GB each."""
-    with pytest.raises(UsageError, match=r"^sound of 4,000,000,000 Hz takes [0-9.]+ TB of memory, .* is that its rate\?"):
+    with pytest.raises(UsageError, match=r"^sound of 4,000,000,000 Hz takes .* TB of memory, .* is that its rate"):
         Listener(open_deployed(run.graph), Rules(0.5, 0.45, 0.2), 4 * 10**9)
 
 
