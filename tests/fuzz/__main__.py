@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import gc
 import importlib.util
 import os
@@ -35,6 +36,7 @@ from fuzz.trial import (  # noqa: E402
     placed,
     sources,
 )
+from spikescr.training.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD  # noqa: E402
 
 
 def main() -> int:
@@ -151,6 +153,17 @@ class _Run:
         return bool(self.faults)
 
 
+def give_back() -> None:
+    """Freed memory goes back to the system again: a training that ran here asked the C library to keep all of it.
+
+    Else what one damage takes, 600 MB of zeros in an archive, stays for good and is copied into every child.
+    """
+    library = ctypes.CDLL(None)
+    for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+        library.mallopt(parameter, 128 * 1024)  # as mallopt(3) has it
+    library.malloc_trim(0)
+
+
 def _is_watched(each: object) -> bool:
     """Whether it is a function of ours; what Numba compiles must stay as it is."""
     return (
@@ -171,6 +184,7 @@ def _warm(files: Path, kinds: list[str]) -> None:
                     fault = fault_of(command, file)
                 if fault:
                     raise RuntimeError(f"a valid file fails: {' '.join(command)}: {fault}")
+    give_back()
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         raise RuntimeError(f"{threads} threads: children of fork would wait for the others' locks for good")
