@@ -1,4 +1,4 @@
-"""Makes lava-nc 0.10.0 importable on Python 3.11; every module here that uses Lava imports this one first.
+"""Makes lava-nc 0.10.0 run on Python 3.11 and with NumPy 2; every module here that uses Lava imports this one first.
 
 Also a pytest plugin, to run tests that import Lava on their own: `pytest -p spikescr.sim.lava.compat ...`.
 """
@@ -9,6 +9,10 @@ import dataclasses
 import functools
 import multiprocessing
 import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def _import_var_model() -> None:
@@ -45,8 +49,21 @@ def _import_infrastructure() -> None:
         multiprocessing.set_start_method = set_start_method
 
 
+def _reshaped(data: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    return np.reshape(data, shape)
+
+
+def _mend_reshape() -> None:
+    """Have ports that reshape, as in netx, call NumPy without `newshape`, which 2.1 deprecates and 2.5 lacks."""
+    from lava.magma.core.process.ports.ports import ReshapePort
+
+    ReshapePort.get_transform_func_fwd = lambda port: functools.partial(_reshaped, shape=port.shape)
+    ReshapePort.get_transform_func_bwd = lambda port: functools.partial(_reshaped, shape=port.old_shape)
+
+
 with warnings.catch_warnings():
     # Lava and networkx 2.8 use names that NumPy, SciPy and Python have deprecated; it is theirs to mend.
     warnings.simplefilter("ignore", DeprecationWarning)
     _import_var_model()
     _import_infrastructure()
+    _mend_reshape()

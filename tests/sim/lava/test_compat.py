@@ -65,6 +65,21 @@ def test_neither_torch_nor_the_training_packages_are_imported():
     assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 
 
+def test_ports_reshape_with_any_numpy():
+    """Both ways, as between layers of lava-dl's netx; Lava calls NumPy with a name that 2.5 has no more."""
+    code = """
+import spikescr.sim.lava.compat, numpy as np
+from lava.magma.core.process.ports.ports import ReshapePort
+port = ReshapePort(new_shape=(6,), old_shape=(2, 3))
+x = np.arange(6).reshape(2, 3)
+there = port.get_transform_func_fwd()(x)
+print(there.tolist(), port.get_transform_func_bwd()(there).tolist())
+"""
+    result = python(code)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "[0, 1, 2, 3, 4, 5] [[0, 1, 2], [3, 4, 5]]\n"
+
+
 @pytest.mark.skipif(installed_version("lava-dl") is None, reason="lava-dl is not installed")
 def test_lava_dl_reads_networks_without_torchvision_and_opencv():
     code = "import sys, spikescr.sim.lava.netx as n; print(n.hdf5.Network, {'torchvision', 'cv2'} & set(sys.modules))"
