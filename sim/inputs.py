@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spikescr import dialect
 from spikescr.errors import DataError, GraphError
+from spikescr.schemas import brief
 from spikescr.sim.lowering.primitives import op_of
 from spikescr.sim.lowering.timing import WHOLE_STEPS
 from spikescr.sim.program import FloatArray
@@ -270,7 +271,7 @@ def _number(path: Path, name: str, data: h5py.Group, key: str) -> float:
     """An attribute that must be a number above 0."""
     value = data.attrs.get(key)
     if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 < value < np.inf:
-        raise DataError(f"{path}: {key} of {name!r} must be a number above 0, is {value!r}")
+        raise DataError(f"{path}: {key} of {name!r} must be a number above 0, is {brief(value)}")
     return float(value)
 
 

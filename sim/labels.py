@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from spikescr import dialect
 from spikescr.errors import DataError, UsageError
 from spikescr.readouts import READOUTS
+from spikescr.schemas import brief
 from spikescr.sim.inputs import read_array
 from spikescr.sim.program import FloatArray, IntArray, Program, Sink
 from spikescr.sim.recording import read_out
@@ -70,7 +71,7 @@ def require_readout(program: Program, asked: str | None = None) -> Readout:
         why = (
             f"it has {outputs} outputs, a class is chosen from one"
             if outputs != 1
-            else f"its metadata {dialect.READOUT} is {told!r}; give readout (--readout): {', '.join(READOUTS)}"
+            else f"its metadata {dialect.READOUT} is {brief(told)}; give readout (--readout): {', '.join(READOUTS)}"
         )
         raise UsageError(f"the graph does not say how its outputs become an answer: {why}")
     return readout

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import reprlib
+from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 FAULTS = 5
@@ -12,7 +14,15 @@ LONGEST = 200
 """Characters of a name out of a file that a message repeats."""
 PARSED = 30
 """Bytes of memory, at most, that a byte of JSON or TOML takes once it is read: `[]` and a comma take 64."""
-_BRIEF = reprlib.Repr()
+
+
+class _Brief(reprlib.Repr):
+    def repr1(self, x: Any, level: int) -> str:
+        """Numbers of NumPy as those of Python: NumPy 1 writes 0.5, NumPy 2 np.float64(0.5)."""
+        return super().repr1(x.item() if isinstance(x, np.generic) else x, level)
+
+
+_BRIEF = _Brief()
 _BRIEF.maxstring = _BRIEF.maxother = LONGEST // 2
 
 

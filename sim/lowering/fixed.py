@@ -17,6 +17,7 @@ import numpy as np
 from spikescr import dialect
 from spikescr.dialect import INT32, MESSAGE, SHIFT, UNITY, WRAP
 from spikescr.errors import GraphError
+from spikescr.schemas import brief
 from spikescr.sim.program import FixedNeuron, FloatArray, IntArray, Port, Program, Sink, Source
 from spikescr.sim.recording import KINDS, Recording
 
@@ -34,7 +35,9 @@ def is_fixed(metadata: Mapping[str, Any]) -> bool:
     """
     precision = metadata.get(dialect.PRECISION)
     if precision not in (None, dialect.LOIHI2):
-        raise GraphError(f"metadata {dialect.PRECISION} is {precision!r}; it must be {dialect.LOIHI2} or not there")
+        raise GraphError(
+            f"metadata {dialect.PRECISION} is {brief(precision)}; it must be {dialect.LOIHI2} or not there"
+        )
     return precision is not None
 
 
@@ -52,7 +55,7 @@ def check_weights(name: str, metadata: Mapping[str, Any], weight: FloatArray) ->
     mode = metadata.get(dialect.SIGN_MODE)
     limits = {"mixed": (-256, 255), "excitatory": (0, 255), "inhibitory": (-255, 0)}
     if mode not in limits:
-        raise GraphError(f"{name}: metadata {dialect.SIGN_MODE} must be one of {', '.join(limits)}, is {mode!r}")
+        raise GraphError(f"{name}: metadata {dialect.SIGN_MODE} must be one of {', '.join(limits)}, is {brief(mode)}")
     low, high = limits[mode]
     step = 2 ** (8 - bits + (mode == "mixed"))
     mantissa = weight / 2**exponent
@@ -179,6 +182,6 @@ def told(program: Program, recording: Recording, cut: Mapping[str, IntArray]) ->
 def _integer(name: str, metadata: Mapping[str, Any], key: str, low: int, high: int, default: int | None = None) -> int:
     value = metadata.get(key, default)
     if not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        found = "is not there" if value is None else f"is {value!r}"
+        found = "is not there" if value is None else f"is {brief(value)}"
         raise GraphError(f"{name}: metadata {key} must be an integer from {low} to {high}, {found}")
     return int(value)

@@ -7,6 +7,7 @@ import numpy as np
 
 from spikescr import dialect
 from spikescr.errors import GraphError
+from spikescr.schemas import brief
 from spikescr.sim.lowering.primitives import op_of
 
 FOREIGN_DT = "dt"
@@ -60,5 +61,5 @@ def window(graph: nir.NIRGraph) -> int:
 def _graph_parameter(graph: nir.NIRGraph, key: str, meaning: str) -> float:
     value = graph.metadata.get(key)
     if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 < value < np.inf:
-        raise GraphError(f"the graph's metadata must have {key}, {meaning}, above 0; found {value!r}")
+        raise GraphError(f"the graph's metadata must have {key}, {meaning}, above 0; found {brief(value)}")
     return float(value)

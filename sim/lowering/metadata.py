@@ -16,11 +16,11 @@ from pydantic import ValidationError
 
 from spikescr import dialect
 from spikescr.errors import GraphError
+from spikescr.schemas import brief
 from spikescr.sim.lowering.primitives import op_of
 from spikescr.stages import FrontWork
 
 _MOST_STEPS = 10**9
-_LONGEST_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -197,5 +197,4 @@ def _faults(metadata: Mapping[str, Any], schema: Mapping[str, Entry], of: str) -
 def _shown(value: Any) -> str:
     if isinstance(value, np.ndarray) and value.ndim:
         return f"an array of shape {value.shape} of {value.dtype}"
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+    return brief(value)

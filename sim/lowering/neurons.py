@@ -26,6 +26,7 @@ import numpy as np
 
 from spikescr import dialect
 from spikescr.errors import GraphError
+from spikescr.schemas import brief
 from spikescr.sim.lowering.fixed import fixed_neuron, is_fixed
 from spikescr.sim.lowering.primitives import Carries, primitive
 from spikescr.sim.lowering.shapes import Shape, spread
@@ -126,7 +127,7 @@ class Neurons:
         reset = node.metadata.get(dialect.RESET, self.metadata.get(dialect.RESET))
         said = f"metadata {dialect.RESET}"
         if reset not in (None, "subtract", "zero"):
-            raise GraphError(f"{where}: {said} must be subtract or zero, not {reset!r}")
+            raise GraphError(f"{where}: {said} must be subtract or zero, not {brief(reset)}")
         if reset is None:
             reset, said = self.reset, "the reset that was asked for"
         elif self.reset not in (None, reset):

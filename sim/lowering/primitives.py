@@ -6,7 +6,6 @@ A new one takes an entry here and, where its shape or its equations are new, a r
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +16,7 @@ import nir
 import numpy as np
 
 from spikescr import dialect
+from spikescr.schemas import brief
 from spikescr.sim.lowering import shapes
 from spikescr.sim.lowering.shapes import ShapeRule
 
@@ -200,5 +200,5 @@ def whole_fault(name: str, value: Any, least: int, most: int) -> str | None:
     ):
         count = "a whole number" if most == 1 else f"1 to {most} whole numbers"
         bound = f"{least} or more" if least >= 0 else "not as large"
-        return f"{name} must be {count}, {bound}, found {reprlib.repr(value)}"
+        return f"{name} must be {count}, {bound}, found {brief(value)}"
     return None

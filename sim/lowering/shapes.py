@@ -10,6 +10,7 @@ import nir
 import numpy as np
 
 from spikescr.errors import GraphError
+from spikescr.schemas import brief
 from spikescr.sim.program import FloatArray
 from spikescr.sizes import require_memory
 
@@ -130,7 +131,8 @@ def declared(name: str, node: nir.NIRNode, arriving: Shape | None, waiting: bool
         return None
     sizes = np.atleast_1d(np.asarray(shape))
     if sizes.dtype.kind not in "biuf" or sizes.ndim > 1 or not ((sizes >= 1) & (sizes == np.floor(sizes))).all():
-        raise GraphError(f"{name} ({type(node).__name__}): its shape must be whole numbers above 0, found {shape!r}")
+        found = brief(shape)
+        raise GraphError(f"{name} ({type(node).__name__}): its shape must be whole numbers above 0, found {found}")
     return tuple(int(n) for n in sizes)
 
 
@@ -252,10 +254,10 @@ def _whole(where: str, field: str, value: Any, axes: int, least: int) -> tuple[i
     try:
         given = np.asarray(value, np.float64).ravel()
     except (TypeError, ValueError) as error:
-        raise GraphError(f"{where}: {field} must be numbers, found {value!r}") from error
+        raise GraphError(f"{where}: {field} must be numbers, found {brief(value)}") from error
     numbers = np.broadcast_to(given, axes) if given.size == 1 else given
     if numbers.shape != (axes,) or (numbers != np.floor(numbers)).any() or (numbers < least).any():
-        raise GraphError(f"{where}: {field} must be {axes} whole numbers, {least} or more, found {value!r}")
+        raise GraphError(f"{where}: {field} must be {axes} whole numbers, {least} or more, found {brief(value)}")
     return tuple(int(n) for n in numbers)
 
 

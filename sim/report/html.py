@@ -113,4 +113,4 @@ def _narrow_row(cells: tuple[Cell, ...]) -> str:
 
 
 def _value(cell: Cell) -> str | None:
-    return None if cell.value is None else repr(cell.value)
+    return None if cell.value is None else str(cell.value)
