@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from spikescr import dialect
 from spikescr.export.builder import FixedMembrane, GraphBuilder, Stream, Weights
-from spikescr.model import LIF, Current, Masked, Network, SpikeSCR
-from spikescr.model.fixed import ROTARY_EXPONENT, FixedCurrent, FixedHead, FixedLIF
+from spikescr.model import LIF, Current, Masked, Network
+from spikescr.model.fixed import ROTARY_EXPONENT, FixedCurrent, FixedHead, FixedLIF, FixedRecurrentLIF, first_current
+from spikescr.model.recurrent import RecurrentLIF
 
 
 def array(tensor: Tensor) -> NDArray[np.float64]:
@@ -37,6 +38,10 @@ class Real:
         assert current.synapse.bias is not None
         assert isinstance(current.norm, Masked)
         return Weights(array(current.synapse.weight)[part], array(current.synapse.bias)[part], current.norm.origin)
+
+    def of_neurons(self, lif: RecurrentLIF | FixedRecurrentLIF) -> Weights:
+        """Weights among neurons."""
+        return Weights(array(lif.recurrent.weight))
 
     def of_rotary(self) -> Mapping[str, Any]:
         """Metadata of a rotation."""
@@ -64,9 +69,9 @@ class Fixed(Real):
 
     def of_input(self, model: Network) -> Mapping[str, Any]:
         """Metadata of the input: what one unit of a real value stands for."""
-        assert isinstance(model, SpikeSCR)
-        assert isinstance(model.sem.current, FixedCurrent)
-        step = model.sem.current.input_step
+        current = first_current(model)
+        assert isinstance(current, FixedCurrent)
+        step = current.input_step
         return {} if step is None else {dialect.SCALE: step, dialect.BITS: 8}
 
     def of_current(self, current: Current, part: slice) -> Weights:
@@ -83,6 +88,12 @@ class Fixed(Real):
             _stated(group.bits, group.exponent, group.scale),
             _stated(8, group.bias_exponent, 1 / group.theta),
         )
+
+    def of_neurons(self, lif: RecurrentLIF | FixedRecurrentLIF) -> Weights:
+        """Weights among neurons."""
+        assert isinstance(lif, FixedRecurrentLIF)
+        scheme = lif.scheme
+        return Weights(array(lif.weights()), stated=_stated(scheme.bits, scheme.exponent, scheme.scale))
 
     def of_rotary(self) -> Mapping[str, Any]:
         """Metadata of a rotation: how far its tables are shifted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -171,7 +171,8 @@ class GraphBuilder:
         sources: tuple[str, ...] = ()
         for delay in np.unique(delays):
             late = self.delay(f"{name}.synapse.delay{delay}", x, int(delay), x.latency + int(delay))
-            node = nir.Linear(np.where(delays == delay, weights.synapse, 0.0), metadata={LATENCY: latency})
+            metadata = {LATENCY: latency, **weights.stated}
+            node = nir.Linear(np.where(delays == delay, weights.synapse, 0.0), metadata=metadata)
             self.node(f"{name}.synapse.tap{delay}", node, late)
             sources += (f"{name}.synapse.tap{delay}",)
         current = self._biased(name, Stream(sources, len(weights.synapse), latency), weights)
@@ -192,21 +193,29 @@ class GraphBuilder:
         late = self.node(f"{name}.synapse.delay", node, x, latency=latency)
         return self.gate(f"{name}.gate", self.linear(name, late, *weights), self.clock(latency))
 
-    def recurrent(self, name: str, current: Stream, weight: FloatArray, decay: float) -> Stream:
+    def recurrent(
+        self, name: str, current: Stream, weights: Weights, neurons: Callable[[str, Stream], Stream]
+    ) -> Stream:
         """Neurons `name` that feed each other one step later: LIF, Delay(dt), Linear, and back into their current.
 
         The sum is gated by the clock: what fires at a sample's last step reaches nobody.
+
+        Args:
+            name: of the neurons.
+            current: what comes from outside.
+            weights: synapses (N, N), no bias.
+            neurons: adds them, given name and current.
         """
         before = current.latency + 1  # the spikes of the step before arrive here
         late = self.delay(f"{name}.delay", Stream((name,), current.width, current.latency), 1, before)
-        node = nir.Linear(weight=weight, metadata={LATENCY: before})
+        node = nir.Linear(weight=weights.synapse, metadata={LATENCY: before, **weights.stated})
         back = self.node(f"{name}.recurrent", node, late)
         gated = self.gate(f"{name}.gate", current, self.clock(current.latency))
         # A wire of its own: what comes from outside, with its bias, and what comes back stay two synapses.
         value, spike = PACKED_OPERATIONS["gate"].operands({"spike_width": 1}, current.width)
         second = self.node(f"{name}.gate.wire_recurrent", wire(value, spike.stop, current.latency), back)
         self._edges.append((second.sources[0], f"{name}.gate"))
-        return self.lif(name, gated, decay)
+        return neurons(name, gated)
 
     def gate(self, name: str, value: Stream, spike: Stream) -> Stream:
         """Lets the value through where the spike is 1; a one-wide spike gates all channels."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spikescr.model import LIF, Network
 from spikescr.model.commander import OneStepLIF
+from spikescr.model.fixed import FixedRecurrentLIF
 from spikescr.model.recurrent import RecurrentLIF
 
 
@@ -43,7 +44,7 @@ def trace(model: Network, x: NDArray[np.floating], steps: NDArray[np.int64]) -> 
     def keep(name: str) -> object:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             arriving = inputs[0]
-            if isinstance(module, RecurrentLIF | OneStepLIF):
+            if isinstance(module, RecurrentLIF | FixedRecurrentLIF | OneStepLIF):
                 arriving = module.arriving(inputs[0], inputs[1], output)
             spikes[name] = output.bool().numpy()
             currents[name] = arriving.double().numpy()

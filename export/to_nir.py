@@ -63,8 +63,7 @@ class _Exporter:
         self.steps = steps
         self.build = GraphBuilder(dt)
         self.paths = {module: name for name, module in model.named_modules()}
-        in_integers = isinstance(model, SpikeSCR) and isinstance(model.head, FixedHead)
-        self.numbers: Real = Fixed() if in_integers else Real()
+        self.numbers: Real = Fixed() if isinstance(model.head, FixedHead) else Real()
 
     def run(self, signal: str, metadata: Mapping[str, Any]) -> nir.NIRGraph:
         x = self.build.input("input", self.model.config.inputs, signal, self.numbers.of_input(self.model))
@@ -174,7 +173,11 @@ class _Exporter:
     def recurrent_layer(self, layer: RecurrentLayer, x: Stream) -> Stream:
         path = self.paths[layer]
         current = self.current(path, layer.current, x)
-        return self.build.recurrent(f"{path}.lif", current, array(layer.lif.recurrent.weight), layer.lif.decay)
+
+        def neurons(name: str, gated: Stream) -> Stream:
+            return self.numbers.neurons(self.build, name, gated, layer.lif)
+
+        return self.build.recurrent(f"{path}.lif", current, self.numbers.of_neurons(layer.lif), neurons)
 
     def adaptive_neurons(self, name: str, current: Stream, lif: AdaptiveLIF) -> Stream:
         if lif.tau is None or lif.dt != self.build.dt:

@@ -231,7 +231,10 @@ class _Lowering:
         elif isinstance(node, nir.NIRGraph):
             self._packed(name, node, common)
         elif self.fixed and kind not in (Kind.DELAY, Kind.FLATTEN):
-            raise GraphError(f"{name} ({type(node).__name__}): cannot be run in fixed point")
+            raise GraphError(
+                f"{name} ({type(node).__name__}): cannot be run in fixed point, where synapses are Linear and Scale, "
+                "neurons LIF and CubaLIF"
+            )
         else:
             delay = self.timing.delays.get(name)
             self._add(operation(node, self.top.geometry.get(name), delay, self._port(name), common))

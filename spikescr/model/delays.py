@@ -36,15 +36,31 @@ class Delayed(nn.Linear):
         super().__init__(inputs, outputs, bias=False)
         self.taps = taps
         self.sigma = max(taps / 2, FINAL_SIGMA)
+        self.settled = False
         self.position = nn.Parameter(torch.empty(*delayed).uniform_(-1, 1))
 
     def delays(self) -> Tensor:
         """Whole steps, int64, as `position` is laid out; float64 inside: a model in any precision has the same."""
         return (self.taps // 2 * (1 + self.position.detach().double().clamp(-1, 1))).round().long()
 
+    def settle(self) -> None:
+        """Ends the learning of delays: whole steps from now on, in training too."""
+        self.settled = True
+
+    def take(self, delays: Tensor) -> None:
+        """Puts whole steps (as `position` is laid out), 0 to K - 1, in the place of what was learnt."""
+        half = self.taps // 2
+        with torch.no_grad():
+            self.position.copy_(delays / half - 1 if half else torch.zeros_like(self.position))
+
+    @property
+    def learns(self) -> bool:
+        """Whether delays are Gaussians, that they have gradients."""
+        return self.training and not self.settled
+
     def shares(self) -> Tensor:
         """What of a spike arrives after each delay, (K, *position); sum 1."""
-        if not self.training:
+        if not self.learns:
             return functional.one_hot(self.delays(), self.taps).movedim(-1, 0).to(self.position.dtype)
         with torch.no_grad():
             self.position.clamp_(-1, 1)
@@ -64,7 +80,7 @@ class DelayedLinear(Delayed):
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, in) to (T, B, out); 0 before the first step and after the last."""
         kernel = self.kernel()
-        y = convolution(x, kernel) if self.training else _centred(x, rearrange(kernel, "k o i -> o i k"))
+        y = convolution(x, kernel) if self.learns else _centred(x, rearrange(kernel, "k o i -> o i k"))
         return y if self.bias is None else y + self.bias
 
 

@@ -1,4 +1,4 @@
-"""SpikeSCR in integers, as Lava's fixed-point models compute it: layers that take the place of a folded network's.
+"""Networks in integers, as Lava's fixed-point models compute it: layers that take the place of a folded network's.
 
 Numbers are integers held in floating point: exact below 2^24 in float32, below 2^53 in float64. The constants are
 Lava's (`dialect`): membranes of 24 bits, decays of 12, thresholds and synaptic inputs shifted by 6, 8-bit weights
@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from spikescr.dialect import INT32, MESSAGE, REGISTER, SHIFT, UNITY, WRAP
-from spikescr.model.layers import Current, TimeConv
+from spikescr.model.layers import Current
 from spikescr.model.neuron import LIF, through_window
+from spikescr.model.recurrent import RecurrentLIF, a_step_late
 from spikescr.model.rotary import Rotary, rotary_table
 
 ROTARY_EXPONENT = 5
@@ -111,11 +112,16 @@ class FixedCurrent(Current):
         """Currents in units (T, B, out) for spikes or real values x (T, B, in)."""
         if self.input_step is not None:
             x = message(x, self.input_step)
-        if type(self.synapse) is TimeConv:
+        if type(self.synapse) is not nn.Linear:  # it reaches over steps
             x = x * valid
         weight, bias = self.integers()
         current: Tensor = self.norm(functional_call(self.synapse, {"weight": weight, "bias": bias}, (x,)), valid)
         return current
+
+
+def first_current(model: nn.Module) -> Current:
+    """What reads the input of a network that is in integers, or can be."""
+    return next(module for module in model.modules() if isinstance(module, Current))
 
 
 def message(x: Tensor, step: float) -> Tensor:
@@ -215,6 +221,60 @@ def update(v: Tensor, current: Tensor, dv: int) -> tuple[Tensor, Tensor]:
     new = (exact * kept / UNITY).trunc().to(v.dtype) + wrapped
     cut = new.clamp(1 - WRAP, WRAP - 1)
     return cut, (wrapped != u).sum() + (cut != new).sum()
+
+
+class FixedRecurrentLIF(FixedLIF):
+    """FixedLIFs with integer weights among them: a[t] = x[t] + valid[t] W s[t-1], W in the units of x.
+
+    `recurrent` keeps real weights, which training changes; the integers follow from them and the scheme.
+    """
+
+    def __init__(self, lif: RecurrentLIF, theta: int, scheme: GroupScheme) -> None:
+        super().__init__(theta, lif.decay)
+        self.recurrent = lif.recurrent
+        self.scheme = scheme
+
+    def weights(self) -> Tensor:
+        """W (N, N) in units."""
+        real = self.recurrent.weight
+        return straight_through(self.scheme.weight_levels(real) * self.scheme.step, real, self.scheme.scale)
+
+    def forward(self, current: Tensor, valid: Tensor) -> Tensor:
+        """Spikes (T, B, N) for currents (T, B, N) in units and the mask (T, B, 1), from a silent state."""
+        weight = self.weights()
+        v = spikes = torch.zeros_like(current[0])
+        fired = []
+        for x, live in zip(current, valid, strict=True):
+            arriving = x + live * nn.functional.linear(spikes, weight)
+            spikes, v, saturated = _FixedStep.apply(arriving, v, self.theta, self.dv)
+            self.saturated += int(saturated)
+            fired.append(spikes)
+        return torch.stack(fired)
+
+    def arriving(self, current: Tensor, valid: Tensor, spikes: Tensor) -> Tensor:
+        """All that reaches the neurons (T, B, N), as RecurrentLIF's, in units."""
+        return current + valid * nn.functional.linear(a_step_late(spikes), self.weights())
+
+
+class _FixedStep(torch.autograd.Function):
+    """One step of _FixedWindow, membranes with gradients too, as in RecurrentLIF."""
+
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, v: Tensor, theta: int, dv: int) -> tuple[Tensor, Tensor, Tensor]:
+        new, saturated = update(v, current, dv)
+        fired = new > SHIFT * (theta - 1)
+        ctx.save_for_backward(new, fired)
+        ctx.theta, ctx.decay = theta, (UNITY - dv) / UNITY
+        ctx.mark_non_differentiable(saturated)
+        return fired.to(current.dtype), new.masked_fill(fired, 0.0), saturated
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        new, fired = ctx.saved_tensors
+        unit = SHIFT * ctx.theta  # of a membrane, in a threshold
+        of_spikes = through_window((new / unit - 1.0)[None], fired[None], 0.0, gradients[0][None])[0] / unit
+        of_new = of_spikes + gradients[1].masked_fill(fired, 0.0)
+        return of_new * SHIFT, of_new * ctx.decay, None, None
 
 
 class _FixedWindow(torch.autograd.Function):

@@ -15,6 +15,7 @@ from spikescr.model.parametric import ParametricLIF
 
 if TYPE_CHECKING:
     from spikescr.model.config import RecurrentConfig
+    from spikescr.model.fixed import FixedRecurrentLIF
 
 
 class RecurrentLIF(ParametricLIF):
@@ -43,13 +44,19 @@ class RecurrentLIF(ParametricLIF):
 
     def arriving(self, current: Tensor, valid: Tensor, spikes: Tensor) -> Tensor:
         """All that reaches the neurons (T, B, N): currents from outside and, a step later, from each other."""
-        before = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
-        arriving: Tensor = current + valid * self.recurrent(before)
+        arriving: Tensor = current + valid * self.recurrent(a_step_late(spikes))
         return arriving
+
+
+def a_step_late(spikes: Tensor) -> Tensor:
+    """Spikes (T, B, N) as they arrive one step later, nothing at first."""
+    return torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
 
 
 class RecurrentLayer(nn.Module):
     """Dropout(RecurrentLIF(BN(W x))); dropout is not between the layer's own neurons."""
+
+    lif: RecurrentLIF | FixedRecurrentLIF
 
     def __init__(self, inputs: int, width: int, dropout: float, *, learn: bool) -> None:
         super().__init__()

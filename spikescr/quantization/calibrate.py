@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Literal
 
@@ -13,8 +13,9 @@ from torch.func import functional_call
 
 from spikescr.dialect import MESSAGE, REGISTER
 from spikescr.errors import ExportError, UsageError
-from spikescr.model import Network, TimeConv
-from spikescr.model.fixed import GroupScheme, message
+from spikescr.model import Network
+from spikescr.model.fixed import GroupScheme, first_current, message
+from spikescr.model.recurrent import RecurrentLIF, a_step_late
 from spikescr.quantization.scheme import Group, Scheme, groups
 from spikescr.training.batches import Split
 
@@ -66,7 +67,13 @@ def calibrate(folded: Network, split: Split, *, criterion: Criterion, bits: Mapp
         return next((number for pattern, number in bits.items() if fnmatch(name, pattern)), default)
 
     seen = _observe(folded, layer_groups, split)
-    layers = {g.name: _layer(g, seen[g.name], criterion, bits_of(g.name), g.name == "sem") for g in layer_groups}
+    first = first_current(folded)
+    layers: dict[str, GroupScheme] = {}
+    for g in layer_groups:
+        if g.neurons is None:
+            layers[g.name] = _layer(g, seen[g.name], criterion, bits_of(g.name), g.current is first)
+        else:
+            layers[g.name] = _among(g, seen[g.name], criterion, bits_of(g.name), layers[g.layer].theta)
     end = _end_of_head(folded.head.weight.detach(), seen["head"].x, bits_of("head"), criterion)
     scale = end / (2 ** (bits_of("head") - 1) - 1) / 2 ** (9 - bits_of("head"))
     return Scheme(layers, scale, bits_of("head"))
@@ -86,7 +93,21 @@ def _observe(folded: Network, layer_groups: list[Group], split: Split) -> dict[s
     def keep_head(_module: nn.Module, inputs: tuple[Tensor], _logits: Tensor) -> None:
         seen["head"] = Seen(inputs[0], torch.ones(()), 0.0)
 
-    handles = [group.current.register_forward_hook(keep(group)) for group in layer_groups]
+    def keep_among(group: Group) -> Callable[..., None]:
+        def hook(neurons: RecurrentLIF, inputs: tuple[Tensor, Tensor], spikes: Tensor) -> None:
+            current, valid = inputs
+            largest = float(neurons.arriving(current, valid, spikes).abs().max())
+            seen[group.name] = Seen(a_step_late(spikes) * valid, valid, largest)
+            seen[group.layer] = replace(seen[group.layer], largest=largest)
+
+        return hook
+
+    handles = [
+        group.current.register_forward_hook(keep(group))
+        if group.neurons is None
+        else group.neurons.register_forward_hook(keep_among(group))
+        for group in layer_groups
+    ]
     handles.append(folded.head.register_forward_hook(keep_head))
     x, steps, _ = split.batch(torch.arange(len(split)))
     try:
@@ -102,7 +123,7 @@ def _layer(group: Group, seen: Seen, criterion: Criterion, bits: int, real_input
     synapse, chosen = group.current.synapse, slice(*group.channels)
     assert synapse.bias is not None
     whole, bias = synapse.weight.detach(), synapse.bias.detach()
-    weight, x = whole[chosen], seen.x * seen.valid if type(synapse) is TimeConv else seen.x
+    weight, x = whole[chosen], seen.x if type(synapse) is nn.Linear else seen.x * seen.valid
     widest = float(x.abs().max()) / MESSAGE if real_input and bool((x != x.round()).any()) else None
 
     reach = bias[chosen].abs().max().item()
@@ -135,6 +156,21 @@ def _layer(group: Group, seen: Seen, criterion: Criterion, bits: int, real_input
     steps = [None] if widest is None else [widest * share for share in INPUT_SHARES]
     with torch.inference_mode():
         return min((scheme(largest * share, step) for step in steps for share in SHARES), key=error)
+
+
+def _among(group: Group, seen: Seen, criterion: Criterion, bits: int, theta: int) -> GroupScheme:
+    """Of synapses among neurons, whose units are those of what comes from outside: the exponent alone is free."""
+    weight = group.synapse.weight.detach()
+    schemes = [GroupScheme(group.channels, bits, exponent, 0, theta) for exponent in range(8)]
+    if criterion == "range":
+        largest, most = float(weight.abs().max()), 2 ** (bits - 1) - 1
+        return next((s for s in schemes if most * s.step * s.scale >= largest), schemes[-1])
+
+    def error(tried: GroupScheme) -> float:
+        change = tried.weight_levels(weight) * tried.step * tried.scale - weight
+        return float((seen.x @ change.T).square().mean())
+
+    return min(schemes, key=error)
 
 
 def _scheme(

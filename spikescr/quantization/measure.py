@@ -42,7 +42,7 @@ def layer_reports(folded: Network, scheme: Scheme) -> list[LayerReport]:
     """Of every layer, the head last; `folded` holds the weights before quantizing."""
     reports = []
     for group in groups(folded):
-        s, weight = scheme.layers[group.name], group.current.synapse.weight.detach()[slice(*group.channels)]
+        s, weight = scheme.layers[group.name], group.synapse.weight.detach()[slice(*group.channels)]
         levels, level = s.weight_levels(weight), s.scale * s.step
         reports.append(_report(group.name, weight, levels, level, s.bits, s.exponent, s.theta))
     head = FixedHead(folded.head, scheme.head_scale, scheme.head_bits)

@@ -7,12 +7,19 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from torch import nn
+
 from spikescr.dialect import REGISTER
 from spikescr.errors import ExportError
-from spikescr.model import LIF, Current, Masked, Network, SpikeSCR
+from spikescr.model import LIF, Current, Masked, Network, SpikeSCR, TimeConv
 from spikescr.model.blocks import SpikingGatedConvolution, SpikingSelfAttention
-from spikescr.model.fixed import FixedCurrent, FixedHead, FixedLIF, FixedRotary, GroupScheme
+from spikescr.model.commander import SpikCommander
+from spikescr.model.delays import Delayed
+from spikescr.model.fixed import FixedCurrent, FixedHead, FixedLIF, FixedRecurrentLIF, FixedRotary, GroupScheme
 from spikescr.model.layers import Spiking, SpikingLayer
+from spikescr.model.recurrent import RecurrentLayer, RecurrentLIF
+
+RECURRENT = ".recurrent"
 
 
 @dataclass(frozen=True)
@@ -26,15 +33,38 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Group:
-    """A share of a Current's outputs that feeds one layer of neurons: its name, and first and last channel + 1."""
+    """Synapses that feed one layer of neurons, a share of a Current's outputs or those among the neurons.
+
+    Attributes:
+        name: Of the layer; of synapses among its neurons with ".recurrent" behind it.
+        current: What feeds the layer from outside.
+        channels: First and last output + 1.
+        neurons: Those among which the synapses are; None of synapses from outside.
+    """
 
     name: str
     current: Current
     channels: tuple[int, int]
+    neurons: RecurrentLIF | FixedRecurrentLIF | None = None
+
+    @property
+    def synapse(self) -> nn.Linear | TimeConv:
+        """The synapses, of all channels."""
+        return self.current.synapse if self.neurons is None else self.neurons.recurrent
+
+    @property
+    def layer(self) -> str:
+        """Name of the group that feeds the same neurons from outside."""
+        return self.name if self.neurons is None else self.name.removesuffix(RECURRENT)
+
+    def parts(self) -> dict[str, nn.Parameter]:
+        """Weights and, where there are any, biases."""
+        parts = {"weight": self.synapse.weight, "bias": self.synapse.bias}
+        return {name: parameter for name, parameter in parts.items() if parameter is not None}
 
 
 def groups(model: Network, *, folded: bool = True) -> Iterator[Group]:
-    """The layers of a SpikeSCR that get a scheme, in order of the modules.
+    """The layers of a network that get a scheme, in order of the modules.
 
     Args:
         model: the network.
@@ -47,6 +77,10 @@ def groups(model: Network, *, folded: bool = True) -> Iterator[Group]:
     for name, module in model.named_modules():
         if isinstance(module, SpikingLayer):
             yield Group(name, module.current, (0, len(module.current.synapse.weight)))
+        elif isinstance(module, RecurrentLayer):
+            channels = (0, len(module.current.synapse.weight))
+            yield Group(name, module.current, channels)
+            yield Group(name + RECURRENT, module.current, channels, module.lif)
         elif isinstance(module, SpikingGatedConvolution):
             outputs = len(module.split.synapse.weight)
             if not module.gating_unit:
@@ -57,17 +91,20 @@ def groups(model: Network, *, folded: bool = True) -> Iterator[Group]:
 
 
 def _require_supported(model: Network, folded: bool) -> None:
-    if not isinstance(model, SpikeSCR):
-        raise ExportError(f"{type(model).__name__} cannot be quantized, only SpikeSCR can; train model.family=spikescr")
-    if model.position is not None:
+    if isinstance(model, SpikCommander):
         raise ExportError(
-            f"model.position={model.config.position} adds real numbers to spikes, which integers do not carry; train "
-            "with model.position=rotary or none"
+            "model.family=spikcommander cannot be quantized: its attention sums over time in integrators, and in "
+            "integers there are LIFs alone; train another family"
         )
     if model.config.neuron == "adaptive":
         raise ExportError(
-            "model.neuron=adaptive cannot be quantized: Loihi's neuron in integers has one decay for a layer and no "
-            "second state; train with model.neuron=lif or parametric"
+            "model.neuron=adaptive cannot be quantized: the neuron in integers has one decay for a layer and no second "
+            "state; train lif or parametric neurons of another family than adlif"
+        )
+    if isinstance(model, SpikeSCR) and model.position is not None:
+        raise ExportError(
+            f"model.position={model.config.position} adds real numbers to spikes, which integers do not carry; train "
+            "with model.position=rotary or none"
         )
     for name, module in model.named_modules():
         if folded and isinstance(module, Current) and not isinstance(module.norm, Masked):
@@ -119,8 +156,14 @@ def in_integers(folded: Network, scheme: Scheme, steps: int) -> Network:
             _neurons(module.gated, value.theta)
             if gate_in:
                 _neurons(module.gate_in, gate_in[0].theta)
+        elif isinstance(module, RecurrentLayer):
+            layer, among = by_current[module.current].values()
+            module.current = FixedCurrent(module.current, {"": layer})
+            module.lif = FixedRecurrentLIF(module.lif, layer.theta, among)
         elif isinstance(module, SpikingSelfAttention):
             _attention(module, steps)
+        elif isinstance(module, Delayed):
+            module.settle()
     model.head = FixedHead(model.head, scheme.head_scale, scheme.head_bits)
     for module in model.modules():
         if isinstance(module, LIF) and not isinstance(module, FixedLIF):

@@ -11,6 +11,7 @@ import torch
 
 from spikescr.checkpoint import CheckpointInfo, load_checkpoint
 from spikescr.data import DataSet, load, open_data
+from spikescr.errors import UsageError
 from spikescr.export.deploy import deploy_quantized, write_graph
 from spikescr.export.fold import fold
 from spikescr.files import replacing_together, sha256, write_text
@@ -19,7 +20,7 @@ from spikescr.model.config import ModelConfig
 from spikescr.provenance import versions
 from spikescr.quantities import percent
 from spikescr.quantization.calibrate import CRITERIA, Criterion, calibrate
-from spikescr.quantization.file import QuantizedInfo, save_quantized
+from spikescr.quantization.file import QuantizedInfo, decays, save_quantized
 from spikescr.quantization.finetune import Tuned, best_of, finetune
 from spikescr.quantization.measure import LayerReport, layer_reports, saturations
 from spikescr.quantization.scheme import Scheme, attention_error, in_integers
@@ -48,8 +49,9 @@ class Quantization(ShowsTable):
         tuned: Epochs of fine-tuning, the network as it came first; empty without.
         lr: Of fine-tuning.
         saturated: On the validation split, currents and membranes of each layer that left their range.
-        attention_error: By which share the attention's threshold is off; 0 where a head's width is a square.
-        head_width: Channels of an attention head.
+        attention_error: By which share the attention's threshold is off; 0 where a head's width is a square, and
+            without attention.
+        head_width: Channels of an attention head; None without attention.
         info: Of the network in real numbers.
     """
 
@@ -65,7 +67,7 @@ class Quantization(ShowsTable):
     lr: float
     saturated: Mapping[str, int]
     attention_error: float
-    head_width: int
+    head_width: int | None
     info: CheckpointInfo
 
     @property
@@ -134,8 +136,14 @@ def quantize_run(
         What was chosen and does; None where `stop` ended the fine-tuning.
 
     Raises:
+        UsageError: `run` is a file.
         SpikescrError: the network cannot be quantized, a pattern fits no layer, or the loss is no number any more.
     """
+    if run.path.is_file():
+        raise UsageError(
+            f"{run.path}: quantize takes a run folder, whose layers and recordings it knows, not a network of your "
+            "own; a chain of its layers becomes integers by spikescr export --to netx --graph FILE.nir"
+        )
     run.require(run.checkpoint)
     made = run.in_integers
     with made.locked():  # from the beginning: no other command changes the network meanwhile
@@ -167,8 +175,7 @@ def quantize_run(
         before = saturations(network)
         result = evaluate(network, valid, info.training.batch_size, loss=info.training.loss)
         after = saturations(network)
-        assert isinstance(info.model, ModelConfig)  # the scheme refuses all others
-        width = info.model.width // info.model.heads
+        width = info.model.width // info.model.heads if isinstance(info.model, ModelConfig) else None
         quantization = Quantization(
             bits=bits,
             layer_bits=layer_bits or {},
@@ -181,7 +188,7 @@ def quantize_run(
             tuned=tuple(tuned),
             lr=lr,
             saturated={name: count - before[name] for name, count in after.items()},
-            attention_error=attention_error(width, steps),
+            attention_error=0.0 if width is None else attention_error(width, steps),
             head_width=width,
             info=info,
         )
@@ -205,6 +212,7 @@ def _write(run: RunFolder, made: RunFolder, network: Network, quantization: Quan
         head_bits=quantization.scheme.head_bits,
         criterion=quantization.criterion,
         epochs=epochs,
+        decays=decays(network),
     )
     names = (made.checkpoint.name, made.quantization.name, FINETUNING, *made.derived)
     with replacing_together(made.path, names) as stage:

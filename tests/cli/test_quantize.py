@@ -57,6 +57,27 @@ def test_integers_agree_in_pytorch_lava_and_the_compiled_backend(workplace: Path
     assert summary["differing"] == {"spikes": 0, "counts": 0} or summary["differing"] == [0, 0]
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        ["model.family=dcls", "model.delays=axonal", "model.neuron=parametric", "model.width=32", "model.taps=5"],
+        ["model.family=recurrent", "model.width=32"],
+    ],
+    ids=["axonal delays", "recurrent"],
+)
+def test_other_families_become_integers_too(network: list[str], copied: Path) -> None:
+    for arguments in (
+        ["train", "--data", "folder:tones", *TRAIN[:1], *TRAIN[3:5], "epochs=1", *network, "--run", "runs/other"],
+        ["quantize", "--finetune", "1", "--run", "runs/other"],
+        ["verify", "--precision", "loihi2", "--run", "runs/other"],
+    ):
+        run = spikescr(*arguments, cwd=copied)
+        assert run.returncode == 0, run.stderr
+    verification = json.loads((copied / "runs/other/loihi2/verify.json").read_text())
+    assert (verification["differing_spikes"], verification["differing_predictions"]) == (0, 0)
+    assert verification["spikes"] > 100
+
+
 def test_what_saturates_is_told(copied: Path) -> None:
     path = copied / "runs/latest/loihi2/model.nir"
     graph = nir.read(path)
@@ -139,6 +160,7 @@ def test_quantizing_again_removes_what_came_of_the_last_network(copied: Path) ->
         (["quantize", "--layer-bits", "head"], 2, "--layer-bits head: give NAME=BITS with 4 to 8 bits"),
         (["quantize", "--layer-bits", "head=9"], 2, "--layer-bits head=9: give NAME=BITS with 4 to 8 bits"),
         (["quantize", "--layer-bits", "tail=6"], 2, "tail: no layer has such a name; there are sem, "),
+        (["quantize", "--run", "runs/latest/model.safetensors"], 2, "quantize takes a run folder, whose layers and"),
         (["quantize", "--run", "runs/none"], 1, "make it with: spikescr train --run runs/none"),
         (["simulate", "--precision", "loihi2", "--run", "runs/none"], 1, "spikescr quantize --run runs/none"),
     ],

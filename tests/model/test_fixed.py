@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -12,8 +13,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from spikescr.model import Current, Masked, TimeConv
-from spikescr.model.fixed import FixedCurrent, FixedHead, FixedLIF, FixedRotary, GroupScheme, update
+from spikescr.model.fixed import (
+    FixedCurrent,
+    FixedHead,
+    FixedLIF,
+    FixedRecurrentLIF,
+    FixedRotary,
+    GroupScheme,
+    update,
+)
 from spikescr.model.layers import SequenceBatchNorm
+from spikescr.model.recurrent import RecurrentLIF
 
 SCHEME = GroupScheme(channels=(0, 3), bits=4, exponent=2, bias_exponent=1, theta=200)
 
@@ -77,6 +87,61 @@ def test_gradient_is_that_of_real_membranes() -> None:
         expected[t] = later / theta
     assert currents.grad is not None
     np.testing.assert_allclose(currents.grad.flatten().numpy(), expected, rtol=1e-5)
+
+
+def recurrent(width: int, theta: int, dv: int, generator: torch.Generator) -> tuple[FixedRecurrentLIF, RecurrentLIF]:
+    """Neurons in integers, and the same in real numbers whose weights are levels."""
+    scheme = GroupScheme(channels=(0, width), bits=6, exponent=1, bias_exponent=0, theta=theta)
+    real = RecurrentLIF(width, learn=False).double()
+    real.fix_decay(1 - dv / 4096)
+    levels = torch.randint(-31, 32, (width, width), generator=generator).double()
+    real.recurrent.weight.data.copy_(levels * scheme.step * scheme.scale)
+    return FixedRecurrentLIF(copy.deepcopy(real), theta, scheme), real
+
+
+@pytest.mark.parametrize("dv", [0, 1000, 2048, 4095])
+def test_recurrent_neurons_are_the_loop_in_integers(dv: int) -> None:
+    generator, theta, width, ends = torch.Generator().manual_seed(dv), 300, 5, (20, 13)
+    fixed, _ = recurrent(width, theta, dv, generator)
+    current = torch.randint(-200, 400, (20, 2, width), generator=generator).double()
+    valid = (torch.arange(20)[:, None] < torch.tensor(ends)).unsqueeze(-1).double()
+    found = fixed(current * valid, valid).detach()
+    weights = (fixed.recurrent.weight.detach() * theta).round().long().tolist()
+    for sample, end in enumerate(ends):
+        v, before = [0] * width, [0] * width
+        for t in range(end):
+            arriving = [
+                int(current[t, sample, n]) + sum(w * s for w, s in zip(weights[n], before, strict=True))
+                for n in range(width)
+            ]
+            left = [(abs(u) * (4096 - dv) >> 12) * (1 if u >= 0 else -1) for u in v]
+            v = [kept + 64 * a for kept, a in zip(left, arriving, strict=True)]
+            before = [int(u > 64 * (theta - 1)) for u in v]
+            v = [0 if s else u for u, s in zip(v, before, strict=True)]
+            assert found[t, sample].tolist() == before, (sample, t)
+    assert 0.05 < float(found.mean()) < 0.8
+    arriving = fixed.arriving(current * valid, valid, found).detach()
+    np.testing.assert_array_equal(FixedLIF(theta, 1 - dv / 4096)(arriving), found)
+
+
+def test_gradients_of_recurrent_neurons_are_those_of_real_numbers() -> None:
+    generator, theta = torch.Generator().manual_seed(3), 2**14
+    fixed, real = recurrent(4, theta, 2048, generator)
+    weights = torch.randn(4, 4, generator=generator).double().mul(30).round() / 64
+    for neurons in (fixed, real):
+        neurons.recurrent.weight.data.copy_(weights)
+    fixed.scheme = GroupScheme(channels=(0, 4), bits=8, exponent=7, bias_exponent=0, theta=theta)  # step 256 = 1 / 64
+    current = (torch.rand(12, 2, 4, generator=generator).double() * theta).round().requires_grad_()
+    given, valid, upstream = current.detach().div(theta).requires_grad_(), torch.ones(12, 1, 1), torch.randn(12, 2, 4)
+    one, two = fixed(current, valid), real(given, valid)
+    np.testing.assert_array_equal(one.detach(), two.detach())
+    for spikes in (one, two):
+        (spikes * upstream).sum().backward()
+    assert current.grad is not None
+    assert given.grad is not None
+    np.testing.assert_allclose(current.grad * theta, given.grad, rtol=0, atol=2e-3 * float(given.grad.abs().max()))
+    found, expected = fixed.recurrent.weight.grad, real.recurrent.weight.grad
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3 * float(expected.abs().max()))
 
 
 def folded(synapse: nn.Linear | TimeConv) -> Current:

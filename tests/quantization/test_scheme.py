@@ -24,8 +24,9 @@ from spikescr.export.reference import trace
 from spikescr.export.to_nir import to_nir
 from spikescr.model import Network
 from spikescr.model.fixed import FixedLIF
+from spikescr.model.layers import SequenceDropout
 from spikescr.quantization.calibrate import calibrate
-from spikescr.quantization.file import QuantizedInfo, load_quantized, save_quantized
+from spikescr.quantization.file import QuantizedInfo, decays, load_quantized, save_quantized
 from spikescr.quantization.finetune import TuneResult, best_of, finetune
 from spikescr.quantization.measure import layer_reports, saturations
 from spikescr.quantization.scheme import Group, attention_error, attention_theta, groups, in_integers
@@ -39,6 +40,8 @@ from spikescr.training.loop import Progress, train
 from spikescr.training.sources import Spectra
 
 WINDOW = 24
+LAYERS = ("dcls", "axonal", "dcls parametric", "recurrent", "recurrent parametric")
+QUANTIZED = ("SMALL", "no position", "causal", "no SGU", "no separable convolution", "parametric", *LAYERS)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def test_every_layer_still_fires_and_most_spikes_stay(network: tuple[Network, Sp
 
 
 @pytest.mark.parametrize("bits", [8, 5])
-@pytest.mark.parametrize("name", ["SMALL", "no position", "causal", "no SGU", "no separable convolution", "parametric"])
+@pytest.mark.parametrize("name", QUANTIZED)
 def test_the_graph_fires_every_spike_of_the_network_in_integers(name: str, bits: int) -> None:
     config = SMALL if name == "SMALL" else VARIANTS[name]
     model, x, steps = calibrated_model(config, seed=4, samples=6, window=WINDOW)
@@ -176,8 +179,9 @@ def test_attention_holds_all_that_it_can_sum_up() -> None:
     ("name", "message"),
     [
         ("sinusoidal", r"^model.position=sinusoidal adds real numbers to spikes"),
-        ("adaptive", r"^model.neuron=adaptive cannot be quantized: Loihi's neuron .* has one decay .* no second state"),
-        ("dcls", r"^DelayNetwork cannot be quantized"),
+        ("adaptive", r"^model.neuron=adaptive cannot be quantized: the neuron in integers .* no second state"),
+        ("adlif", r"^model.neuron=adaptive cannot be quantized"),
+        ("commander", r"^model.family=spikcommander cannot be quantized: its attention sums over time in integrators"),
     ],
 )
 def test_networks_that_are_no_integers_are_refused(name: str, message: str) -> None:
@@ -281,6 +285,61 @@ def test_file_gives_the_same_network(trained: RunFolder, dataset: DataSet, tmp_p
     for name, spikes in one.spikes.items():
         np.testing.assert_array_equal(spikes, two.spikes[name])
     np.testing.assert_array_equal(one.logits, two.logits)
+
+
+@pytest.mark.parametrize("name", ["parametric", *LAYERS])
+def test_file_keeps_delays_and_decays(name: str, trained: RunFolder, tmp_path: Path) -> None:
+    _, trained_info = load_checkpoint(trained.checkpoint)
+    config = VARIANTS[name].model_copy(
+        update={"classes": len(trained_info.classes), "inputs": trained_info.model.inputs}
+    )
+    model, x, steps = calibrated_model(config, seed=4, samples=6, window=WINDOW)
+    split = Split(x.transpose(0, 1).contiguous(), steps, torch.zeros(len(steps), dtype=torch.long))
+    folded = fold(model, 1 / 20)
+    scheme = calibrate(folded, split, criterion="range", bits={}, default=8)
+    source = trained_info.model_copy(update={"model": config})
+    window = source.preprocessing.front_end.window_steps
+    fixed = in_integers(folded, scheme, window)
+    about = QuantizedInfo(
+        source=source, source_sha256="0", layers=dict(scheme.layers), head_scale=scheme.head_scale,
+        head_bits=scheme.head_bits, criterion="range", epochs=0, decays=decays(fixed),
+    )  # fmt: skip
+    path = tmp_path / "model.safetensors"
+    save_quantized(path, fixed, about)
+    read = load_quantized(path, fold).model
+    one, two = (trace(m, split.values.numpy(), steps.numpy()) for m in (fixed, read))
+    for layer, spikes in one.spikes.items():
+        np.testing.assert_array_equal(spikes, two.spikes[layer], err_msg=layer)
+    np.testing.assert_array_equal(one.logits, two.logits)
+    if about.decays:
+        lost = about.model_copy(update={"decays": {}})
+        save_quantized(path, fixed, lost)
+        with pytest.raises(CheckpointError, match=r"decays: none for .*lif, which has learnt its own"):
+            load_quantized(path, fold)
+
+
+@pytest.mark.parametrize("name", ["dcls", "axonal", "recurrent"])
+def test_delays_and_recurrent_weights_are_finetuned_in_integers(name: str) -> None:
+    """What training computes is what runs, and gradients reach the weights; delays stay what they are."""
+    model, x, steps = calibrated_model(VARIANTS[name], seed=4, samples=6, window=WINDOW)
+    split = Split(x.transpose(0, 1).contiguous(), steps, torch.zeros(len(steps), dtype=torch.long))
+    fixed = quantized((fold(model), split))
+    for parameter in fixed.parameters():
+        parameter.requires_grad_(True)
+    for module in fixed.modules():
+        if isinstance(module, SequenceDropout):
+            module.probability = 0.0
+    expected = fixed(x, steps)
+    fixed.train()
+    logits = fixed(x, steps)
+    assert torch.equal(logits, expected)
+    logits.square().sum().backward()
+    for parameter_name, parameter in fixed.named_parameters():
+        if parameter_name.endswith("position"):
+            assert parameter.grad is None
+        else:
+            assert parameter.grad is not None
+            assert float(parameter.grad.abs().max()) > 0, parameter_name
 
 
 def saved(trained: RunFolder, folded: Network, split: Split, folder: Path) -> tuple[Network, Path]:

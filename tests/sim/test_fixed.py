@@ -215,6 +215,27 @@ def test_numbers_that_the_chip_could_not_hold_are_refused(fault: str) -> None:
         lower(changed(change), steps=5)
 
 
+IMAGES = {
+    "Conv2d": nir.Conv2d((4, 4), np.ones((1, 1, 3, 3)), 1, 1, 1, 1, np.zeros(1)),
+    "SumPool2d": nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+    "AvgPool2d": nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_convolutions_over_images_and_pools_are_refused(kind: str) -> None:
+    size = 4 if kind == "Conv2d" else 2
+    nodes = {
+        "input": nir.Input(np.array([1, 4, 4])),
+        "layer": IMAGES[kind],
+        "output": nir.Output(np.array([1, size, size])),
+    }
+    metadata = {dialect.GRAPH_FORMAT: dialect.FIXED_FORMAT, dialect.PRECISION: dialect.LOIHI2, dialect.DT: 1e-3}
+    graph = nir.NIRGraph(nodes, [("input", "layer"), ("layer", "output")], metadata=metadata)
+    with pytest.raises(GraphError, match=rf"^layer \({kind}\): cannot be run in fixed point, where synapses are"):
+        lower(graph, steps=5)
+
+
 def test_float32_is_refused_in_fixed_point() -> None:
     program = lower(graph_of(draw("dense", 1)), steps=5)
     with pytest.raises(BackendError, match="fixed point is exact in float64"):
