@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -75,14 +76,9 @@ class AdaptiveLIF(LIF):
     def forward(self, current: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, N) for currents (T, B, N) and the mask (T, B, 1), from silent states."""
         c = self.constants()
-        u = w = spikes = torch.zeros_like(current[0])
-        fired = []
-        for x in current:
-            w = c.adaptation_kept * w + c.by_membrane * u + c.by_spike * spikes
-            u = c.kept * (u - spikes.detach()) + c.gain * (x - w)
-            spikes = self.surrogate_function(u - THRESHOLD)
-            fired.append(spikes)
-        return torch.stack(fired) * valid
+        constants = (c.kept, c.gain, c.adaptation_kept, c.by_membrane, c.by_spike)
+        spikes: Tensor = _Window.apply(current, *constants, self.alpha)
+        return spikes * valid
 
     def membranes(self, currents: NDArray[np.float64], spikes: NDArray[np.bool_], neuron: int) -> NDArray[np.float64]:
         """As in LIF; a membrane here is not reset, but pulled down in the next step."""
@@ -98,6 +94,60 @@ class AdaptiveLIF(LIF):
             membranes.append(u)
             before = float(spike)
         return np.array(membranes)
+
+
+class _Window(torch.autograd.Function):
+    """All steps at once, and backwards, with g(u) the surrogate's slope, k and c what is kept of u and its gain.
+
+    dL/du[t] = g(u[t]) (dL/ds[t] + b dL/dw[t+1]) + k dL/du[t+1] + a dL/dw[t+1], dL/dw[t] = b_w dL/dw[t+1] - c dL/du[t].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        kept: Tensor,
+        gain: Tensor,
+        adaptation_kept: Tensor,
+        by_membrane: Tensor,
+        by_spike: Tensor,
+        alpha: float,
+    ) -> Tensor:
+        us, ws, fired = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+        u = w = spikes = torch.zeros_like(x[0])
+        for x_t, u_t, w_t, s_t in zip(x.unbind(0), us.unbind(0), ws.unbind(0), fired.unbind(0), strict=True):
+            # No fused multiply-add: what executes the network rounds in between.
+            torch.mul(w, adaptation_kept, out=w_t).add_(u * by_membrane).add_(spikes * by_spike)
+            torch.sub(u, spikes, out=u_t).mul_(kept).add_((x_t - w_t).mul_(gain))
+            s_t.copy_(u_t >= THRESHOLD)
+            u, w, spikes = u_t, w_t, s_t
+        ctx.save_for_backward(x, us, ws, fired, kept, gain, adaptation_kept, by_membrane, by_spike)
+        ctx.alpha = alpha
+        return fired
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, us, ws, fired, kept, gain, adaptation_kept, by_membrane, by_spike = ctx.saved_tensors
+        slope = ((us - THRESHOLD) * (math.pi / 2 * ctx.alpha)).square_().add_(1.0).reciprocal_().mul_(ctx.alpha / 2)
+        dus, dws = torch.empty_like(x), torch.empty_like(x)
+        du = dw = torch.zeros_like(x[0])
+        steps = (array.flip(0).unbind(0) for array in (gradients[0], slope))
+        for up, g, du_t, dw_t in zip(*steps, dus.unbind(0)[::-1], dws.unbind(0)[::-1], strict=True):
+            torch.addcmul(up, by_spike, dw, out=du_t).mul_(g).addcmul_(kept, du).addcmul_(by_membrane, dw)
+            torch.mul(dw, adaptation_kept, out=dw_t).addcmul_(gain, du_t, value=-1.0)
+            du, dw = du_t, dw_t
+
+        def over_window(of: Tensor, by: Tensor) -> Tensor:
+            return (of * by).sum((0, 1))
+
+        of_constants = (
+            over_window(dus[1:], us[:-1] - fired[:-1]),
+            over_window(dus, x - ws),
+            over_window(dws[1:], ws[:-1]),
+            over_window(dws[1:], us[:-1]),
+            over_window(dws[1:], fired[:-1]),
+        )
+        return (dus * gain, *of_constants, None)
 
 
 def _rate(width: int, least: float, most: float) -> Tensor:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from spikingjelly.activation_based import surrogate
 
 from spikescr.model.adaptive import AdaptiveLIF
+from spikescr.model.neuron import soften
 
 
 @pytest.fixture
@@ -47,6 +49,28 @@ def test_spikes_are_those_of_the_equations(lif: AdaptiveLIF, current: np.ndarray
     for sample, neuron in ((0, 0), (2, 5)):
         at = (slice(None), sample, neuron)
         np.testing.assert_allclose(lif.membranes(current[at], found[at] > 0, neuron), membranes[at], rtol=0, atol=1e-12)
+
+
+def test_gradients_are_those_of_the_equations_but_for_the_reset(lif: AdaptiveLIF, current: np.ndarray) -> None:
+    soften(lif, 0.8)
+    upstream, x = torch.from_numpy(np.random.default_rng(1).normal(size=current.shape)), torch.from_numpy(current)
+    given = x.clone().requires_grad_()
+    (fired(lif, given) * upstream).sum().backward()
+    found = {name: p.grad for name, p in lif.named_parameters()} | {"current": given.grad}
+    lif.zero_grad()
+    step, twice = torch.exp(lif.timestep), x.clone().requires_grad_()
+    al, b_w = (torch.exp(-torch.exp(rate) * step) for rate in (lif.membrane, lif.adaptation))
+    u = w = s = torch.zeros(current.shape[1:], dtype=x.dtype)
+    spikes = []
+    for x_t in twice:
+        w = b_w * w + lif.by_membrane * u + lif.by_spike * s
+        u = al * (u - s.detach()) + (1 - al) * (x_t - w)
+        s = surrogate.ATan(alpha=0.8)(u - 1.0)
+        spikes.append(s)
+    (torch.stack(spikes) * upstream).sum().backward()
+    expected = {name: p.grad for name, p in lif.named_parameters()} | {"current": twice.grad}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
 
 
 def test_fixed_constants_are_the_learnt_ones_in_seconds(lif: AdaptiveLIF, current: np.ndarray) -> None:
