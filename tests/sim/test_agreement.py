@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from random_graphs import RandomGraph
 
 from spikescr.dialect import select_node
+from spikescr.export.chain import read_chain
 from spikescr.sim.chip.bits import layer_bits
 from spikescr.sim.chip.layers import Signals
 from spikescr.sim.chip.limits import chip_named
@@ -23,6 +24,7 @@ from spikescr.sim.chip.mapper import place
 from spikescr.sim.chip.parts import Range
 from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.inspection.inspection import GraphReport, NodeReport, inspect, total
+from spikescr.sim.lowering.flat import opened
 from spikescr.sim.lowering.graph_file import read_graph
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import (
@@ -98,6 +100,41 @@ def test_random_graphs(seed: int) -> None:
             if isinstance(line, (DelayLine, ChannelDelay)) and line.signal is not Signal.CLOCK:
                 readers = [o for o in program.operations if any(name in port.sources for port in o.ports.values())]
                 assert not readers or any(not isinstance(o, Synapse) or o.x.sources != (name,) for o in readers)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_netx_has_the_neurons_and_synapses_of_random_chains(data: st.DataObject) -> None:
+    """Of dense layers and, before them, convolutions; inputs and outputs as many as there are."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
+    shape: tuple[int, ...] = data.draw(st.sampled_from([(3,), (2, 4, 5)]))
+    graph_input, nodes = shape, list[nir.NIRNode]()
+    for _ in range(data.draw(st.integers(1, 4))):
+        outputs = data.draw(st.integers(1, 5))
+        if len(shape) == 3 and data.draw(st.booleans()):
+            weight = rng.integers(-2, 3, (outputs, shape[0], 3, 3)).astype(float)
+            nodes.append(nir.Conv2d(shape[1:], weight, 1, 1, 1, 1, np.zeros(outputs)))
+            shape = (outputs, *shape[1:])
+        else:
+            if len(shape) == 3:
+                nodes.append(nir.Flatten({"input": np.array(shape)}, 0, -1))
+            weight = rng.integers(-2, 3, (outputs, int(np.prod(shape)))).astype(float)
+            nodes.append(nir.Affine(weight, np.zeros(outputs)))
+            shape = (outputs,)
+        weight.flat[0] = 1.0  # a layer of zeros is none
+        nodes.append(lif(*shape))
+    graph = chain(graph_input, *nodes, out=shape)
+    sums = total(inspect(graph).nodes)
+    layers = read_chain(opened(graph), DT).layers
+    assert sum(int(np.prod(layer.shape)) for layer in layers) == sums.neurons
+    assert layers[-1].shape == shape
+    program = lower(graph, steps=1)
+    executed = sum(np.count_nonzero(tap.weight) for o in program.of_type(Synapse) for tap in o.taps)
+    executed += sum(int(o.fan_out.sum()) for o in program.of_type(Convolution))
+    dense = sum(np.count_nonzero(layer.weight) for layer in layers if not layer.convolution)
+    spread = sum(int(o.fan_out.sum()) for o in program.of_type(Convolution))
+    assert dense + spread == sums.synapses == executed
+    assert sum(layer.demand.neurons for layer in placed(program).layers) == sums.neurons
 
 
 def delays(operation: Operation) -> bool:
