@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from spikescr.dialect import REGISTER
 from spikescr.errors import ExportError
@@ -57,7 +57,7 @@ class Group:
         """Name of the group that feeds the same neurons from outside."""
         return self.name if self.neurons is None else self.name.removesuffix(RECURRENT)
 
-    def parts(self) -> dict[str, nn.Parameter]:
+    def parts(self) -> dict[str, Tensor]:
         """Weights and, where there are any, biases."""
         parts = {"weight": self.synapse.weight, "bias": self.synapse.bias}
         return {name: parameter for name, parameter in parts.items() if parameter is not None}
@@ -159,6 +159,7 @@ def in_integers(folded: Network, scheme: Scheme, steps: int) -> Network:
         elif isinstance(module, RecurrentLayer):
             layer, among = by_current[module.current].values()
             module.current = FixedCurrent(module.current, {"": layer})
+            assert isinstance(module.lif, RecurrentLIF)
             module.lif = FixedRecurrentLIF(module.lif, layer.theta, among)
         elif isinstance(module, SpikingSelfAttention):
             _attention(module, steps)
