@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
@@ -26,10 +27,14 @@ from spikescr.files import (
     write_text,
     write_texts,
 )
+from spikescr.progress import silent
 from spikescr.runs import JobFolder, RunFolder
+from spikescr.sim import labels
 from spikescr.training.config import CurriculumConfig
 from spikescr.workflows import export, sweep
 from spikescr.workflows.reproduce_report import Report, RowResult, write_report
+from spikescr.workflows.running import Options
+from spikescr.workflows.simulate_file import simulate_file
 
 NAMES = ("audit.npz", "counts/a.csv", "report.html", "spikes", "summary.json")
 MADE = ("audit.npz", "counts/a.csv", "spikes/0.h5", "summary.json")  # report.html is not made again
@@ -348,6 +353,30 @@ def test_a_graph_that_is_replaced_while_it_is_exported_to_netx_is_refused(
     with pytest.raises(SpikescrError, match=r"model\.nir: was changed while it was read; run again"):
         export.export_netx(tmp_path / "model.nir", tmp_path / "model.net", dt=1e-3)
     assert not (tmp_path / "model.net").exists()
+
+
+@pytest.mark.parametrize("file", ["model.nir", "x.npy", "labels.npy"])
+def test_a_file_that_is_replaced_while_a_simulation_reads_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """Else the audit would tell the hash of what was never run."""
+    nir.write(tmp_path / "model.nir", nir.NIRGraph.from_list(nir.Linear(np.eye(2))))
+    np.save(tmp_path / "x.npy", np.ones((3, 1, 2)))
+    np.save(tmp_path / "labels.npy", np.zeros(1, int))
+    names = [tmp_path / name for name in ("model.nir", "x.npy")]
+    options = Options(dt=1e-3, readout="sum")
+    simulate_file(*names, tmp_path / "out", options, silent, tmp_path / "labels.npy")
+    before = {path.name: sha256(path) for path in (tmp_path / "out").iterdir()}
+    read = labels.take_labels
+
+    def take(*what: Any) -> Any:
+        write_text(tmp_path / file, "of another command")
+        return read(*what) if file != "labels.npy" else np.zeros(1, int)
+
+    monkeypatch.setattr(labels, "take_labels", take)
+    with pytest.raises(SpikescrError, match=rf"{re.escape(file)}: was changed while it was read; run again"):
+        simulate_file(*names, tmp_path / "out", options, silent, tmp_path / "labels.npy")
+    assert {path.name: sha256(path) for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_files_in_several_folders_are_written_once_all_can_be(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikescr.errors import BackendError, GraphError, UsageError
-from spikescr.files import sha256
+from spikescr.files import unchanged
 from spikescr.progress import Notify, advancing, silent
 
 if TYPE_CHECKING:
@@ -59,20 +59,14 @@ class Options:
     readout: str | None = None
 
 
-def read(path: Path) -> nir.NIRGraph:
-    """Reads a NIR file that is to be run.
-
-    Raises:
-        GraphError: it cannot be read.
-    """
+def _read(path: Path) -> nir.NIRGraph:
     from spikescr.sim.lowering.graph_file import read_graph
 
     return read_graph(path, type_check=False)  # nir refuses grouped convolutions; lowering checks shapes
 
 
 def run_on(
-    graph: nir.NIRGraph,
-    path: Path | None,
+    graph: nir.NIRGraph | Path,
     given: Callable[[nir.NIRGraph, float], dict[str, FloatArray]],
     where: str,
     options: Options,
@@ -84,8 +78,7 @@ def run_on(
     """Runs a graph on what is given.
 
     Args:
-        graph: it.
-        path: its file, which messages and the audit name; None for a graph of memory.
+        graph: it, or its NIR file, which messages and the audit name.
         given: gives the inputs (T, B, N) by name, of the graph and its seconds per step.
         where: what messages call the inputs.
         options: how to run it.
@@ -95,7 +88,7 @@ def run_on(
         labels: class of each sample (B,), or their .npy file.
 
     Raises:
-        SpikescrError: the graph or its input cannot be run.
+        SpikescrError: the graph or its input cannot be run, or a file of them was changed while it was read.
     """
     import threadpoolctl
 
@@ -107,15 +100,19 @@ def run_on(
     for name in options.record:
         if name not in RECORDED:
             raise UsageError(f"record (--record) {name}: only {' and '.join(RECORDED)} can be recorded")
-    program, inputs, steps = _prepare(graph, path, given, where, options, valid)
-    if path is not None and options.reset is None and (told := reset_note(path)):
-        notify(told)
-    for note in program.notes:
-        notify(note)
-    readout, classes = find_readout(program, options.readout), None
-    if labels is not None:
-        readout = require_readout(program, options.readout)
-        classes = take_labels(labels, len(steps), len(readout.classes))
+    path = graph if isinstance(graph, Path) else None
+    listed = labels if isinstance(labels, Path) else None
+    with unchanged(*(file for file in (path, data, listed) if file is not None)) as digests:
+        node = _read(graph) if isinstance(graph, Path) else graph
+        program, inputs, steps = _prepare(node, path, given, where, options, valid)
+        if path is not None and options.reset is None and (told := reset_note(path)):
+            notify(told)
+        for note in program.notes:
+            notify(note)
+        readout, classes = find_readout(program, options.readout), None
+        if labels is not None:
+            readout = require_readout(program, options.readout)
+            classes = take_labels(labels, len(steps), len(readout.classes))
     build = backends.Options(
         batch=min(len(steps), options.batch_size or _batch_size(program)),
         spikes="spikes" in options.record,
@@ -123,7 +120,7 @@ def run_on(
         dtype=options.precision,
         stall_seconds=options.stall_seconds,
     )
-    about = _about(program, inputs, options, path, data, labels if isinstance(labels, Path) else None)
+    about = _about(program, inputs, options, path, data, listed, digests)
     try:
         with (
             threadpoolctl.threadpool_limits(1),
@@ -195,8 +192,9 @@ def _about(
     path: Path | None,
     data: Path | None,
     labels: Path | None,
+    files: dict[str, str],
 ) -> dict[str, Any]:
-    """What the audit says of a run; `input`: a hash of all that was fed."""
+    """What the audit says of a run; files: their hashes; `input`: a hash of all that was fed."""
     import hashlib
 
     from spikescr.provenance import versions
@@ -222,6 +220,6 @@ def _about(
         "inputs": {o.name: o.signal.value for o in program.operations if not o.ports},
         "input": digest.hexdigest(),
         "versions": versions("spikescr", "lava-nc", "nir", "numpy"),
-        "files": {file.name: sha256(file) for file in (path, data, labels) if file is not None},
+        "files": files,
         **before.told(program.metadata),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spikescr.progress import Notify, silent
-from spikescr.workflows.running import Options, read, run_on
+from spikescr.workflows.running import Options, run_on
 
 if TYPE_CHECKING:
     import nir
@@ -109,9 +109,8 @@ def simulate(
 
         return shape_inputs(x, graph, "x")
 
-    path = Path(graph) if isinstance(graph, str | Path) else None
-    node = graph if path is None else read(path)
-    return run_on(node, path, given, "x", options, steps, notify=notify, labels=labels)
+    source = Path(graph) if isinstance(graph, str | Path) else graph
+    return run_on(source, given, "x", options, steps, notify=notify, labels=labels)
 
 
 def audit(path: Path | str) -> Audit:

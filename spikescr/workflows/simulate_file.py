@@ -10,7 +10,7 @@ from spikescr.files import replacing, replacing_together, sha256, write_csv, wri
 from spikescr.progress import Notify
 from spikescr.runs import RunFolder
 from spikescr.workflows.execution import count_table, prediction_table
-from spikescr.workflows.running import RECORDED, Options, read, run_on
+from spikescr.workflows.running import RECORDED, Options, run_on
 
 if TYPE_CHECKING:
     import nir
@@ -50,7 +50,7 @@ def simulate_file(
         return read_inputs(data, node, dt)
 
     with RunFolder(out).locked():
-        run = run_on(read(graph), graph, given, str(data), options, None, data, notify, labels)
+        run = run_on(graph, given, str(data), options, None, data, notify, labels)
         _write(out, run, options)
     return run
 
@@ -83,13 +83,15 @@ def run_again(audit: Audit, sample: int) -> tuple[Run, dict[str, FloatArray]] | 
         precision=about["precision"],
     )
 
-    def given(node: nir.NIRGraph, dt: float) -> dict[str, FloatArray]:
-        return {name: array[:, [sample]] for name, array in read_inputs(data, node, dt).items()}
+    fed: dict[str, FloatArray] = {}
 
-    node = read(graph)
-    run = run_on(node, graph, given, str(data), options, None)
+    def given(node: nir.NIRGraph, dt: float) -> dict[str, FloatArray]:
+        fed.update((name, array[:, [sample]]) for name, array in read_inputs(data, node, dt).items())
+        return fed
+
+    run = run_on(graph, given, str(data), options, None)
     signals = about["inputs"]
-    return run, {name: x for name, x in given(node, run.program.dt).items() if signals[name] != "clock"}
+    return run, {name: x for name, x in fed.items() if signals[name] != "clock"}
 
 
 def _write(out: Path, run: Run, options: Options) -> None:
