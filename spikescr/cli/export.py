@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,14 +155,23 @@ def _print_graph(graph: nir.NIRGraph, path: Path) -> None:
     console.print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB, sha256 {sha256(path)[:16]})")
 
 
+def _held(run: RunFolder, graph: Path | None, out: Path | None) -> AbstractContextManager[None]:
+    """Holds the run folder, where its graph is converted: with nothing said of `out` it is written there, too."""
+    if graph is not None:
+        return nullcontext()
+    return run.locked() if out is None else run.reading()
+
+
 def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt: float | None) -> None:
     from spikescr.files import sha256
+    from spikescr.workflows.deployed import current_graph
     from spikescr.workflows.export import export_netx
 
-    path = run.require(run.graph) if graph_path is None else graph_path
-    out = out_path or path.with_suffix(".net")
     notes: list[str] = []
-    layers = export_netx(path, out, dt=dt, notify=notes.append)
+    with _held(run, graph_path, out_path):
+        path = current_graph(run) if graph_path is None else graph_path
+        out = out_path or path.with_suffix(".net")
+        layers = export_netx(path, out, dt=dt, notify=notes.append)
     _print_layers(layers)
     for note in notes:
         notify(note)
@@ -169,10 +179,12 @@ def _to_netx(run: RunFolder, graph_path: Path | None, out_path: Path | None, dt:
 
 
 def _to_sanafe(run: RunFolder, graph_path: Path | None, example: Path, out: Path, dt: float | None) -> None:
+    from spikescr.workflows.deployed import current_graph
     from spikescr.workflows.sanafe import export_sanafe
 
-    path = run.require(run.graph) if graph_path is None else graph_path
-    made = export_sanafe(path, example, out, dt=dt, notify=notify)
+    with _held(run, graph_path, out):
+        path = current_graph(run) if graph_path is None else graph_path
+        made = export_sanafe(path, example, out, dt=dt, notify=notify)
     table = Table(title="For SANA-FE", box=SIMPLE_HEAD)
     table.add_column("group", no_wrap=True)
     table.add_column("layer", justify="right")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -83,15 +84,33 @@ class _Made(BaseModel):
     files: dict[str, str]
 
 
-def require_current(run: RunFolder, deployed: Deployed) -> None:
+def current_graph(run: RunFolder) -> Path:
+    """A run folder's graph, where nothing but its file is wanted.
+
+    Raises:
+        SpikescrError: there is none, or it cannot be read.
+        ExportError: see `require_current`.
+    """
+    from spikescr.sim.lowering.graph_file import read_graph
+
+    graph = run.require(run.graph)
+    require_current(run, read_graph(graph, type_check=False).metadata)
+    return graph
+
+
+def require_current(run: RunFolder, metadata: Mapping[str, Any]) -> None:
     """Sees to it that a run folder's graph is of the network that is there now, where there is one.
+
+    Args:
+        run: The folder.
+        metadata: Of its graph.
 
     Raises:
         ExportError: it is of another, or the network in integers is of another than was trained since.
     """
     from spikescr import dialect
 
-    if run.checkpoint.exists() and deployed.program.metadata.get(dialect.CHECKPOINT) != sha256(run.checkpoint):
+    if run.checkpoint.exists() and metadata.get(dialect.CHECKPOINT) != sha256(run.checkpoint):
         raise ExportError(
             f"{run.graph} was exported from another checkpoint than {run.checkpoint}; "
             f"export again with: {run.make_command(run.graph)}"

@@ -90,7 +90,7 @@ def fit_early_exit(
     run.require(run.graph)
     with run.locked():
         deployed = open_deployed(run.graph)
-        require_current(run, deployed)
+        require_current(run, deployed.program.metadata)
         items = choose_recordings(deployed, data=data, split=split, limit=limit, recording=None)
         progress, labels = follow(deployed, items)
         (chosen,) = fit(progress, labels, COST, (loss,))

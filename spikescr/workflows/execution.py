@@ -110,7 +110,7 @@ def simulate_recordings(run: RunFolder, request: Request, notify: Notify = silen
     run.require(run.graph)
     with run.locked():
         deployed = open_deployed(run.graph)
-        require_current(run, deployed)
+        require_current(run, deployed.program.metadata)
         if request.precision == "float32" and deployed.program.fixed:
             raise UsageError(f"precision float32 (--precision): {deployed.path} is in fixed point; leave it out")
         if request.steps not in (None, deployed.steps_per_second):

@@ -14,6 +14,7 @@ from spikescr.sim.chip.fit import Fit, fit_graph
 from spikescr.sim.chip.limits import chip_named
 from spikescr.sim.counting.saved import Audit
 from spikescr.sim.lowering.graph_file import read_graph
+from spikescr.workflows.deployed import current_graph
 
 
 def fit(
@@ -69,11 +70,12 @@ def fit_run(run: RunFolder, chip: str = "loihi2", *, bits: int | None = None, no
     """Places a run folder's graph, with the spikes of its simulation where there is one.
 
     Raises:
-        SpikescrError: the graph cannot be read or run, or the simulation's file is damaged.
+        SpikescrError: the graph cannot be read or run or is of another network than the folder's, or the simulation's
+            file is damaged.
     """
     audit = None
     with run.reading():
-        graph = run.require(run.graph)
+        graph = current_graph(run)
         if run.audit.exists():
             audit = Audit.load(run.audit)
             if audit.about.get("files", {}).get(run.graph.name) != sha256(graph):

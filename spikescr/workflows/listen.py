@@ -146,7 +146,7 @@ def open_network(path: Path) -> tuple[RunFolder, Deployed]:
     with run.reading():
         deployed = open_deployed(graph)
         if path.is_dir():
-            require_current(run, deployed)
+            require_current(run, deployed.program.metadata)
     if isinstance(deployed.preprocessing.front_end, SpikeBins):
         raise UsageError(f"{graph}: takes recordings of spikes, not sound")
     return run, deployed

@@ -200,7 +200,7 @@ def _samples(program: Program, x: ArrayLike, steps: ArrayLike | None) -> tuple[F
 
 def _folded_model(run: RunFolder, deployed: Deployed) -> Network:
     checkpoint = run.require(run.checkpoint)
-    require_current(run, deployed)
+    require_current(run, deployed.program.metadata)
     if deployed.program.fixed:
         return load_quantized(checkpoint, fold).model
     model, _ = load_checkpoint(checkpoint)

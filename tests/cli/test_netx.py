@@ -221,3 +221,25 @@ def test_a_file_that_would_not_fit_is_not_written(tmp_path: Path) -> None:
     assert found.exit_code == 1
     assert "does not fit Loihi 2: a: input axons: 5,000 against 4,096 source neurons per core" in found.stderr
     assert not (tmp_path / "a.net").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["fit"], ["export", "--to", "netx"], ["export", "--to", "sanafe", "--example", "x.npy", "--out", "files"]],
+    ids=lambda words: words[2] if len(words) > 1 else words[0],
+)
+def test_a_run_whose_graph_is_of_another_network_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.ones((3, 2)))
+    build = GraphBuilder(DT)
+    x = build.linear("a", build.input("input", 2, "spikes"), np.array([[0.5, 0.25], [1.0, -0.5]]), np.zeros(2))
+    build.output("output", build.lif("a.lif", x))
+    nir.write("model.nir", build.graph({"spikescr.dt": DT, "spikescr.steps": 3}))
+    alone = CliRunner().invoke(main, [*words, "--run", "."])
+    assert alone.exit_code == 0, alone.output
+    Path("model.safetensors").write_bytes(b"trained since")
+    found = CliRunner().invoke(main, [*words, "--run", "."])
+    assert found.exit_code == 1
+    assert "model.nir was exported from another checkpoint than model.safetensors; export again with" in found.stderr
