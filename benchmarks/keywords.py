@@ -189,7 +189,7 @@ def summarise(trials: Sequence[Trial]) -> dict[str, Any]:
         "energy_int8_j": INT8.joules(ac, mac),
         "energy_dense_j": None if trials[0].dense is None else FP32.joules(0.0, trials[0].dense),
         "differing": sum(trial.differing for trial in trials if trial.differing is not None),
-        "verified": VERIFIED * sum(trial.differing is not None for trial in trials),
+        "verified": sum(min(VERIFIED, trial.recordings) for trial in trials if trial.differing is not None),
         "train_seconds": float(np.mean([trial.seconds for trial in trials])),
         "seeds": [asdict(trial) for trial in trials],
     }
