@@ -63,7 +63,8 @@ class _Exporter:
         self.steps = steps
         self.build = GraphBuilder(dt)
         self.paths = {module: name for name, module in model.named_modules()}
-        self.numbers: Real = Fixed() if isinstance(model.head, FixedHead) else Real()
+        head = getattr(model, "head", None)  # what is of no family has none; `hidden` refuses it
+        self.numbers: Real = Fixed() if isinstance(head, FixedHead) else Real()
 
     def run(self, signal: str, metadata: Mapping[str, Any]) -> nir.NIRGraph:
         x = self.build.input("input", self.model.config.inputs, signal, self.numbers.of_input(self.model))

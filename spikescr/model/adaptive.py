@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,8 +39,6 @@ class AdaptiveLIF(LIF):
     is folded al and b_w are numbers that NIR's forward Euler states exactly. Adaptation that fades would let it
     fire where no current arrives any more: padded steps are masked.
     """
-
-    outlasts: ClassVar[bool] = True
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from spikescr.model.adaptive import AdaptiveLIF
 from spikescr.model.neuron import LIF
 from spikescr.model.statistics import Normalise, Statistics
 
@@ -191,7 +192,8 @@ class Spiking(Replaceable):
 
     def plain(self, current: Tensor, valid: Tensor) -> Tensor:
         """Spikes (T, B, N) for currents (T, B, N), zero on padded steps."""
-        spikes: Tensor = self.dropout(self.lif(current, valid) if self.lif.outlasts else self.lif(current))
+        fired = self.lif(current, valid) if isinstance(self.lif, AdaptiveLIF) else self.lif(current)
+        spikes: Tensor = self.dropout(fired)
         return spikes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -138,10 +138,8 @@ class LIF(neuron.LIFNode):
     without its per-step Python overhead. Input current (T, B, N), output spikes (T, B, N). The state `v` (B, N)
     carries over between calls until `reset()`, but gradients do not flow through it.
     window: what computes it in float32, with its own sharpness; `backends` chooses. alpha: sharpness of the surrogate,
-    for training alone. outlasts: whether it would fire where no current arrives any more; it is given the mask.
+    for training alone.
     """
-
-    outlasts: ClassVar[bool] = False
 
     window: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     alpha: float = ALPHA
