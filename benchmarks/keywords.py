@@ -10,8 +10,9 @@ as 16-bit files first, so that every network hears the same. Noise is scaled so 
 10^(-x/10) of the recording's. Spiking networks are executed event by event; of the CNN the multiplications by what is
 not 0 count likewise, and as "dense" all of them; "spikes" is SpikeSCR on events (`front_end=spikes`),
 "causal" the same whose attention waits for nothing, "adaptive" the same with adaptive neurons, "spikcommander" as in
-the recipe `commands-spikcommander`, "axonal" DCLS with one delay per neuron. The front end is
-in no figure; `spikescr simulate` tells it.
+the recipe `commands-spikcommander`, "axonal" DCLS with one delay per neuron, "100_steps" and "1L-16-256" SpikeSCR finer
+and wider, "no_masks", "no_speed", "no_time_shift" and "no_noise" without one augmentation. The front end is in no
+figure; `spikescr simulate` tells it.
 Accuracies are means over seeds, intervals (Wilson, 95 %) of all answers together; operations and energy are those of
 the recordings as they are.
 
@@ -72,6 +73,12 @@ SPIKING: dict[str, tuple[str, ...]] = {
     "axonal": ("model.family=dcls", "model.delays=axonal"),
     "adlif": ("model.family=adlif",),
     "recurrent": ("model.family=recurrent",),
+    "100_steps": ("steps=100",),
+    "1L-16-256": ("model.heads=16", "model.width=256"),
+    "no_masks": ("augmentation.probability=0", "augmentation.shift=0"),
+    "no_speed": ("augmentation.speed=0",),
+    "no_time_shift": ("augmentation.time_shift_s=0",),
+    "no_noise": ("augmentation.noise_probability=0",),
 }
 """Changes of the recipe."""
 NETWORKS = ("spikescr", "spikes", "spikescr_int8", "ds_cnn", "dcls", "recurrent")
