@@ -7,11 +7,21 @@ from typing import Any, NoReturn
 
 import pytest
 
-__all__ = ["SMALL", "assert_every_layer_fires", "calibrated_model", "firing_rates", "fold", "to_nir", "torch", "trace"]
+__all__ = [
+    "SMALL",
+    "VARIANTS",
+    "assert_every_layer_fires",
+    "calibrated_model",
+    "firing_rates",
+    "fold",
+    "to_nir",
+    "torch",
+    "trace",
+]
 
 if find_spec("torch"):
     import torch
-    from helpers import SMALL, assert_every_layer_fires, calibrated_model, firing_rates
+    from helpers import SMALL, VARIANTS, assert_every_layer_fires, calibrated_model, firing_rates
 
     from spikescr.export.fold import fold
     from spikescr.export.reference import trace
@@ -27,6 +37,11 @@ else:
                 raise AttributeError(name)
             _skip()
 
+    class _Nothing:
+        def __getitem__(self, name: str) -> NoReturn:
+            _skip()
+
     SMALL: Any = _Absent()
+    VARIANTS: Any = _Nothing()
     torch: Any = _Absent()
     assert_every_layer_fires = calibrated_model = firing_rates = fold = to_nir = trace = _skip

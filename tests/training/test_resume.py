@@ -24,6 +24,14 @@ from spikescr.checkpoint import load_checkpoint
 from spikescr.cli import main
 from spikescr.data import DataSet
 from spikescr.errors import CheckpointError, SpikescrError, UsageError
+from spikescr.model.config import (
+    AdaptiveConfig,
+    AnyModelConfig,
+    CommanderConfig,
+    DelaysConfig,
+    ModelConfig,
+    RecurrentConfig,
+)
 from spikescr.runs import RunFolder
 from spikescr.tensors import METADATA_KEY
 from spikescr.training import Augmentation, TrainConfig
@@ -74,6 +82,31 @@ def test_a_resumed_training_ends_with_the_same_bytes(
     assert not result.interrupted
     assert [m.epoch for m in result.epochs] == [1, 2]
     assert len(run.times.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ModelConfig(inputs=20, heads=2, width=16, kernel=7, neuron="adaptive"),
+        DelaysConfig(inputs=20, width=16, taps=5, neuron="adaptive"),
+        DelaysConfig(inputs=20, width=16, taps=5, delays="axonal"),
+        AdaptiveConfig(inputs=20, width=16),
+        CommanderConfig(inputs=20, heads=2, width=16, kernel=7, window=10),
+        RecurrentConfig(inputs=20, width=16),
+    ],
+    ids=["adaptive", "dcls adaptive", "axonal", "adlif", "spikcommander", "recurrent"],
+)
+def test_every_family_is_resumed_to_the_same_bytes(
+    config: TrainConfig, dataset: DataSet, tmp_path: Path, model: AnyModelConfig
+) -> None:
+    config = config.model_copy(update={"model": model})
+    whole, halved = (RunFolder(tmp_path / name) for name in ("whole", "halved"))
+    train(config, dataset, whole)
+    for place in ((1, 3), (2, 2)):
+        torch.manual_seed(99)
+        train(config, dataset, halved, resume=True, **stopping_at(*place))
+    train(config, dataset, halved, resume=True)
+    assert results(halved) == results(whole)
 
 
 def test_a_finished_training_has_nothing_left_to_resume(

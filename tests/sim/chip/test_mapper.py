@@ -8,7 +8,7 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
-from from_torch import SMALL, calibrated_model, fold, to_nir
+from from_torch import SMALL, VARIANTS, calibrated_model, fold, to_nir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import RandomGraph
@@ -278,6 +278,11 @@ def test_any_network_is_placed_whole_and_within_limits_or_a_rule_tells(
     program = lower(graph)
     chip = smaller(neurons=neurons, memory=memory, input_axons=axons, output_axons=axons, delay=delay)
     placement = place(program, "loihi2", chip, {})
+    assert_whole(program, placement, chip)
+
+
+def assert_whole(program: Program, placement: Placement, chip: Chip) -> None:
+    """Every neuron on one core, every limit kept or told, and what leaves a core enters another."""
     told = {(v.layer, v.limit) for v in check(placement)}
     for found in placement.layers:
         held = [n for core in found.cores for n in core.part.numbers.tolist()]
@@ -290,7 +295,7 @@ def test_any_network_is_placed_whole_and_within_limits_or_a_rule_tells(
     assert placement.memory == sum(core.memory for found in placement.layers for core in found.cores)
     on_cores = [name for found in placement.layers for name in found.demand.operations]
     kinds = {o.name: type(o).__name__ for o in program.operations}
-    within = held_delays(program, delay)
+    within = held_delays(program, chip.whole("delay"))
     placeable = (n for n, kind in kinds.items() if kind not in ("Source", "Sink", "Select"))
     assert sorted(on_cores) == sorted(n for n in placeable if n not in within)
     # every axon that enters a core leaves another, or the host
@@ -303,6 +308,18 @@ def test_any_network_is_placed_whole_and_within_limits_or_a_rule_tells(
         if name not in hosts
     )
     assert entering == sum(core.output_axons for found in placement.layers for core in found.cores)
+
+
+@pytest.mark.parametrize("name", ["adaptive", "dcls adaptive", "adlif", "axonal", "recurrent", "commander"])
+def test_families_are_placed_whole(name: str) -> None:
+    model, _, _ = calibrated_model(VARIANTS[name], samples=2, window=14)
+    program = lower(to_nir(fold(model, DT), steps=14, dt=DT))
+    for chip in (chip_named("loihi2"), smaller(neurons=4)):
+        placement = place(program, "loihi2", chip, {})
+        neurons = {o.name for o in program.operations if isinstance(o, Neuron)}
+        assert neurons <= {operation for found in placement.layers for operation in found.demand.operations}
+        assert_whole(program, placement, chip)
+    assert sum(len(found.cores) for found in placement.layers) > len(placement.layers)
 
 
 def test_routing_is_looked_through() -> None:
