@@ -94,7 +94,7 @@ def listen_once(
         "missed": len(left),
         "false": len(told) - len(late),
         "false_per_minute": (len(told) - len(late)) / minutes,
-        "within_100_ms": sum(abs(each) <= WITHIN_S for each in late),
+        "within_100_ms": sum(bool(abs(each) <= WITHIN_S) for each in late),
         "alone": one_by_one(deployed, chosen, backend),
         "cpu_share": summary.cpu_share,
         "told_after_s": None if summary.told_after_s is None else summary.told_after_s[0],
