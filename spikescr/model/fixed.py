@@ -178,8 +178,8 @@ class FixedLIF(LIF):
     """u = wrap(64 a); v = trunc(v (4096 - dv) / 4096) + u, within 24 bits; spike where v > 64 (theta - 1), then v = 0.
 
     A current is wrapped into 32 bits, then once by 2^24. Currents a (T, B, N) in units of 1 / theta. `saturated`:
-    currents that wrapped and membranes that were cut since it was set to 0. The gradient is that of `LIF` for
-    v / (64 theta).
+    currents that wrapped and membranes that were cut since it was set to 0. The gradient is that of `LIF`, as sharp
+    as its, for v / (64 theta).
     """
 
     def __init__(self, theta: int, decay: float) -> None:
@@ -199,7 +199,7 @@ class FixedLIF(LIF):
         """Spikes (T, B, N) and the membrane after the window (B, N), as `LIF`'s."""
         (currents,), (v,) = inputs, states
         assert isinstance(v, Tensor)
-        spikes, v, saturated = _FixedWindow.apply(currents, v.detach(), self.theta, self.dv)
+        spikes, v, saturated = _FixedWindow.apply(currents, v.detach(), self.theta, self.dv, self.alpha)
         self.saturated += int(saturated)
         return (spikes,), (v,)
 
@@ -246,7 +246,7 @@ class FixedRecurrentLIF(FixedLIF):
         fired = []
         for x, live in zip(current, valid, strict=True):
             arriving = x + live * nn.functional.linear(spikes, weight)
-            spikes, v, saturated = _FixedStep.apply(arriving, v, self.theta, self.dv)
+            spikes, v, saturated = _FixedStep.apply(arriving, v, self.theta, self.dv, self.alpha)
             self.saturated += int(saturated)
             fired.append(spikes)
         return torch.stack(fired)
@@ -260,26 +260,30 @@ class _FixedStep(torch.autograd.Function):
     """One step of _FixedWindow, membranes with gradients too, as in RecurrentLIF."""
 
     @staticmethod
-    def forward(ctx: Any, current: Tensor, v: Tensor, theta: int, dv: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, current: Tensor, v: Tensor, theta: int, dv: int, alpha: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         new, saturated = update(v, current, dv)
         fired = new > SHIFT * (theta - 1)
         ctx.save_for_backward(new, fired)
-        ctx.theta, ctx.decay = theta, (UNITY - dv) / UNITY
+        ctx.theta, ctx.decay, ctx.alpha = theta, (UNITY - dv) / UNITY, alpha
         ctx.mark_non_differentiable(saturated)
         return fired.to(current.dtype), new.masked_fill(fired, 0.0), saturated
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         new, fired = ctx.saved_tensors
         unit = SHIFT * ctx.theta  # of a membrane, in a threshold
-        of_spikes = through_window((new / unit - 1.0)[None], fired[None], 0.0, gradients[0][None])[0] / unit
+        of_spikes = through_window((new / unit - 1.0)[None], fired[None], 0.0, gradients[0][None], ctx.alpha)[0] / unit
         of_new = of_spikes + gradients[1].masked_fill(fired, 0.0)
-        return of_new * SHIFT, of_new * ctx.decay, None, None
+        return of_new * SHIFT, of_new * ctx.decay, None, None, None
 
 
 class _FixedWindow(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, currents: Tensor, v: Tensor, theta: int, dv: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, currents: Tensor, v: Tensor, theta: int, dv: int, alpha: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         membranes = torch.empty_like(currents)
         saturated = torch.zeros((), dtype=torch.int64, device=currents.device)
         limit = SHIFT * (theta - 1)
@@ -290,13 +294,13 @@ class _FixedWindow(torch.autograd.Function):
             v = new.masked_fill(new > limit, 0.0)
         fired = membranes > limit
         ctx.save_for_backward(membranes, fired)
-        ctx.theta, ctx.decay = theta, (UNITY - dv) / UNITY
+        ctx.theta, ctx.decay, ctx.alpha = theta, (UNITY - dv) / UNITY, alpha
         ctx.mark_non_differentiable(v, saturated)
         return fired.to(currents.dtype), v, saturated
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         membranes, fired = ctx.saved_tensors
         away = membranes / (SHIFT * ctx.theta) - 1.0
-        gradient = through_window(away, fired, ctx.decay, gradients[0])
-        return gradient.div_(ctx.theta), None, None, None
+        gradient = through_window(away, fired, ctx.decay, gradients[0], ctx.alpha)
+        return gradient.div_(ctx.theta), None, None, None, None

@@ -12,6 +12,7 @@ from torch import Tensor
 from spikescr.checkpoint import CheckpointInfo
 from spikescr.model import Network
 from spikescr.model.layers import SequenceDropout
+from spikescr.model.neuron import soften
 from spikescr.quantization.scheme import Scheme
 from spikescr.runs import RunFolder
 from spikescr.training.batches import Split
@@ -106,6 +107,7 @@ def finetune(
             module.probability = 0.0
     for parameter in model.parameters():
         parameter.requires_grad_(True)
+    soften(model, info.training.surrogate_alpha)
     run.create()
     changes = {"epochs": epochs, "lr": lr, "warmup_epochs": 0.0, "cosine_epochs": None, "final_lr": 0.0}
     with using_threads(info.training.threads) as threads, torch.random.fork_rng(devices=[]):

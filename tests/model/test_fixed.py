@@ -23,6 +23,7 @@ from spikescr.model.fixed import (
     update,
 )
 from spikescr.model.layers import SequenceBatchNorm
+from spikescr.model.neuron import soften
 from spikescr.model.recurrent import RecurrentLIF
 
 SCHEME = GroupScheme(channels=(0, 3), bits=4, exponent=2, bias_exponent=1, theta=200)
@@ -70,19 +71,22 @@ def test_decay_in_float32_does_not_round_up() -> None:
     assert (membrane.item(), saturated.item()) == (5_484_094, 0)
 
 
-def test_gradient_is_that_of_real_membranes() -> None:
+@pytest.mark.parametrize("alpha", [5.0, 0.8])
+def test_gradient_is_that_of_real_membranes(alpha: float) -> None:
     theta = 64
+    lif = FixedLIF(theta, 0.5)
+    soften(lif, alpha)
     currents = torch.tensor([40.0, 30.0, 10.0, 70.0, -20.0, 50.0]).reshape(-1, 1, 1).requires_grad_()
     weights = torch.tensor([1.0, -2.0, 3.0, 0.5, 1.5, -1.0])
-    (FixedLIF(theta, 0.5)(currents).flatten() * weights).sum().backward()
-    # By hand in real numbers: h = v / 2 + c / theta, slope of ATan(5) at h - 1, reset detached.
+    (lif(currents).flatten() * weights).sum().backward()
+    # By hand in real numbers: h = v / 2 + c / theta, slope of ATan(alpha) at h - 1, reset detached.
     h, v = [], 0.0
     for c in currents.detach().flatten().tolist():
         h.append(math.trunc(64 * v * theta / 2) / (64 * theta) + c / theta)
         v = 0.0 if h[-1] > (theta - 1) / theta else h[-1]
     expected, later = [0.0] * 6, 0.0
     for t in reversed(range(6)):
-        slope = 2.5 / (1 + (math.pi / 2 * 5 * (h[t] - 1)) ** 2)
+        slope = alpha / 2 / (1 + (math.pi / 2 * alpha * (h[t] - 1)) ** 2)
         later = float(weights[t]) * slope + (0.0 if h[t] > (theta - 1) / theta else 0.5) * later
         expected[t] = later / theta
     assert currents.grad is not None
@@ -124,9 +128,12 @@ def test_recurrent_neurons_are_the_loop_in_integers(dv: int) -> None:
     np.testing.assert_array_equal(FixedLIF(theta, 1 - dv / 4096)(arriving), found)
 
 
-def test_gradients_of_recurrent_neurons_are_those_of_real_numbers() -> None:
+@pytest.mark.parametrize("alpha", [5.0, 0.8])
+def test_gradients_of_recurrent_neurons_are_those_of_real_numbers(alpha: float) -> None:
     generator, theta = torch.Generator().manual_seed(3), 2**14
     fixed, real = recurrent(4, theta, 2048, generator)
+    for lif in (fixed, real):
+        soften(lif, alpha)
     weights = torch.randn(4, 4, generator=generator).double().mul(30).round() / 64
     for neurons in (fixed, real):
         neurons.recurrent.weight.data.copy_(weights)

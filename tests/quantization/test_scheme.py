@@ -276,6 +276,17 @@ def test_finetuning_lowers_the_loss_of_few_bits_and_keeps_the_best(
         assert torch.equal(tensor, again[name]), name
 
 
+def test_finetuning_has_the_surrogates_of_the_training(trained: RunFolder, dataset: DataSet, tmp_path: Path) -> None:
+    folded, split, valid, info = prepared(trained, dataset)
+    training = info.training.model_copy(update={"surrogate_alpha": 0.8})
+    scheme = calibrate(folded, split, criterion="range", bits={}, default=4)
+    model = in_integers(folded, scheme, WINDOW)
+    source = Spectra(split, training.augmentation, seed=training.seed)
+    about = info.model_copy(update={"training": training})
+    finetune(model, scheme, source, valid, about, RunFolder(tmp_path), epochs=1, lr=1e-3)
+    assert {module.alpha for module in model.modules() if isinstance(module, FixedLIF)} == {0.8}
+
+
 def test_file_gives_the_same_network(trained: RunFolder, dataset: DataSet, tmp_path: Path) -> None:
     folded, split, _, _ = prepared(trained, dataset)
     model, path = saved(trained, folded, split, tmp_path)
