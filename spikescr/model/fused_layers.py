@@ -120,6 +120,7 @@ def _normalised(
     """SN(BN(W x) gate) of some channels of W: (T, B, n) for x (T, B, in) and a gate (T, B, n)."""
     norm, steps = current.norm, valid_steps(valid)
     assert isinstance(norm, SequenceBatchNorm)
+    current.note(x, valid, _share(current.synapse.weight, channels))
     y = product(current, x, channels)
     statistics = norm.take_statistics(y, steps, channels)
     gamma, beta, mask = _share(norm.weight, channels), _share(norm.bias, channels), spiking.dropout.mask(y)
@@ -147,6 +148,7 @@ def _side_by_side(layers: Sequence[SpikingLayer], x: Tensor, valid: Tensor) -> T
             strict=True,
         )
     )
+    currents[0].note(x, valid, weight)
     y = Product.apply(x, weight, bias, currents[0].bf16)
     statistics = Statistics.from_batch(y, steps, torch.cat(means), norms[0].eps, norms[0].over_processes)
     for i, norm in enumerate(norms):

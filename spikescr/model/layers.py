@@ -106,10 +106,12 @@ class TimeConv(nn.Conv1d):
 class Current(nn.Module):
     """BN(W x): what a layer's neurons receive; zero on padded steps. `synapse` is a Linear or a TimeConv.
 
-    bf16: whether W x, where it is a matrix product, is computed in bfloat16 and cast back.
+    bf16: whether W x, where it is a matrix product, is computed in bfloat16 and cast back. operations: where a training
+    wants to know them, a product's synaptic operations of each sample (B,) and its weights' number are added to it.
     """
 
     bf16 = False
+    operations: list[tuple[Tensor, int]] | None = None
 
     def __init__(self, synapse: nn.Linear | TimeConv) -> None:
         super().__init__()
@@ -121,6 +123,7 @@ class Current(nn.Module):
         """Currents (T, B, out) for spikes or values x (T, B, in)."""
         if type(self.synapse) is not nn.Linear:  # it reaches over steps
             x = x * valid  # silent there already; this keeps gradients from coming back through padded steps
+        self.note(x, valid, self.synapse.weight)
         current: Tensor = self.norm(self.through_synapse(x), valid)
         return current
 
@@ -132,6 +135,12 @@ class Current(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16):
             product: Tensor = self.synapse(x)
         return product.to(x.dtype)
+
+    def note(self, x: Tensor, valid: Tensor, weight: Tensor) -> None:
+        """Notes what spikes x (T, B, in) cause in weights, all of them or some outputs': each reaches its fan-out."""
+        if self.operations is not None and x.requires_grad:  # what nothing is learnt before is the recording itself
+            spikes = (x.sum(2) * valid[..., 0]).sum(0)
+            self.operations.append((spikes * (weight.numel() / x.shape[-1]), weight.numel()))
 
 
 class SequenceDropout(nn.Module):

@@ -112,7 +112,7 @@ def finetune(
     changes = {"epochs": epochs, "lr": lr, "warmup_epochs": 0.0, "cosine_epochs": None, "final_lr": 0.0}
     with using_threads(info.training.threads) as threads, torch.random.fork_rng(devices=[]):
         config = info.training.model_copy(
-            update={**changes, "precision": "fp32", "distillation": None, "threads": threads}
+            update={**changes, "precision": "fp32", "distillation": None, "synop_penalty": 0.0, "threads": threads}
         )
         objective = _InIntegers(model, scheme, config.loss)
         setting = Setting(

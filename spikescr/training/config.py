@@ -134,6 +134,7 @@ class _Settings(BaseModel):
     final_lr: float = Field(0.01, ge=0, le=1)
     weight_decay: float = Field(5e-3, ge=0, le=HIGHEST)
     loss: Loss = "sum"
+    synop_penalty: float = Field(0.0, ge=0, le=HIGHEST)
     surrogate_alpha: float = Field(5.0, gt=0, le=HIGHEST)
     seed: int = Field(0, ge=0, lt=2**63)
     threads: int | None = Field(None, ge=1, le=MOST_THREADS)
@@ -149,6 +150,16 @@ class _Settings(BaseModel):
         if model.inputs % (frames * (PLANES if spiking else 1)):
             more = f" times {PLANES} channels of each band (front_end=spikes)" if spiking else ""
             raise ValueError(f"inputs {model.inputs} must be a multiple of frames_per_step {frames}{more}, bands each")
+        return model
+
+    @field_validator("model")
+    @classmethod
+    def _counts_operations(cls, model: AnyModelConfig, info: ValidationInfo) -> AnyModelConfig:
+        if info.data.get("synop_penalty"):
+            if not isinstance(model, ModelConfig):
+                raise ValueError(f"synop_penalty is for family spikescr, not {model.family}")
+            if model.position == "sinusoidal":
+                raise ValueError("synop_penalty is for spikes alone; with position sinusoidal layers get real numbers")
         return model
 
     @property
@@ -185,6 +196,8 @@ class TrainConfig(_Settings):
         weight_decay: AdamW's.
         loss: Of the label. "sum": cross-entropy with the readout as logits, the paper's; "mean": minus the logarithm of
             the label's probability, its mean over steps, whose gradient stays where all steps are sure and wrong.
+        synop_penalty: Times synaptic operations for each synapse from neurons to neurons and valid step, added to a
+            recording's loss: a network learns to do with fewer. Family spikescr.
         surrogate_alpha: Sharpness of the arc tangent in whose place a spike has its gradient; 5 is the paper's, less
             lets more neurons learn. It does not change what a network computes.
         seed: Of weights, order, dropout, augmentation, and of splits that a folder does not list.

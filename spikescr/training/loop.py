@@ -27,6 +27,7 @@ from spikescr.training.keeper import Keeper
 from spikescr.training.memory import require_room
 from spikescr.training.metrics import EpochMetrics
 from spikescr.training.objective import Batch, CrossEntropy, Objective
+from spikescr.training.penalty import noting
 from spikescr.training.precision import Drift, measure, products, require_few
 from spikescr.training.sources import Inputs, Source, ahead, fit_source
 from spikescr.training.state import Environment, Progressed, Setting, TrainState, differences, load_state
@@ -334,9 +335,9 @@ class _Training:
         mine = Batch(epoch, chosen[share], x[:, share].to(device), steps[share].to(device), labels[share].to(device))
         torch.manual_seed(derived_seed(seed, DROPOUT, epoch, step))
         self.devices.share_dropout(self.model, len(chosen))
-        with products(self.model, self.config.precision):
+        with products(self.model, self.config.precision), noting(self.model, self.config.synop_penalty) as penalty:
             y = readout(self.shared(mine.x, mine.steps), mine.steps)
-        loss = self.objective.losses(y, mine).sum()
+        loss = (self.objective.losses(y, mine) + penalty.of(mine.steps)).sum()
         self.optimizer.zero_grad()
         # Gradients are averaged over processes: each one's share of the mean, times their number.
         (loss * (self.devices.processes / len(chosen))).backward()
