@@ -30,8 +30,8 @@ from spikescr.training.recipes import resolve
 if TYPE_CHECKING:
     from spikescr.training.config import TrainConfig
     from spikescr.training.distill import JobRecord
-    from spikescr.training.loop import Progress
     from spikescr.training.metrics import EpochMetrics
+    from spikescr.training.running import Progress
 
 EPILOG = """
 \b

@@ -19,7 +19,7 @@ from spikescr.runs import DEFAULT_RUN, RunFolder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spikescr.training.loop import Progress
+    from spikescr.training.running import Progress
     from spikescr.workflows.quantize import Quantization
 
 Criterion = Literal["best", "range", "error"]

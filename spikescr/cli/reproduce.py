@@ -18,8 +18,8 @@ from spikescr.training.config import MOST_SEEDS, MOST_THREADS
 from spikescr.workflows.reproduce_table import Row, choose_rows, read_table
 
 if TYPE_CHECKING:
-    from spikescr.training.loop import Progress
     from spikescr.training.metrics import EpochMetrics
+    from spikescr.training.running import Progress
     from spikescr.workflows.reproduce import Places, Reproduction
     from spikescr.workflows.reproduce_cost import Cost
     from spikescr.workflows.reproduce_plan import Plan, Training

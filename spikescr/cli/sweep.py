@@ -15,8 +15,8 @@ from spikescr.cli.training import Bar, dry_run, stopping_on_signal
 if TYPE_CHECKING:
     from spikescr.runs import JobFolder
     from spikescr.training.config import CurriculumConfig
-    from spikescr.training.loop import Progress
     from spikescr.training.metrics import EpochMetrics
+    from spikescr.training.running import Progress
     from spikescr.workflows.sweep import SweepResult
 
 

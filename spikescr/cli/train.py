@@ -25,8 +25,8 @@ from spikescr.training.config import TrainConfig
 from spikescr.training.recipes import resolve
 
 if TYPE_CHECKING:
-    from spikescr.training.loop import Progress, TrainResult
     from spikescr.training.metrics import EpochMetrics
+    from spikescr.training.running import Progress, TrainResult
 
 EPILOG = """
 \b

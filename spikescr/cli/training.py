@@ -26,8 +26,8 @@ from spikescr.training.recipes import (
 
 if TYPE_CHECKING:
     from spikescr.training.estimate import Estimate
-    from spikescr.training.loop import Progress
     from spikescr.training.metrics import EpochMetrics
+    from spikescr.training.running import Progress
 
 DATA = "Data set: 'digits' (embedded), 'shd:PATH', 'ssc:PATH', 'gsc:PATH', or 'folder:PATH' laid out like gsc."
 METAVAR = "[RECIPE] [KEY=VALUE]..."

@@ -20,9 +20,10 @@ from spikescr.training.config import Loss
 from spikescr.training.devices import Devices
 from spikescr.training.evaluate import Evaluation, evaluate
 from spikescr.training.keeper import Keeper
-from spikescr.training.loop import Progress, fit, using_threads
+from spikescr.training.loop import fit, using_threads
 from spikescr.training.metrics import EpochMetrics
 from spikescr.training.objective import CrossEntropy
+from spikescr.training.running import Progress
 from spikescr.training.sources import Source
 from spikescr.training.state import Setting
 

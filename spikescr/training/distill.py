@@ -27,9 +27,10 @@ from spikescr.runs import JobFolder, RunFolder
 from spikescr.training.batches import by_length
 from spikescr.training.config import Augmentation, CurriculumConfig, Distillation, TrainConfig
 from spikescr.training.devices import Devices
-from spikescr.training.loop import Progress, TrainResult, train
+from spikescr.training.loop import train
 from spikescr.training.metrics import EpochMetrics
 from spikescr.training.objective import Batch, label_loss
+from spikescr.training.running import Progress, TrainResult
 from spikescr.training.sources import Source, open_source
 from spikescr.training.state import Checkpoints, differences
 

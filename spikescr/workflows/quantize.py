@@ -29,7 +29,7 @@ from spikescr.tables import ShortTable, ShowsTable
 from spikescr.training.batches import Split
 from spikescr.training.draws import generator
 from spikescr.training.evaluate import Evaluation, evaluate
-from spikescr.training.loop import Progress
+from spikescr.training.running import Progress
 from spikescr.training.sources import open_source
 
 

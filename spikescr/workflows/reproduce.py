@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from spikescr.errors import UsageError
 from spikescr.progress import advancing
 from spikescr.runs import JobFolder
-from spikescr.training.loop import Progress
 from spikescr.training.metrics import EpochMetrics
+from spikescr.training.running import Progress
 from spikescr.workflows.cluster import on_cluster
 from spikescr.workflows.reproduce_plan import Plan, Training, recordings_by_seed
 from spikescr.workflows.reproduce_report import Report, write_report

@@ -25,8 +25,9 @@ from spikescr.model import Network
 from spikescr.runs import JobFolder, RunFolder
 from spikescr.training.assess import answer
 from spikescr.training.distill import distill
-from spikescr.training.loop import Progress, train, using_threads
+from spikescr.training.loop import train, using_threads
 from spikescr.training.metrics import EpochMetrics
+from spikescr.training.running import Progress
 from spikescr.training.state import Checkpoints, load_state
 from spikescr.workflows.deployed import choose_recordings
 from spikescr.workflows.reproduce_plan import Training, open_limited, thinned

@@ -23,8 +23,9 @@ from spikescr.files import replacing, replacing_together, write_csv, write_text
 from spikescr.runs import SWEEP, JobFolder
 from spikescr.training.config import CurriculumConfig, TrainConfig
 from spikescr.training.distill import distill
-from spikescr.training.loop import Progress, train
+from spikescr.training.loop import train
 from spikescr.training.metrics import EpochMetrics
+from spikescr.training.running import Progress
 from spikescr.training.state import differences
 from spikescr.workflows.evaluate import evaluate_run
 

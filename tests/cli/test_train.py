@@ -103,13 +103,13 @@ def test_ctrl_c_ends_early_with_what_is_done_saved(tones: Path, tmp_path: Path) 
 @pytest.mark.parametrize("again", [False, True])
 def test_ctrl_c_while_training(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
     """Once: the current step is finished. Twice: the program ends at once."""
-    from spikescr.training import loop
+    from spikescr.training.running import Training
 
-    def interrupted_step(self: loop._Training, *arguments: Any) -> tuple[float, int]:
+    def interrupted_step(self: Training, *arguments: Any) -> tuple[float, int]:
         os.kill(os.getpid(), signal.SIGINT)  # the first before the handler is there, which ends the program
         return step(self, *arguments)
 
-    def step_and_interrupt(self: loop._Training, *arguments: Any) -> tuple[float, int]:
+    def step_and_interrupt(self: Training, *arguments: Any) -> tuple[float, int]:
         found = step(self, *arguments)
         steps.append(found)
         if len(steps) == 2:
@@ -118,10 +118,10 @@ def test_ctrl_c_while_training(tones: Path, tmp_path: Path, monkeypatch: pytest.
                 os.kill(os.getpid(), signal.SIGINT)
         return found
 
-    step, steps = loop._Training._step, []
+    step, steps = Training._step, []
     arguments = ["train", "--data", f"folder:{tones}", "--run", str(tmp_path), *SMALL]
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(loop._Training, "_step", step_and_interrupt)
+    monkeypatch.setattr(Training, "_step", step_and_interrupt)
     found = CliRunner().invoke(main, arguments)
     assert len(steps) == 2
     assert found.exit_code == 130
@@ -135,7 +135,7 @@ def test_ctrl_c_while_training(tones: Path, tmp_path: Path, monkeypatch: pytest.
         )
         assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["00000-000002.safetensors"]
     assert signal.getsignal(signal.SIGINT) is before
-    monkeypatch.setattr(loop._Training, "_step", interrupted_step)
+    monkeypatch.setattr(Training, "_step", interrupted_step)
     found = CliRunner().invoke(main, arguments)
     assert (found.exit_code, found.stderr.splitlines()[-1]) == (130, "error: interrupted")
 

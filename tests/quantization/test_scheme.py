@@ -36,7 +36,8 @@ from spikescr.sim.lowering.lower import lower
 from spikescr.training.batches import Split
 from spikescr.training.config import TrainConfig
 from spikescr.training.evaluate import evaluate
-from spikescr.training.loop import Progress, train
+from spikescr.training.loop import train
+from spikescr.training.running import Progress
 from spikescr.training.sources import Spectra
 
 WINDOW = 24

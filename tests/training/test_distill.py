@@ -22,8 +22,9 @@ from spikescr.training.augment import augment
 from spikescr.training.batches import Split
 from spikescr.training.config import Augmentation, CurriculumConfig, Distillation, Student, Taught, TrainConfig
 from spikescr.training.distill import Teaching, distill, divergence, drawn_for_teacher, read_record
-from spikescr.training.loop import Progress, train
+from spikescr.training.loop import train
 from spikescr.training.objective import Batch, CrossEntropy
+from spikescr.training.running import Progress
 from spikescr.training.sources import Spectra, open_source
 
 

@@ -15,11 +15,12 @@ from spikescr.errors import SpikescrError
 from spikescr.files import sha256
 from spikescr.model import Network, backends
 from spikescr.runs import RunFolder
-from spikescr.training import TrainConfig, loop
+from spikescr.training import TrainConfig, running
 from spikescr.training.batches import Split
 from spikescr.training.evaluate import evaluate
-from spikescr.training.loop import Progress, train
+from spikescr.training.loop import train
 from spikescr.training.metrics import EpochMetrics
+from spikescr.training.running import Progress
 
 FILES = ["checkpoints", "config.json", "metrics.csv", "model.safetensors", "times.csv"]
 
@@ -268,6 +269,6 @@ def test_training_uses_the_neurons_that_were_picked(
         return backends.spikingjelly_window(x, v)
 
     expected = train(config, dataset, RunFolder(tmp_path / "own")).epochs
-    monkeypatch.setattr(loop, "pick", lambda device: backends.Backend("picked", window, backends.FUSED.layers))
+    monkeypatch.setattr(running, "pick", lambda device: backends.Backend("picked", window, backends.FUSED.layers))
     assert train(config, dataset, RunFolder(tmp_path / "picked")).epochs == expected
     assert len(shapes) > 10

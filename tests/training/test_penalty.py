@@ -22,8 +22,9 @@ from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.run import run_batches
 from spikescr.training.config import TrainConfig
-from spikescr.training.loop import TrainResult, train
+from spikescr.training.loop import train
 from spikescr.training.penalty import noting
+from spikescr.training.running import TrainResult
 
 WINDOW, DT = 14, 1 / 40
 

@@ -23,11 +23,12 @@ from spikescr.errors import SpikescrError
 from spikescr.model import AnyModelConfig, Current, Network, SpikingLayer, valid_mask
 from spikescr.model.fused_layers import product
 from spikescr.runs import RunFolder
-from spikescr.training import TrainConfig, loop
+from spikescr.training import TrainConfig, running
 from spikescr.training.batches import Split
 from spikescr.training.devices import Devices
-from spikescr.training.loop import Progress, train
+from spikescr.training.loop import train
 from spikescr.training.precision import Drift, measure, products
+from spikescr.training.running import Progress
 
 
 def split_of(x: Tensor, steps: Tensor) -> Split:
@@ -164,7 +165,7 @@ def test_too_many_at_the_end_are_refused_with_all_kept(
     def given(*arguments: Any, **options: Any) -> Drift:
         return Drift(rate=next(rates), firing_rate=0.1, neuron_steps=1000, recordings=20)
 
-    monkeypatch.setattr(loop, "measure", given)
+    monkeypatch.setattr(running, "measure", given)
     run = RunFolder(tmp_path)
     with pytest.raises(
         SpikescrError,

@@ -36,8 +36,9 @@ from spikescr.runs import RunFolder
 from spikescr.tensors import METADATA_KEY
 from spikescr.training import Augmentation, TrainConfig
 from spikescr.training.draws import derived_seed
-from spikescr.training.loop import Progress, train
+from spikescr.training.loop import train
 from spikescr.training.objective import CrossEntropy
+from spikescr.training.running import Progress
 from spikescr.training.state import Checkpoints, load_state
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,8 @@ from spikescr.data.preprocessing import RecordingNormaliser
 from spikescr.errors import UsageError
 from spikescr.runs import RunFolder
 from spikescr.training.config import Augmentation, TrainConfig
-from spikescr.training.loop import Progress, train
+from spikescr.training.loop import train
+from spikescr.training.running import Progress
 from spikescr.training.sources import ahead, fit_source, open_source
 
 MASKS = {"probability": 0.5, "bands": 3, "time_share": 0.25, "shift": 2}
