@@ -285,4 +285,10 @@ class Training:
 
     def _diverged(self, what: str) -> str:
         epoch, step = len(self.at.epochs) + 1, self.at.step
-        return f"{what} in epoch {epoch}, step {step}: lower lr ({self.config.lr:g}); {self.keeper.last_good()}"
+        # A step takes lr weight_decay of every weight; where that is twice the weight and more, weights grow for ever.
+        lr, decay = self.config.lr, self.config.weight_decay
+        name = "weight_decay" if lr < 1 and lr * decay >= 2 else "lr"
+        return (
+            f"{what} in epoch {epoch}, step {step}: lower {name} ({getattr(self.config, name):g}); "
+            f"{self.keeper.last_good()}"
+        )

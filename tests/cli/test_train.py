@@ -202,11 +202,14 @@ def test_dry_run_needs_no_data_and_tells_keys_parameters_memory_and_time(tmp_pat
     assert " 59.1 MB " in found.stdout.splitlines()[-2]  # real numbers of 4 bytes for (2160 + 480) x 40 x 140
 
 
-def test_divergence_is_told_in_one_line(tones: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "advice"), [("lr=1e6", r"lower lr \(1e\+06\)"), ("weight_decay=1e6", r"lower weight_decay \(1e\+06\)")]
+)
+def test_divergence_is_told_in_one_line(tones: Path, tmp_path: Path, setting: str, advice: str) -> None:
     found = CliRunner().invoke(
-        main, ["train", "--data", f"folder:{tones}", "--run", str(tmp_path), *SMALL, "lr=1e6", "warmup_epochs=0"]
+        main, ["train", "--data", f"folder:{tones}", "--run", str(tmp_path), *SMALL, setting, "warmup_epochs=0"]
     )
     assert found.exit_code == 1
     last = found.stderr.strip().splitlines()[-1]
     cause = r"(the loss is nan|\S+ holds values that are no numbers)"
-    assert re.fullmatch(rf"error: {cause} in epoch \d+, step \d+: lower lr \(1e\+06\); .*", last)
+    assert re.fullmatch(rf"error: {cause} in epoch \d+, step \d+: {advice}; .*", last)
