@@ -26,8 +26,9 @@ from spikescr.data.audio import read_recording
 from spikescr.data.frontend import FrontEnd
 from spikescr.files import write_text
 from spikescr.workflows.deployed import Deployed, choose_recordings
-from spikescr.workflows.listen import Listener, open_listening
+from spikescr.workflows.listen import open_listening
 from spikescr.workflows.listen_fit import strung
+from spikescr.workflows.listener import Listener
 from spikescr.workflows.spotting import Rules
 from spikescr.workflows.windows import BATCH, Runner
 

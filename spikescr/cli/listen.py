@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from spikescr.data.streams import Stream
-    from spikescr.workflows.listen import Heard, Summary
+    from spikescr.workflows.listener import Heard, Summary
 
 EPILOG = """\b
 Examples:
@@ -80,7 +80,8 @@ def command(
         _fit(network, data, backend)
         return
     with notices().status("Loading the network"):
-        from spikescr.workflows.listen import Listener, open_listening, sample_rate
+        from spikescr.workflows.listen import open_listening
+        from spikescr.workflows.listener import Listener, sample_rate
 
         deployed, rules = open_listening(network, threshold)
         stream = _open(str(source), sample_rate(deployed), rate=rate, form=form, channels=channels)

@@ -28,7 +28,8 @@ from spikescr.files import sha256, write_text
 from spikescr.progress import advancing
 from spikescr.provenance import versions
 from spikescr.workflows.deployed import Deployed, choose_recordings
-from spikescr.workflows.listen import HOP_S, KEEP, REACH_S, find_graph, open_network
+from spikescr.workflows.listen import KEEP, REACH_S, find_graph, open_network
+from spikescr.workflows.listener import HOP_S
 from spikescr.workflows.spotting import Decision, Levels, Rules, Spotter
 from spikescr.workflows.windows import BATCH, Runner, Windows
 

@@ -29,7 +29,8 @@ from spikescr.sim.counting.before import figures
 from spikescr.sim.counting.energy import HOROWITZ_45NM
 from spikescr.workflows import listen, listen_fit
 from spikescr.workflows.deployed import open_deployed
-from spikescr.workflows.listen import Listener, rules_of
+from spikescr.workflows.listen import rules_of
+from spikescr.workflows.listener import Listener
 from spikescr.workflows.spotting import Rules
 from spikescr.workflows.windows import Windows
 
