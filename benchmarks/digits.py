@@ -5,8 +5,9 @@
 DIR: recordings of zero to nine by people, as Google Speech Commands has them, with both lists. The recipe `commands` is
 trained on takes of the first two people, of all of them, on generated voices, and on these together; the best epoch is
 chosen by the validation takes of those who are in the training. Tested on the test list, on every take of the people
-who were in no training but of all ("strangers"), and on generated voices that no training heard. All is brought to the
-people's rate first, so that no empty band tells who speaks. Answers of all seeds together; intervals: Wilson, 95 %.
+beyond the first two ("strangers", where the training has none of them), and on generated voices that no training heard.
+All is brought to the people's rate first, so that no empty band tells who speaks. Answers of all seeds together;
+intervals: Wilson, 95 %.
 Trainings are kept in DIR of --keep; a later call with the same epochs reads them, or continues one that was killed.
 """
 
@@ -43,7 +44,6 @@ from spikescr.workflows.evaluate import evaluate_run
 FIRST = 2
 """People of the small training."""
 ENGLISH = "en_"
-TESTS = ("test list", "strangers", "generated")
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,14 @@ def main(people: Path, epochs: int, seeds: int, keep: Path, quick: bool, json_fi
     trainings, tests = plan(takes)
     keep = keep.resolve() / ("quick" if quick else f"epochs-{epochs}")
     written = {name: write_folder(chosen, rate, keep / "heard" / name) for name, chosen in tests.items()}
-    recipe = read_recipe("train", "commands")
+    sets = {name: write_folder(chosen, rate, keep / "trained" / name) for name, chosen in trainings.items()}
+    recipe, changes = read_recipe("train", "commands"), [f"epochs={1 if quick else epochs}"]
     results: dict[str, dict[str, Any]] = {}
     for seed in range(seeds):
         for name, chosen in trainings.items():
-            data = write_folder(chosen, rate, keep / "trained" / name)
-            changes = [f"epochs={1 if quick else epochs}"]
-            config = resolve(recipe, TrainConfig, changes, options={"seed": seed}, data=data)
+            config = resolve(recipe, TrainConfig, changes, options={"seed": seed}, data=sets[name])
             run = RunFolder(keep / "runs" / f"{name} {seed}")
-            train(config, open_data(data), run, resume=True)
+            train(config, open_data(sets[name]), run, resume=True)
             trained = sum(take.split == "train" for take in chosen)
             row = results.setdefault(name, {"trained": trained, "right": Counter()})
             for test in _unheard(chosen, tests):
@@ -158,11 +157,11 @@ def _show(results: dict[str, dict[str, Any]], about: str, tests: dict[str, list[
     table = Table(title=f"Digits, right, % (95 % interval): {about}")
     table.add_column("trained on")
     table.add_column("recordings", justify="right")
-    for test in TESTS:
-        table.add_column(f"{test} ({len(tests[test])})", justify="right")
+    for test, takes in tests.items():
+        table.add_column(f"{test} ({len(takes)})", justify="right")
     for name, row in results.items():
         cells = []
-        for test in TESTS:
+        for test in tests:
             if test in row["accuracy"]:
                 low, high = row["interval"][test]
                 cells.append(f"{100 * row['accuracy'][test]:.1f} ({100 * low:.1f} to {100 * high:.1f})")

@@ -53,7 +53,7 @@ def test_operations_are_those_of_the_formula_spike_for_spike(config: ModelConfig
 
 
 def test_gradients_are_the_plain_equations_whoever_computes() -> None:
-    model, x, steps = calibrated_model(replace_dropout(SMALL), dtype=torch.float32)
+    model, x, steps = calibrated_model(SMALL.model_copy(update={"dropout": 0.0}), dtype=torch.float32)
     found = []
     for backend in (PLAIN, FUSED):
         other = copy.deepcopy(model).train()
@@ -68,10 +68,6 @@ def test_gradients_are_the_plain_equations_whoever_computes() -> None:
         assert (gradient is None) == (fused[name] is None), name
         if gradient is not None:
             torch.testing.assert_close(fused[name], gradient, rtol=0, atol=2e-5 * float(gradient.abs().max()))
-
-
-def replace_dropout(config: ModelConfig) -> ModelConfig:
-    return config.model_copy(update={"dropout": 0.0})
 
 
 def test_a_network_learns_to_do_with_fewer(dataset: DataSet, config: TrainConfig, tmp_path: Path) -> None:
