@@ -15,12 +15,11 @@ from spikescr.cli.sweep import estimate_sweep, sweep_curricula
 from spikescr.cli.training import (
     DATA,
     METAVAR,
-    Bar,
+    attending,
     choose_recipe,
     dry_run,
     list_recipes,
     split_words,
-    stopping_on_signal,
 )
 from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_JOB, JobFolder, RunFolder
@@ -30,8 +29,6 @@ from spikescr.training.recipes import resolve
 if TYPE_CHECKING:
     from spikescr.training.config import TrainConfig
     from spikescr.training.distill import JobRecord
-    from spikescr.training.metrics import EpochMetrics
-    from spikescr.training.running import Progress
 
 EPILOG = """
 \b
@@ -174,19 +171,10 @@ def command(
     devices = Devices()
     dataset = open_data(config.data, seed=config.seed)
     alone = job.locked() if devices.is_main else nullcontext()
-    with alone, stopping_on_signal() as (arm, requested):
-        bar = Bar(config.epochs)
-
-        def after_step(progress: Progress) -> None:
-            arm()
-            bar.on_step(progress)
-
-        def after_epoch(metrics: EpochMetrics) -> None:
-            bar.on_epoch(metrics)
+    with alone, attending(shown=devices.is_main) as attended:
 
         def on_stage(number: int, stage: TrainConfig) -> None:
-            nonlocal bar
-            bar = Bar(stage.epochs, f"stage {number + 1} of {len(config.curriculum)}, {stage.steps} steps")
+            attended.begin(stage.epochs, f"stage {number + 1} of {len(config.curriculum)}, {stage.steps} steps")
 
         result = distill(
             config,
@@ -197,9 +185,9 @@ def command(
             keep=keep,
             devices=devices,
             on_stage=on_stage,
-            on_step=after_step if devices.is_main else lambda progress: arm(),
-            on_epoch=after_epoch if devices.is_main else lambda metrics: None,
-            stop=lambda: requested() is not None,
+            on_step=attended.on_step,
+            on_epoch=attended.on_epoch,
+            stop=attended.stop,
         )
     if devices.is_main:
         _summary(result.record, job)
@@ -209,9 +197,8 @@ def command(
                 f"stopped after stage {len(result.record.stages)} of {len(config.curriculum)}{where}; "
                 f"continue with: {job.command} --resume"
             )
-    number = requested()
-    if result.interrupted and number is not None:
-        ctx.exit(128 + number)
+    if result.interrupted:
+        attended.exit(ctx)
 
 
 def _check(curricula: object, alone: Mapping[str, object], of_sweep: Mapping[str, object]) -> None:

@@ -12,14 +12,13 @@ from rich.table import Table
 from spikescr.cli.console import notify, output
 from spikescr.cli.options import max_memory
 from spikescr.cli.text import percent, wide_console
-from spikescr.cli.training import Bar, stopping_on_signal
+from spikescr.cli.training import attending
 from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spikescr.training.running import Progress
     from spikescr.workflows.quantize import Quantization
 
 Criterion = Literal["best", "range", "error"]
@@ -71,13 +70,8 @@ def command(
     from spikescr.workflows.quantize import quantize_run
 
     run = RunFolder(folder)
-    with stopping_on_signal() as (arm, requested):
-        bar = Bar(epochs, "Fine-tuning")
-
-        def after_step(progress: Progress) -> None:
-            arm()
-            bar.on_step(progress)
-
+    with attending() as attended:
+        attended.begin(epochs, "Fine-tuning")
         quantization = quantize_run(
             run,
             bits=bits,
@@ -87,13 +81,13 @@ def command(
             epochs=epochs,
             lr=lr,
             resume=resume,
-            on_step=after_step,
-            stop=lambda: requested() is not None,
+            on_step=attended.on_step,
+            stop=attended.stop,
         )
     if quantization is None:
         notify("fine-tuning stopped, its state is kept; continue with the same command and --resume")
-        number = requested()
-        ctx.exit(1 if number is None else 128 + number)
+        attended.exit(ctx)
+        ctx.exit(1)
     made = run.in_integers
     _show(quantization)
     output().print(

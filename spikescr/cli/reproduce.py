@@ -11,15 +11,13 @@ import click
 from spikescr.cli.console import notices, notify, output
 from spikescr.cli.options import max_memory
 from spikescr.cli.text import percent, si, wide_console
-from spikescr.cli.training import DATA, Bar, duration, stopping_on_signal
+from spikescr.cli.training import DATA, attending, duration
 from spikescr.errors import UsageError
 from spikescr.runs import JobFolder
 from spikescr.training.config import MOST_SEEDS, MOST_THREADS
 from spikescr.workflows.reproduce_table import Row, choose_rows, read_table
 
 if TYPE_CHECKING:
-    from spikescr.training.metrics import EpochMetrics
-    from spikescr.training.running import Progress
     from spikescr.workflows.reproduce import Places, Reproduction
     from spikescr.workflows.reproduce_cost import Cost
     from spikescr.workflows.reproduce_plan import Plan, Training
@@ -152,30 +150,22 @@ def _run(reproduction: Reproduction, places: Places, cost: Cost) -> int | None:
     """Trains what is left; the number of the signal that stopped it, None where it was not stopped."""
     done = len(reproduction.outcomes)
     every = len(reproduction.plan.trainings)
-    with stopping_on_signal() as (arm, requested):
-        bar = Bar(1)
+    with attending() as attended:
 
         def on_training(training: Training) -> None:
-            nonlocal bar, done
+            nonlocal done
             done += 1
-            bar = Bar(training.config.epochs, f"{done} of {every}: {training.name}")
-
-        def on_step(progress: Progress) -> None:
-            arm()
-            bar.on_step(progress)
-
-        def on_epoch(metrics: EpochMetrics) -> None:
-            bar.on_epoch(metrics)
+            attended.begin(training.config.epochs, f"{done} of {every}: {training.name}")
 
         complete = reproduction.run(
             places,
             longest=lambda training: cost.trainings[training.key].seconds,
             on_training=on_training,
-            on_step=on_step,
-            on_epoch=on_epoch,
-            stop=lambda: requested() is not None,
+            on_step=attended.on_step,
+            on_epoch=attended.on_epoch,
+            stop=attended.stop,
         )
-        return None if complete else requested()
+        return None if complete else attended.signal
 
 
 def _list(rows: tuple[Row, ...]) -> None:

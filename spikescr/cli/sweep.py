@@ -10,13 +10,11 @@ from rich.table import Table
 
 from spikescr.cli.console import notices, notify, output
 from spikescr.cli.text import percent
-from spikescr.cli.training import Bar, dry_run, stopping_on_signal
+from spikescr.cli.training import attending, dry_run
 
 if TYPE_CHECKING:
     from spikescr.runs import JobFolder
     from spikescr.training.config import CurriculumConfig
-    from spikescr.training.metrics import EpochMetrics
-    from spikescr.training.running import Progress
     from spikescr.workflows.sweep import SweepResult
 
 
@@ -54,19 +52,10 @@ def sweep_curricula(
     def dataset(seed: int) -> DataSet:
         return open_data(config.data, seed=seed)
 
-    with folder.locked(), stopping_on_signal() as (arm, requested):
-        bar = Bar(config.epochs)
+    with folder.locked(), attending() as attended:
 
         def on_trial(curriculum: tuple[int, ...], seed: int, epochs: int) -> None:
-            nonlocal bar
-            bar = Bar(epochs, f"{named(curriculum)}, seed {seed}")
-
-        def on_step(progress: Progress) -> None:
-            arm()
-            bar.on_step(progress)
-
-        def on_epoch(metrics: EpochMetrics) -> None:
-            bar.on_epoch(metrics)
+            attended.begin(epochs, f"{named(curriculum)}, seed {seed}")
 
         result = sweep(
             config,
@@ -78,18 +67,16 @@ def sweep_curricula(
             resume=resume,
             keep=keep,
             on_trial=on_trial,
-            on_step=on_step,
-            on_epoch=on_epoch,
-            stop=lambda: requested() is not None,
+            on_step=attended.on_step,
+            on_epoch=attended.on_epoch,
+            stop=attended.stop,
         )
         if picture is not None and result.record.trials:
             draw_sweep(result, picture)
     _show(result, folder, picture)
-    number = requested()
     if result.interrupted:
         notify(f"stopped after {len(result.record.trials)} trials; continue with the same command and --resume")
-        if number is not None:
-            ctx.exit(128 + number)
+        attended.exit(ctx)
 
 
 def _show(result: SweepResult, folder: JobFolder, picture: Path | None) -> None:

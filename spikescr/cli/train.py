@@ -13,12 +13,11 @@ from spikescr.cli.options import max_memory
 from spikescr.cli.training import (
     DATA,
     METAVAR,
-    Bar,
+    attending,
     choose_recipe,
     dry_run,
     list_recipes,
     split_words,
-    stopping_on_signal,
 )
 from spikescr.runs import DEFAULT_RUN, RunFolder
 from spikescr.training.config import TrainConfig
@@ -26,7 +25,7 @@ from spikescr.training.recipes import resolve
 
 if TYPE_CHECKING:
     from spikescr.training.metrics import EpochMetrics
-    from spikescr.training.running import Progress, TrainResult
+    from spikescr.training.running import TrainResult
 
 EPILOG = """
 \b
@@ -117,15 +116,11 @@ def command(
     board = tensorboard_log(run.path / "tensorboard") if tensorboard and devices.is_main else nullcontext()
     dataset = open_data(config.data, seed=config.seed)
     alone = run.locked() if devices.is_main else nullcontext()
-    with alone, board as log, stopping_on_signal() as (arm, requested):
-        bar = Bar(config.epochs)
+    with alone, board as log, attending(shown=devices.is_main) as attended:
+        attended.begin(config.epochs)
 
-        def after_step(progress: Progress) -> None:
-            arm()
-            bar.on_step(progress)
-
-        def after_epoch(metrics: EpochMetrics) -> None:
-            bar.on_epoch(metrics)
+        def on_epoch(metrics: EpochMetrics) -> None:
+            attended.on_epoch(metrics)
             if log is not None:
                 log(metrics)
 
@@ -136,9 +131,9 @@ def command(
             resume=resume,
             keep=keep,
             devices=devices,
-            on_step=after_step if devices.is_main else lambda progress: arm(),
-            on_epoch=after_epoch if devices.is_main else lambda metrics: None,
-            stop=lambda: requested() is not None,
+            on_step=attended.on_step,
+            on_epoch=on_epoch,
+            stop=attended.stop,
         )
     if devices.is_main:
         if result.best is not None:
@@ -148,9 +143,8 @@ def command(
                 f"stopped after epoch {len(result.epochs)} of {config.epochs}, step {result.step} of the next; "
                 f"continue with: {run.make_command(run.checkpoint)} --resume"
             )
-    number = requested()
-    if result.interrupted and number is not None:
-        ctx.exit(128 + number)
+    if result.interrupted:
+        attended.exit(ctx)
 
 
 def _begun(run: RunFolder) -> TrainConfig | None:

@@ -1,12 +1,14 @@
-"""What `train` and `distill` share: recipes on the command line, signals, the progress bar, the dry run."""
+"""What commands that train share: recipes on the command line, the dry run, a training's progress and its signals."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
+
+import click
 
 from spikescr.cli.console import notices, notify, output
 from spikescr.cli.text import si
@@ -136,50 +138,63 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-@contextmanager
-def stopping_on_signal() -> Iterator[tuple[Callable[[], None], Callable[[], int | None]]]:
-    """Gives `arm` and `requested`: once armed, the first SIGINT or SIGTERM is what `requested()` gives.
+class Attended:
+    """Trainings that someone attends: a bar tells how far they are, SIGINT or SIGTERM ends them in good order.
 
-    Unarmed, while nothing could be saved yet, and after the first one, signals do what they always do.
+    `on_step`, `on_epoch` and `stop` are the callbacks of `training.loop.train`. A signal does what it always does until
+    a first step is done, for nothing could be saved, and after the first one.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    armed = False
-    request: int | None = None
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def __init__(self, *, shown: bool) -> None:
+        self.signal: int | None = None
+        self._shown = shown
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._armed = False
+        self._epochs, self._name, self._valid = 1, "", ""
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        nonlocal request
-        request = number
-        restore()
-        notify("finishing the current step; once more ends at once")
-
-    def arm() -> None:
-        nonlocal armed
-        if not armed:
-            armed = True
-            for number in before:
-                signal.signal(number, handle)
-
-    try:
-        yield arm, lambda: request
-    finally:
-        restore()
-
-
-class Bar:
-    """Tells of a training's progress; its callbacks are those of `training.loop.train`."""
-
-    def __init__(self, epochs: int, name: str = "Training") -> None:
+    def begin(self, epochs: int, name: str = "Training") -> None:
+        """To be called before each training."""
         self._epochs, self._name, self._valid = epochs, name, ""
 
     def on_step(self, now: Progress) -> None:
         """To be called after every optimisation step."""
-        detail = f"epoch {now.epoch}/{self._epochs}  loss {now.loss:.3f}  accuracy {now.accuracy:.1%}{self._valid}"
-        tell(self._name, (now.epoch - 1) * now.steps + now.step, self._epochs * now.steps, detail)
+        if not self._armed:
+            self._armed = True
+            for number in self._before:
+                signal.signal(number, self._handle)
+        if self._shown:
+            detail = f"epoch {now.epoch}/{self._epochs}  loss {now.loss:.3f}  accuracy {now.accuracy:.1%}{self._valid}"
+            tell(self._name, (now.epoch - 1) * now.steps + now.step, self._epochs * now.steps, detail)
 
     def on_epoch(self, done: EpochMetrics) -> None:
         """To be called after every epoch."""
         self._valid = f"  validation {done.valid_accuracy:.1%}"
+
+    def stop(self) -> bool:
+        """Whether a signal asked for it."""
+        return self.signal is not None
+
+    def exit(self, ctx: click.Context) -> None:
+        """Ends a command whose training was interrupted, if by a signal with that one's status."""
+        if self.signal is not None:
+            ctx.exit(128 + self.signal)
+
+    def restore(self) -> None:
+        """Signals do what they did before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = number
+        self.restore()
+        notify("finishing the current step; once more ends at once")
+
+
+@contextmanager
+def attending(*, shown: bool = True) -> Iterator[Attended]:
+    """Attends trainings while the block lasts; not `shown`: without a bar."""
+    attended = Attended(shown=shown)
+    try:
+        yield attended
+    finally:
+        attended.restore()
