@@ -1,4 +1,4 @@
-# make setup | demo | test | test-sim | fuzz | lint | docs | dist | clean. Needs Python and the package registry, nothing else.
+# make setup | demo | test | test-slow | test-sim | fuzz | lint | docs | dist | clean. Needs Python and the package registry, nothing else.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ OTHERS := lava-dl==0.6.0 neurobench==2.3.0 norse==1.1.0 syops==0.0.5
 EXTRAS := cluster,digits,dist,docs,download,lint,microphone,netx,plots,tensorboard,test,train
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo test test-sim fuzz lint docs dist clean
+.PHONY: setup demo test test-slow test-sim fuzz lint docs dist clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt Makefile
@@ -35,7 +35,11 @@ demo: setup
 	$(BIN)/spikescr report runs/demo
 
 test: setup
-	$(BIN)/python $(PYTEST)
+	$(BIN)/python $(PYTEST) -m 'not slow'
+
+# What kills and resumes trainings, types the pages' commands, or runs Lava's own tests.
+test-slow: setup
+	$(BIN)/python $(PYTEST) -m slow
 
 # The simulator's tests without torch, in an environment of their own: make test-sim PYTHON=python3.13. Another NumPy than
 # that of constraints.txt: make test-sim PYTHON=python3.11 NUMPY='numpy>=2'

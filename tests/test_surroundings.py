@@ -73,6 +73,7 @@ def test_a_limit_of_file_size_while_a_graph_is_written(run: Path) -> None:
     assert [path.name for path in run.iterdir()] == ["model.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_limit_of_file_size_while_spikes_of_recordings_are_written(tmp_path: Path) -> None:
     """Likewise, of a file that grows with a data set; Numba's cache has room."""
     write_tones(tmp_path / "tones", takes=2)

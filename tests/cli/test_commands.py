@@ -25,6 +25,7 @@ def invoke(*arguments: str | Path) -> str:
     return found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_commands_is_trained_exported_and_verified_and_hears_quiet_words(tmp_path: Path) -> None:
     tones, run = write_tones(tmp_path / "tones"), RunFolder(tmp_path / "run")

@@ -100,6 +100,7 @@ def test_both_backends_are_compared(root: Path, undisturbed: tuple) -> None:
     assert "0 of" in out
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_interrupted_run_continues_where_it_was(root: Path, undisturbed: tuple, blow: signal.Signals) -> None:
@@ -128,6 +129,7 @@ def test_interrupted_run_continues_where_it_was(root: Path, undisturbed: tuple, 
     assert_same(root, undisturbed)
 
 
+@pytest.mark.slow
 def test_killed_run_leaves_no_worker_behind(root: Path) -> None:
     def ours() -> set[str]:
         found = set()
@@ -148,6 +150,7 @@ def test_killed_run_leaves_no_worker_behind(root: Path) -> None:
     assert ours() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_a_killed_worker_changes_nothing(root: Path, undisturbed: tuple) -> None:
     with at_work(root, "--chunk-size", "4", "--workers", "2") as command:

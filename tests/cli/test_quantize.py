@@ -57,6 +57,7 @@ def test_integers_agree_in_pytorch_lava_and_the_compiled_backend(workplace: Path
     assert summary["differing"] == {"spikes": 0, "counts": 0} or summary["differing"] == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [

@@ -101,6 +101,7 @@ def spikescr_holds(folder: Path) -> bool:
     return any(f":{inode} " in line for line in Path("/proc/locks").read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_finetuning_that_was_ended_continues_to_the_same_bytes(root: Path) -> None:
     written = {}
     for name in ("whole", "ended"):

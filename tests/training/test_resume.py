@@ -292,6 +292,7 @@ def test_a_full_disk_leaves_the_last_good_state(
     assert results(run) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_is_told_in_one_line(tones: Path, tmp_path: Path) -> None:
     """A real write that fails half-way: the limit lets the small files through, the state not."""
     options = ["--data", f"folder:{tones}", "steps=20", "model.heads=2", "model.width=16", "epochs=1"]
