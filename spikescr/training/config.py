@@ -91,7 +91,8 @@ class Augmentation(BaseModel):
 class Distillation(BaseModel):
     """Loss of a student (KDCL, arXiv 2412.12858): a CE(y_S) + b tau^2 KL(softmax(y_T / tau) || softmax(y_S / tau)).
 
-    y_T, y_S: readouts of teacher and student; CE: cross-entropy with the label; the mean over the batch is minimised.
+    y_T, y_S: what the label's loss has as logits (`TrainConfig.loss`), of teacher and student; CE: that loss; the mean
+    over the batch is minimised.
     cross_entropy: a. divergence: b. temperature: tau. teacher_input: "augmented", the teacher sees what the student
     sees, augmented by the same draw at its own steps; "clean", the recording itself, so that its readouts are computed
     once. Without augmentation the two are the same.

@@ -29,14 +29,14 @@ from spikescr.training.config import Augmentation, CurriculumConfig, Distillatio
 from spikescr.training.devices import Devices
 from spikescr.training.loop import train
 from spikescr.training.metrics import EpochMetrics
-from spikescr.training.objective import Batch, label_loss
+from spikescr.training.objective import Batch, label_loss, logits
 from spikescr.training.running import Progress, TrainResult
 from spikescr.training.sources import Source, open_source
 from spikescr.training.state import Checkpoints, differences
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """tau^2 KL(softmax(teacher / tau) || softmax(student / tau)) of each recording (B,) for readouts (B, K)."""
+    """tau^2 KL(softmax(teacher / tau) || softmax(student / tau)) of each recording (B,) for logits (B, K)."""
     log_p, log_q = (functional.log_softmax(y / temperature, dim=-1) for y in (teacher, student))
     return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(dim=-1)
 
@@ -68,7 +68,8 @@ class Teaching:
     def losses(self, y: Tensor, batch: Batch) -> Tensor:
         """Loss of each recording (B,) for the student's readouts y (B, K)."""
         label = label_loss(y, batch.labels, self.config.loss)
-        taught = divergence(y, self.readouts(batch.index, batch.epoch).to(y), self.loss.temperature)
+        told = self.readouts(batch.index, batch.epoch).to(y)
+        taught = divergence(*(logits(of, self.config.loss) for of in (y, told)), self.loss.temperature)
         return self.loss.cross_entropy * label + self.loss.divergence * taught
 
     def readouts(self, index: Tensor, epoch: int) -> Tensor:

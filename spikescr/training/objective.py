@@ -16,16 +16,20 @@ SMALLEST_SHARE = 1e-6
 """A readout's share for a class counts as this at least: its logarithm stays finite."""
 
 
-def label_loss(y: Tensor, labels: Tensor, loss: Loss) -> Tensor:
-    """Loss of each recording (B,) for readouts y (B, K), sums of softmax over steps, and labels (B,).
+def logits(y: Tensor, loss: Loss) -> Tensor:
+    """What a loss has as logits (B, K) of readouts y (B, K), sums of softmax over steps.
 
-    "sum": cross-entropy with y as logits (arXiv 2412.12858). "mean": -log(y[label] / sum y); the sum of y is the number
-    of valid steps, so what the logarithm is of is the mean over steps of the label's probability.
+    "sum": y (arXiv 2412.12858). "mean": log(y / sum y); the sum of y is the number of valid steps, so what the
+    logarithm is of are means over steps of the classes' probabilities.
     """
+    return y if loss == "sum" else torch.log(y / y.sum(dim=-1, keepdim=True) + SMALLEST_SHARE)
+
+
+def label_loss(y: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """Loss of each recording (B,) for readouts y (B, K) and labels (B,): cross-entropy, of "mean" -log(share)."""
     if loss == "sum":
         return functional.cross_entropy(y, labels, reduction="none")
-    shares = y / y.sum(dim=-1, keepdim=True)
-    return functional.nll_loss(torch.log(shares + SMALLEST_SHARE), labels, reduction="none")
+    return functional.nll_loss(logits(y, loss), labels, reduction="none")
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,6 +78,7 @@ def teaching(**changes: Any) -> tuple[Teaching, Split, TrainConfig]:
     model, x, steps = calibrated_model(sizes, samples=12, window=30, dtype=torch.float64)
     split = Split(x.transpose(0, 1).contiguous(), steps, torch.arange(12) % 4)
     loss = Taught(**{"teacher_steps": 30, "teacher": "abc"} | changes.pop("loss", {}))
+    changes["loss"] = changes.pop("of_label", "sum")
     config = TrainConfig(**{"seed": 5, "batch_size": 5, "distillation": loss} | changes)
     source = Spectra(split, drawn_for_teacher(config, loss), seed=config.seed)
     return Teaching(config, model.train(), source), split, config
@@ -185,6 +186,19 @@ def test_readouts_that_no_draw_changes_are_computed_once(
         x, steps, _ = split.batch(torch.arange(12))
         every = readout(clean.teacher(x, steps), steps)
         torch.testing.assert_close(torch.cat(found), every[[3, 9, 9, 9, 0]], rtol=1e-12, atol=1e-12)
+
+
+def test_a_loss_of_shares_compares_shares() -> None:
+    """With `loss` "mean" the divergence is sum_k p_k log(p_k / q_k), p and q means of probabilities over steps."""
+    objective, split, _ = teaching(augmentation=None, of_label="mean", loss={"cross_entropy": 0, "divergence": 1})
+    batch = batch_of(split, [7, 0, 11], epoch=1)
+    y = torch.rand(3, 4, dtype=torch.float64) + 0.1
+    expected = []
+    for s, t in zip(y.numpy(), objective.readouts(batch.index, 1).numpy(), strict=True):
+        q, p = s / s.sum(), t / t.sum()
+        expected.append(sum(p[k] * np.log(p[k] / q[k]) for k in range(4)))
+    assert np.ptp(expected) > 1e-2
+    np.testing.assert_allclose(objective.losses(y, batch).numpy(), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_without_divergence_it_is_plain_training_bit_for_bit(
