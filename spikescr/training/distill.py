@@ -68,8 +68,9 @@ class Teaching:
     def losses(self, y: Tensor, batch: Batch) -> Tensor:
         """Loss of each recording (B,) for the student's readouts y (B, K)."""
         label = label_loss(y, batch.labels, self.config.loss)
-        told = self.readouts(batch.index, batch.epoch).to(y)
-        taught = divergence(*(logits(of, self.config.loss) for of in (y, told)), self.loss.temperature)
+        student = logits(y, self.config.loss)
+        teacher = logits(self.readouts(batch.index, batch.epoch).to(y), self.config.loss)
+        taught = divergence(student, teacher, self.loss.temperature)
         return self.loss.cross_entropy * label + self.loss.divergence * taught
 
     def readouts(self, index: Tensor, epoch: int) -> Tensor:
