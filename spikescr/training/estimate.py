@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from spikescr.data.kinds import KINDS
 from spikescr.data.noise import MadeNoise
 from spikescr.data.sounds import Sounds
 from spikescr.data.timing import window_steps
+from spikescr.files import expanded
 from spikescr.model import build, readout
 from spikescr.model.backends import install, pick
 from spikescr.training.config import TrainConfig
@@ -69,18 +71,19 @@ class Estimate:
 
 
 def count_recordings(spec: str, seed: int) -> Recordings:
-    """Of a published data set as published, without looking for it; of a folder as they are there.
+    """As they are there; of a published data set that is not there, as published.
 
-    SHD's validation speakers are counted with the others.
+    SHD's validation speakers are then counted with the others.
 
     Raises:
-        DataError: the folder cannot be used.
+        DataError: what is there cannot be used.
     """
-    kind = spec.partition(":")[0]
+    kind, _, place = spec.partition(":")
     if kind == "digits":
         spoken = Counter(take.split for take in takes(voices()))
         return Recordings(spoken["train"], spoken["valid"], len(CLASSES))
-    if kind in KINDS and (published := KINDS[kind].published):
+    there = place != "" and expanded(Path(place)).exists()
+    if kind in KINDS and (published := KINDS[kind].published) and not there:
         return Recordings(published.recordings["train"], published.recordings.get("valid", 0), published.classes)
     dataset = open_data(spec, seed=seed)
     return Recordings(len(dataset.split("train")), len(dataset.split("valid")), len(dataset.classes))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from commands import Command
-from helpers import write_tones
+from helpers import write_heidelberg, write_tones
 
 from spikescr.checkpoint import load_checkpoint
 from spikescr.cli import main
@@ -200,6 +200,13 @@ def test_dry_run_needs_no_data_and_tells_keys_parameters_memory_and_time(tmp_pat
     found = CliRunner().invoke(main, ["train", "--dry-run", "model.width=32", "model.heads=2"])
     assert "2160 recordings to train on, 480 to validate, 20 classes" in found.stdout
     assert " 59.1 MB " in found.stdout.splitlines()[-2]  # real numbers of 4 bytes for (2160 + 480) x 40 x 140
+
+
+def test_dry_run_counts_the_recordings_that_are_there(tmp_path: Path) -> None:
+    folder = write_heidelberg(tmp_path / "own", "ssc", {"train": 6, "valid": 4, "test": 4})
+    words = ["train", "ssc-40", "--data", f"ssc:{folder}", "--dry-run", "model.width=32", "model.heads=2"]
+    found = CliRunner().invoke(main, words)
+    assert "6 recordings to train on, 4 to validate, 2 classes" in found.stdout, found.stderr
 
 
 @pytest.mark.parametrize(
