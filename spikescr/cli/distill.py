@@ -15,7 +15,7 @@ from spikescr.cli.sweep import estimate_sweep, sweep_curricula
 from spikescr.cli.training import (
     DATA,
     METAVAR,
-    attending,
+    Attended,
     choose_recipe,
     dry_run,
     list_recipes,
@@ -171,7 +171,7 @@ def command(
     devices = Devices()
     dataset = open_data(config.data, seed=config.seed)
     alone = job.locked() if devices.is_main else nullcontext()
-    with alone, attending(shown=devices.is_main) as attended:
+    with alone, Attended(shown=devices.is_main) as attended:
 
         def on_stage(number: int, stage: TrainConfig) -> None:
             attended.begin(stage.epochs, f"stage {number + 1} of {len(config.curriculum)}, {stage.steps} steps")

@@ -12,7 +12,7 @@ from rich.table import Table
 from spikescr.cli.console import notify, output
 from spikescr.cli.options import max_memory
 from spikescr.cli.text import percent, wide_console
-from spikescr.cli.training import attending
+from spikescr.cli.training import Attended
 from spikescr.errors import UsageError
 from spikescr.runs import DEFAULT_RUN, RunFolder
 
@@ -70,7 +70,7 @@ def command(
     from spikescr.workflows.quantize import quantize_run
 
     run = RunFolder(folder)
-    with attending() as attended:
+    with Attended() as attended:
         attended.begin(epochs, "Fine-tuning")
         quantization = quantize_run(
             run,

@@ -11,7 +11,7 @@ import click
 from spikescr.cli.console import notices, notify, output
 from spikescr.cli.options import max_memory
 from spikescr.cli.text import percent, si, wide_console
-from spikescr.cli.training import DATA, attending, duration
+from spikescr.cli.training import DATA, Attended, duration
 from spikescr.errors import UsageError
 from spikescr.runs import JobFolder
 from spikescr.training.config import MOST_SEEDS, MOST_THREADS
@@ -150,7 +150,7 @@ def _run(reproduction: Reproduction, places: Places, cost: Cost) -> int | None:
     """Trains what is left; the number of the signal that stopped it, None where it was not stopped."""
     done = len(reproduction.outcomes)
     every = len(reproduction.plan.trainings)
-    with attending() as attended:
+    with Attended() as attended:
 
         def on_training(training: Training) -> None:
             nonlocal done

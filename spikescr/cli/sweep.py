@@ -10,7 +10,7 @@ from rich.table import Table
 
 from spikescr.cli.console import notices, notify, output
 from spikescr.cli.text import percent
-from spikescr.cli.training import attending, dry_run
+from spikescr.cli.training import Attended, dry_run
 
 if TYPE_CHECKING:
     from spikescr.runs import JobFolder
@@ -52,7 +52,7 @@ def sweep_curricula(
     def dataset(seed: int) -> DataSet:
         return open_data(config.data, seed=seed)
 
-    with folder.locked(), attending() as attended:
+    with folder.locked(), Attended() as attended:
 
         def on_trial(curriculum: tuple[int, ...], seed: int, epochs: int) -> None:
             attended.begin(epochs, f"{named(curriculum)}, seed {seed}")

@@ -13,7 +13,7 @@ from spikescr.cli.options import max_memory
 from spikescr.cli.training import (
     DATA,
     METAVAR,
-    attending,
+    Attended,
     choose_recipe,
     dry_run,
     list_recipes,
@@ -116,7 +116,7 @@ def command(
     board = tensorboard_log(run.path / "tensorboard") if tensorboard and devices.is_main else nullcontext()
     dataset = open_data(config.data, seed=config.seed)
     alone = run.locked() if devices.is_main else nullcontext()
-    with alone, board as log, attending(shown=devices.is_main) as attended:
+    with alone, board as log, Attended(shown=devices.is_main) as attended:
         attended.begin(config.epochs)
 
         def on_epoch(metrics: EpochMetrics) -> None:

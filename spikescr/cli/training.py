@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import click
 
@@ -142,10 +141,10 @@ class Attended:
     """Trainings that someone attends: a bar tells how far they are, SIGINT or SIGTERM ends them in good order.
 
     `on_step`, `on_epoch` and `stop` are the callbacks of `training.loop.train`. A signal does what it always does until
-    a first step is done, for nothing could be saved, and after the first one.
+    a first step is done, for nothing could be saved, after the first one, and after the block. Not `shown`: no bar.
     """
 
-    def __init__(self, *, shown: bool) -> None:
+    def __init__(self, *, shown: bool = True) -> None:
         self.signal: int | None = None
         self._shown = shown
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -179,22 +178,17 @@ class Attended:
         if self.signal is not None:
             ctx.exit(128 + self.signal)
 
-    def restore(self) -> None:
-        """Signals do what they did before."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.signal = number
-        self.restore()
+        self._restore()
         notify("finishing the current step; once more ends at once")
-
-
-@contextmanager
-def attending(*, shown: bool = True) -> Iterator[Attended]:
-    """Attends trainings while the block lasts; not `shown`: without a bar."""
-    attended = Attended(shown=shown)
-    try:
-        yield attended
-    finally:
-        attended.restore()
