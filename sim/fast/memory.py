@@ -12,7 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from spikescr.sim.program import IntArray
 
-_KEPT = 2
+_KEPT = 3
+"""Tables: one in the hands of who reads the counts, one that is filled, and one of the shorter batch at the end."""
 _LEAST = 64
 _UNUSED = 3  # references to an array that nobody else holds: the list, the loop variable, the argument of getrefcount
 
