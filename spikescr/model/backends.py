@@ -20,7 +20,7 @@ from spikingjelly import configure
 from spikingjelly.activation_based import functional, surrogate
 from torch import Tensor, nn
 
-from spikescr.model.config import Attending, ModelConfig
+from spikescr.model.config import ModelConfig
 from spikescr.model.fused_layers import fused
 from spikescr.model.layers import Replaceable
 from spikescr.model.network import SpikeSCR, readout
@@ -97,7 +97,8 @@ def deviation(backend: Backend, device: torch.device) -> str | None:
     """
     trials: list[_Window | _Network] = [_Window(device)] if backend.window is not own_window else []
     if backend.layers is not PLAIN.layers:
-        trials += [_Network(device, attention) for attention in ("full", "causal")]
+        variants: tuple[dict[str, str], ...] = ({}, {"attention": "causal"}, {"neuron": "adaptive"})
+        trials += [_Network(device, variant) for variant in variants]
     for trial in trials:
         try:
             expected, actual = trial.run(PLAIN), trial.run(backend)
@@ -152,29 +153,18 @@ class _Network:
     spikes can be asked for. Its blocks' sums of spikes are what is compared.
     """
 
-    def __init__(self, device: torch.device, attention: Attending) -> None:
+    def __init__(self, device: torch.device, variant: dict[str, str]) -> None:
         generator = torch.Generator().manual_seed(0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.model = SpikeSCR(
-                ModelConfig(
-                    inputs=6,
-                    classes=3,
-                    layers=1,
-                    heads=2,
-                    width=32,
-                    kernel=5,
-                    mlp_ratio=2,
-                    dropout=0.5,
-                    attention=attention,
-                )
-            )
+            small = {"inputs": 6, "classes": 3, "heads": 2, "width": 32, "kernel": 5, "mlp_ratio": 2, "dropout": 0.5}
+            self.model = SpikeSCR(ModelConfig.model_validate(small | variant))
         with torch.no_grad():
             for parameter in self.model.parameters():
                 parameter.copy_((parameter * 64).round() / 64)
             for name, parameter in self.model.named_parameters():
                 if name.endswith("norm.bias"):
-                    parameter.fill_(0.5)  # for every layer to fire
+                    parameter.fill_(3.0 if variant.get("neuron") else 0.5)  # for every layer to fire
         self.model.to(device).train()
         self.x = torch.randint(0, 3, (20, 6, 6), generator=generator).float().to(device)
         self.steps = torch.tensor([20, 13, 17, 9, 20, 11], device=device)

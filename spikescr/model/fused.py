@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from spikescr.model import attention_kernels, events, kernels
+from spikescr.model import adaptive_kernels, attention_kernels, events, kernels
 from spikescr.model.neuron import ALPHA
 from spikescr.model.statistics import Statistics
 
@@ -136,6 +136,41 @@ class Fire(torch.autograd.Function):
         kernels.run(kernels.affine, y.shape[1], dc, y, a, b, c, lengths)
         dbeta, dgamma = own.to(y.dtype)
         return dc, dgamma, dbeta, dgate, None, None, None, None
+
+
+class Adapt(torch.autograd.Function):
+    """Spikes of adaptive LIFs (`adaptive.AdaptiveLIF`) for currents (T, B, N), 0 after a sample's end."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        kept: Tensor,
+        gain: Tensor,
+        adaptation_kept: Tensor,
+        by_membrane: Tensor,
+        by_spike: Tensor,
+        lengths: Tensor,
+        alpha: float,
+    ) -> Tensor:
+        """Spikes (T, B, N); the constants are (N,)."""
+        x = x.contiguous()
+        us, ws, out = (torch.empty_like(x) for _ in range(3))
+        given = (x, kept, gain, adaptation_kept, by_membrane, by_spike, lengths, us, ws, out)
+        kernels.run(adaptive_kernels.adapt_forward, x.shape[1], *given)
+        ctx.save_for_backward(*given)
+        ctx.alpha = alpha
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x and the constants."""
+        x, *others = ctx.saved_tensors
+        dx = torch.empty_like(x)
+        given = (x, *others, ctx.alpha, upstream.contiguous(), dx)
+        sums = kernels.run(adaptive_kernels.adapt_backward, x.shape[1], *given, sums=(5, x.shape[2]))
+        return dx, *torch.from_numpy(sums).to(x), None, None
 
 
 class Rotation(torch.autograd.Function):

@@ -10,9 +10,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spikescr.model.adaptive import AdaptiveLIF
 from spikescr.model.attention import CausalProduct
 from spikescr.model.blocks import SpikingGatedConvolution, SpikingSelfAttention
-from spikescr.model.fused import Depthwise, Fire, Product, Rotation, Streaming
+from spikescr.model.fused import Adapt, Depthwise, Fire, Product, Rotation, Streaming
 from spikescr.model.layers import EVERY, Current, SequenceBatchNorm, Spiking, SpikingLayer, TimeConv, valid_steps
 from spikescr.model.neuron import LIF
 from spikescr.model.rotary import Rotary
@@ -22,9 +23,14 @@ from spikescr.model.statistics import Statistics
 def fused(module: nn.Module) -> Callable[..., Any] | None:
     """What computes a module's training in one go (`Replaceable.trained_by`), None where nothing does.
 
-    Layers of plain LIFs behind plain batch normalisation alone: no learnt membranes, nothing folded, no integers.
+    Layers of plain or adaptive LIFs behind plain batch normalisation alone: no learnt membranes, nothing folded, no
+    integers.
     """
     kind = type(module)
+    if isinstance(module, Spiking) and type(module.lif) is AdaptiveLIF:
+        if kind is Spiking:
+            return adaptive_neurons
+        return adaptive_layer if isinstance(module, SpikingLayer) and _is_plain(module.current.norm) else None
     if kind not in _LAYERS or not all(map(_is_plain, _needed(module))):
         return None
     return _LAYERS[kind]
@@ -59,6 +65,22 @@ def neurons(spiking: Spiking, current: Tensor, _valid: Tensor) -> Tensor:
 def layer(spiking: SpikingLayer, x: Tensor, valid: Tensor) -> Tensor:
     """SN(BN(W x)), (T, B, out) for x (T, B, in)."""
     return _normalised(spiking, spiking.current, x, valid)
+
+
+def adaptive_neurons(spiking: Spiking, current: Tensor, valid: Tensor) -> Tensor:
+    """SN with adaptive LIFs."""
+    lif = spiking.lif
+    assert isinstance(lif, AdaptiveLIF)
+    spikes: Tensor = Adapt.apply(current, *vars(lif.constants()).values(), valid_steps(valid), lif.alpha)
+    dropped: Tensor = spiking.dropout(spikes)
+    return dropped
+
+
+def adaptive_layer(spiking: SpikingLayer, x: Tensor, valid: Tensor) -> Tensor:
+    """SN(BN(W x)) with adaptive LIFs."""
+    current = spiking.current
+    current.note(x, valid, current.synapse.weight)
+    return adaptive_neurons(spiking, current.norm(product(current, x), valid), valid)
 
 
 def rotate(rotary: Rotary, x: Tensor, heads: int) -> Tensor:
