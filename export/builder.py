@@ -293,10 +293,12 @@ class GraphBuilder:
     ) -> Stream:
         """Adaptive neurons: two leaky integrators and a Threshold, which is `name` and sees the membrane on the clock.
 
-        Without the clock neurons that adaptation lets go would fire after a sample's last step.
+        Without the clock neurons that adaptation lets go would fire after a sample's last step; and nothing multiplies
+        what is left of their membranes there.
 
         With k = 1 - dt / tau and g = dt / tau, an integrator is v = k v + g r I. Membrane: r = 1, of the current, of
-        -w, and of -k / g s, a step late. Adaptation: r = 1 / g, of a u and b s, a step late.
+        -w, and of -k / g s, a step late. Adaptation holds -w, so that nothing multiplies it on its way to the membrane:
+        r = 1 / g, of -a u and -b s, a step late.
 
         Args:
             name: of the Threshold, and prefix of the others.
@@ -311,11 +313,11 @@ class GraphBuilder:
         late = {}
         for part, source in {"membrane": parts["membrane"], "spike": name}.items():
             late[part] = self.delay(f"{name}.{part}_late", Stream((source,), current.width, latency), 1, latency + 1)
+        ticking = self.gate(f"{name}.adapting.gate", late["membrane"], self.clock(latency))
         pulls = {
-            "adapting": (late["membrane"], by_membrane),
-            "firing": (late["spike"], by_spike),
+            "adapting": (ticking, -by_membrane),
+            "firing": (late["spike"], -by_spike),
             "reset": (late["spike"], -(1.0 - gain) / gain),
-            "adapted": (Stream((parts["adaptation"],), current.width, latency), -np.ones(current.width)),
         }
         sent = {}
         for pull, (x, scale) in pulls.items():
@@ -324,7 +326,7 @@ class GraphBuilder:
         adaptation = nir.LI(tau=tau[1], r=1.0 / adaptation_gain, v_leak=zero, metadata={LATENCY: latency})
         self.node(parts["adaptation"], adaptation, Stream(sent["adapting"] + sent["firing"], current.width, latency))
         membrane = nir.LI(tau=tau[0], r=ones, v_leak=zero, metadata={LATENCY: latency})
-        arriving = Stream(current.sources + sent["adapted"] + sent["reset"], current.width, latency)
+        arriving = Stream((*current.sources, parts["adaptation"], *sent["reset"]), current.width, latency)
         seen = self.gate(f"{name}.gate", self.node(parts["membrane"], membrane, arriving), self.clock(latency))
         return self.node(name, nir.Threshold(np.nextafter(1.0, 0.0) * ones, metadata={LATENCY: latency}), seen)
 

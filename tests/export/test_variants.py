@@ -211,8 +211,13 @@ def test_adaptive_neurons_are_integrators_a_threshold_and_delays_of_one_step() -
         ".adapting": nir.Scale,
         ".firing": nir.Scale,
         ".reset": nir.Scale,
-        ".adapted": nir.Scale,
     }
+    counts, layer = case("adlif").fast.recording.counts, "layers.1.lif"
+    a = graph.nodes[f"{layer}.adapting"].scale
+    assert (a <= 0).all()
+    # One multiplication for each neuron and valid step: nothing else is multiplied, nor anything after the last step.
+    assert counts.per_step(f"{layer}.adapting", "mac").sum() == case("adlif").fast.valid.sum() * np.count_nonzero(a)
+    assert not any(counts.per_step(f"{layer}{part}", "mac").any() for part in (".firing", ".reset"))
     with pytest.raises(ExportError, match=r"layers\.0\.lif: has learnt its time constants; folding it needs dt"):
         fold(build(VARIANTS["adlif"]))
     with pytest.raises(ExportError, match=r"layers\.0\.lif: fold for steps of 0\.5 s"):
