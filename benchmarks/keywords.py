@@ -8,13 +8,13 @@ Every network is trained with the recipe `commands` (speed, shift in time and no
 of DIR/test (without --noise made here) at 20, 10 and 0 dB, 20 dB quieter, and 100 ms later. All conditions are written
 as 16-bit files first, so that every network hears the same. Noise is scaled so that its mean square over a recording is
 10^(-x/10) of the recording's. Spiking networks are executed event by event; of the CNN the multiplications by what is
-not 0 count likewise, and as "dense" all of them; "spikes" is SpikeSCR on events (`front_end=spikes`), "spikes_few" the
-same that pays for operations, "causal" the one whose attention waits for nothing, "adaptive" that with adaptive
-neurons, "spikcommander" as in the recipe `commands-spikcommander`, "axonal" DCLS with one delay per neuron, "100_steps"
-and "1L-16-256" SpikeSCR finer and wider, "no_masks", "no_speed", "no_time_shift" and "no_noise" without one
-augmentation. The front end is in no figure; `spikescr simulate` tells it.
-Accuracies are means over seeds, intervals (Wilson, 95 %) of all answers together; operations and energy are those of
-the recordings as they are.
+not 0 count likewise, and as "dense" all of them; "adaptive" is SpikeSCR with adaptive neurons, "spikes" that on events
+(`front_end=spikes`, the recipe `commands-spikes`), "spikes_lif" on events with plain ones, "spikes_few" the same that
+pays for operations, "causal" the one whose attention waits for nothing, "spikcommander" as in the recipe
+`commands-spikcommander`, "axonal" DCLS with one delay per neuron, "100_steps" and "1L-16-256" SpikeSCR finer and wider,
+"no_masks", "no_speed", "no_time_shift" and "no_noise" without one augmentation. The front end is in no figure;
+`spikescr simulate` tells it. Accuracies are means over seeds, intervals (Wilson, 95 %) of all answers together;
+operations and energy are those of the recordings as they are.
 
 What a network gave with a seed is kept in DIR (default runs/keywords) as soon as it is known, under a digest of
 everything that it follows from; a later call with the same settings reads it, and continues a training that was
@@ -63,16 +63,19 @@ SNRS = (20, 10, 0)
 QUIETER_DB, LATER_S = 20, 0.1
 CONDITIONS = ("accuracy", *(f"snr{snr}" for snr in SNRS), "quiet", "shifted")
 FP32, INT8 = (CONSTANTS.costs[f"horowitz2014-45nm-{kind}"] for kind in ("fp32", "int8"))
+EVENTS = f"model.inputs={80 * PLANES}"
 SPIKING: dict[str, tuple[str, ...]] = {
     "spikescr": (),
     "causal": ("model.attention=causal",),
     "adaptive": ("model.neuron=adaptive",),
     "spikcommander": ("model.family=spikcommander", "model.window=40", "model.dropout=0.0"),
-    "spikes": ("front_end=spikes", f"model.inputs={80 * PLANES}"),
-    "spikes_few": ("front_end=spikes", f"model.inputs={80 * PLANES}", "synop_penalty=0.4"),
+    "spikes": ("model.neuron=adaptive", "front_end=spikes", EVENTS),
+    "spikes_lif": ("front_end=spikes", EVENTS),
+    "spikes_few": ("front_end=spikes", EVENTS, "synop_penalty=0.4"),
     "dcls": ("model.family=dcls",),
     "axonal": ("model.family=dcls", "model.delays=axonal"),
     "adlif": ("model.family=adlif",),
+    "adlif_spikes": ("model.family=adlif", "front_end=spikes", EVENTS),
     "recurrent": ("model.family=recurrent",),
     "100_steps": ("steps=100",),
     "1L-16-256": ("model.heads=16", "model.width=256"),
