@@ -17,11 +17,11 @@ from spikescr.stages import Stage
 Events = npt.NDArray[np.uint8]
 Thresholds = tuple[tuple[Positive, ...], ...]
 
-ON_RATES = (0.3, 0.17, 0.07)
-OFF_RATES = (0.25, 0.08)
+ON_RATES = (0.2, 0.11, 0.045)
+OFF_RATES = (0.16, 0.05)
 """Events for each frame at which thresholds are set, on average over training: of every plane of `on` and of `off`.
 
-Together 68 events in each step of `commands-spikes` (test people of ten words)."""
+Together 47 events in each step of `commands-spikes` (test people of ten words)."""
 PLANES = len(ON_RATES) + len(OFF_RATES)
 LEAK = 0.5
 LEAST = 0.05
