@@ -13,7 +13,9 @@ attention states, clock counts).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from typing import TypeVar
 
 from spikescr.sim.operations.base import FloatArray, IntArray, Operation, Port, Role, Signal, operation_types
@@ -75,6 +77,56 @@ class Program:
                 return True
         return False
 
+    @property
+    def components(self) -> tuple[tuple[Operation, ...], ...]:
+        """The operations, cycles together, in an order in which each part reads nothing of a later one.
+
+        Without cycles that is one by one as they are listed; a cycle's operations are in the order of the list.
+        """
+        if not self.cyclic:
+            return tuple((operation,) for operation in self.operations)
+        place = {operation.name: number for number, operation in enumerate(self.operations)}
+        reads = [
+            sorted({place[source] for port in operation.ports.values() for source in port.sources})
+            for operation in self.operations
+        ]
+        part = _strongly_connected(reads)
+        members: dict[int, list[int]] = {}
+        for number, own in enumerate(part):
+            members.setdefault(own, []).append(number)
+        order = TopologicalSorter({own: {part[r] for m in ms for r in reads[m]} - {own} for own, ms in members.items()})
+        return tuple(tuple(self.operations[m] for m in members[own]) for own in order.static_order())
+
     def of_type(self, kind: type[AnyOperation]) -> tuple[AnyOperation, ...]:
         """The operations of one type, in order."""
         return tuple(o for o in self.operations if isinstance(o, kind))
+
+
+def _strongly_connected(reads: Sequence[Sequence[int]]) -> list[int]:
+    """Of every number the least one that it leads to and that leads back (R. Tarjan, SIAM J. Comput. 1(2), 1972)."""
+    found, low, part = ([-1] * len(reads) for _ in range(3))
+    open_: list[int] = []
+    count = 0
+    for root in range(len(reads)):
+        path = [(root, iter(reads[root]))] if found[root] < 0 else []
+        while path:
+            here, left = path[-1]
+            if found[here] < 0:
+                found[here] = low[here] = count
+                count += 1
+                open_.append(here)
+            following = next((r for r in left if part[r] < 0), None)
+            if following is None:
+                path.pop()
+                if low[here] == found[here]:
+                    own = open_[open_.index(here) :]
+                    del open_[-len(own) :]
+                    for member in own:
+                        part[member] = min(own)
+                if path:
+                    low[path[-1][0]] = min(low[path[-1][0]], low[here])
+            elif found[following] < 0:
+                path.append((following, iter(reads[following])))
+            else:
+                low[here] = min(low[here], found[following])
+    return part

@@ -20,11 +20,9 @@ from spikescr.sim.fast.batch import Batch
 from spikescr.sim.fast.memory import Buffers, Tables
 from spikescr.sim.fast.plan import Plan
 from spikescr.sim.fast.room import bytes_per_sample
-from spikescr.sim.fast.stepwise import OWN
 from spikescr.sim.lowering import fixed
 from spikescr.sim.program import FloatArray, Program, Role
 from spikescr.sim.recording import KINDS, Recording, joined
-from spikescr.sim.steps.evaluation import Evaluation
 from spikescr.sizes import require_memory
 
 _log = logging.getLogger(__name__)
@@ -91,11 +89,10 @@ class FastBackend:
         self.batch = batch
         self._program = program
         self._plan = Plan(program, dtype)
-        self._cyclic = program.cyclic
         one = bytes_per_sample(self._plan)
         require_memory(one, f"a sample of {program.period:,} steps", "run fewer steps (--steps)", BackendError)
-        self._at_once = batch if self._cyclic else max(1, AT_ONCE // max(one, 1))
-        self._threads = [Thread(Buffers(), Tables(self._plan.counted)) for _ in range(1 if self._cyclic else threads)]
+        self._at_once = max(1, AT_ONCE // max(one, 1))
+        self._threads = [Thread(Buffers(), Tables(self._plan.counted)) for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads) if len(self._threads) > 1 else None
         self._spikes, self._membranes = record_spikes, record_membranes
         self.build_seconds = time.perf_counter() - begin
@@ -103,7 +100,7 @@ class FastBackend:
         slow = {kind.__name__ for kind in kinds - window.KERNELS.keys()}
         if slow:
             _log.warning("fast: no kernels for %s, which go step by step in NumPy", ", ".join(sorted(slow)))
-        mode = "step by step" if self._cyclic else "whole windows"
+        mode = "cycles step by step" if self._plan.looped else "whole windows"
         _log.info("fast: %d operations, %s, %s", len(program.operations), np.dtype(dtype), mode)
 
     def run(self, inputs: Mapping[str, FloatArray]) -> Recording:
@@ -146,17 +143,6 @@ class FastBackend:
     def _part(self, thread: Thread, inputs: Mapping[str, FloatArray], part: slice) -> Recording:
         own = {name: array[:, part] for name, array in inputs.items()}
         samples = part.stop - part.start
-        if self._cyclic:
-            stepwise = Evaluation(
-                "fast",
-                self._program,
-                samples,
-                spikes=self._spikes,
-                membranes=self._membranes,
-                own=OWN,
-                dtype=self._plan.dtype,
-            )
-            return stepwise.run(own)
         table = thread.tables((len(self._program.operations), len(KINDS), self._program.period, samples))
         batch = Batch(self._plan, thread.buffers, table, spikes=self._spikes, membranes=self._membranes)
         return window.run(batch, own)

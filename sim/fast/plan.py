@@ -108,6 +108,8 @@ class Plan:
     Attributes:
         dtype: of currents and membranes.
         program: what is prepared.
+        components: its operations in the order of evaluation, cycles together.
+        looped: operations in cycles, which run step by step.
         readers: operation -> those that read it.
         drives: neuron -> what runs with it.
         images: neuron -> the convolution that runs with it.
@@ -133,18 +135,22 @@ class Plan:
             for port in operation.ports.values():
                 for source in port.sources:
                     self.readers[source].append(operation.name)
+        self.components = program.components
+        self.looped = {o.name for part in self.components if self._is_cycle(part) for o in part}
         by_name = {o.name: o for o in program.operations}
         self.drives: dict[str, Drive] = {}
-        for neuron in program.of_type(Neuron):
+        straight = [n for n in program.of_type(Neuron) if n.name not in self.looped]
+        for neuron in straight:
             drive = self._drive(by_name, neuron)
             if drive is not None:
                 self.drives[neuron.name] = drive
         self.kernels = {c.name: kernel_of(c, dtype) for c in program.of_type(Convolution)}
-        found = {n.name: self._image(by_name, n) for n in program.of_type(Neuron)}
+        found = {n.name: self._image(by_name, n) for n in straight}
         self.images = {name: image for name, image in found.items() if image is not None}
         self.absorbed = {d.synapse.name for d in self.drives.values()}
         self.absorbed |= {i.convolution.name for i in self.images.values()}
-        self.windows = {m.name: w for m in program.of_type(Maximum) if (w := self._window(by_name, m)) is not None}
+        maxima = [m for m in program.of_type(Maximum) if m.name not in self.looped]
+        self.windows = {m.name: w for m in maxima if (w := self._window(by_name, m)) is not None}
         self.absorbed |= {w.name for w in self.windows.values()}
         self.absorbed |= {n.x.sources[0] for n in program.of_type(Neuron) if n.name in self.drives}
         self.read = self._read()
@@ -155,6 +161,9 @@ class Plan:
         self.reshapes = {s.name for s in program.of_type(Select) if np.array_equal(s.index, np.arange(s.x.width))}
         self.counted = [(row, KIND[kind]) for row, o in enumerate(program.operations) for kind in o.counts]
         self.quiet = {n.name for n in program.of_type(Neuron) if _is_quiet(n)}
+
+    def _is_cycle(self, part: tuple[Operation, ...]) -> bool:
+        return len(part) > 1 or part[0].name in self.readers[part[0].name]
 
     def _drive(self, by_name: dict[str, Operation], neuron: Neuron) -> Drive | None:
         gated = False
@@ -200,7 +209,7 @@ class Plan:
             elif neuron.name in self.drives:
                 runs_with |= dict.fromkeys((self.drives[neuron.name].synapse.name, neuron.x.sources[0]), neuron.name)
         runs_with |= {select.name: name for name, select in self.windows.items()}
-        order = {o.name: place for place, o in enumerate(self.program.operations)}
+        order = {o.name: place for place, part in enumerate(self.components) for o in part}
         read: dict[str, list[str]] = {name: [] for name in self.readers}
         for name, readers in self.readers.items():
             read[max((runs_with[r] for r in readers), key=order.__getitem__, default=name)].append(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from spikescr.sim.fast.plan import Plan
 from spikescr.sim.program import Convolution, Neuron, Operation, Port, Role, Select, Signal, Synapse
 
@@ -17,7 +19,7 @@ def bytes_per_sample(plan: Plan) -> int:
     by_name = {operation.name: operation for operation in program.operations}
     living: dict[str, int] = {}
     forms: dict[tuple[str, ...], int] = {}
-    for operation in program.operations:
+    for operation in itertools.chain.from_iterable(plan.components):
         if operation.name in plan.absorbed:
             continue
         for reader in _with(plan, operation):

@@ -1,4 +1,4 @@
-"""Whole-window evaluation: every operation over all steps and samples at once, in topological order."""
+"""Whole-window evaluation: every operation, or cycle of them, over all steps and samples, one after the other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from spikescr.sim.fast import convolutions, currents, neurons, operations
 from spikescr.sim.fast.batch import Batch, Output, failure
+from spikescr.sim.fast.cycles import cycle
 from spikescr.sim.fast.kernels import events as kernels
 from spikescr.sim.fast.plan import KIND
 from spikescr.sim.fast.signals import Rows, Values
@@ -68,11 +69,15 @@ def run(batch: Batch, inputs: Mapping[str, FloatArray]) -> Recording:
     Raises:
         BackendError: an operation takes what arrives for wrong, or a membrane is not finite.
     """
-    for operation in batch.plan.program.operations:
-        if operation.name in batch.plan.absorbed:
+    plan, signals = batch.plan, batch.ports.signals
+    for part in plan.components:
+        if part[0].name in plan.absorbed:
             continue
-        batch.ports.signals[operation.name] = _evaluate(batch, operation, inputs)
-        batch.ports.forget(batch.plan.read[operation.name])
+        if part[0].name in plan.looped:
+            signals |= cycle(batch, part)
+        else:
+            signals[part[0].name] = _evaluate(batch, part[0], inputs)
+        batch.ports.forget([name for operation in part for name in plan.read[operation.name]])
     return batch.recording
 
 

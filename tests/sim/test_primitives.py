@@ -14,11 +14,14 @@ from oracles.program_interpreter import InterpreterBackend
 from scipy.signal import lfilter
 
 from spikescr.errors import GraphError
+from spikescr.sim.backends import Options
 from spikescr.sim.counting.formula import evaluate
 from spikescr.sim.fast.backend import FastBackend
+from spikescr.sim.fast.stepwise import OWN
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Convolution, Program, Signal, Synapse
 from spikescr.sim.recording import Recording
+from spikescr.sim.steps.backend import StepBackend
 
 DT = 1e-3
 
@@ -472,9 +475,8 @@ def test_ordinary_floats_give_the_same_bits_everywhere(recurrent: bool) -> None:
     assert all(0.05 < rate < 0.9 for rate in rates(program, executed))
     fast = FastBackend(program, 2, record_membranes=True)
     same(fast.run({"input": x}), executed)
-    stepwise = FastBackend(program, 2, record_membranes=True)
-    stepwise._cyclic = True
-    same(stepwise.run({"input": x}), executed)
+    with StepBackend("steps", program, Options(batch=2, membranes=True), OWN) as stepwise:
+        same(stepwise.run({"input": x}), executed)
     same(InterpreterBackend(program, 2).run({"input": x}), executed)
 
 

@@ -13,15 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.program_interpreter import InterpreterBackend
 from random_graphs import Case, cases
+from scipy.sparse.csgraph import connected_components
 
 from spikescr.errors import BackendError
+from spikescr.sim.backends import Options
 from spikescr.sim.fast import backend as backends
 from spikescr.sim.fast import currents
 from spikescr.sim.fast.backend import FastBackend
+from spikescr.sim.fast.stepwise import OWN
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Integrator, Neuron, Port, Program, Signal, Sink, Source, Synapse, Tap
 from spikescr.sim.recording import Recording
 from spikescr.sim.run import run_batches
+from spikescr.sim.steps.backend import StepBackend
 from spikescr.sizes import memory_limited
 
 REPEATABLE = settings(derandomize=True, database=None)
@@ -72,9 +76,27 @@ def test_products_and_events_give_the_same_sums(case: Case) -> None:
 @given(cases())
 def test_step_by_step_is_the_whole_window(case: Case) -> None:
     program = lower(case.graph)
-    stepwise = FastBackend(program, 4)
-    stepwise._cyclic = True
-    same(stepwise.run(case.inputs), FastBackend(program, 4).run(case.inputs))
+    with StepBackend("steps", program, Options(batch=4), OWN) as stepwise:
+        same(stepwise.run(case.inputs), FastBackend(program, 4).run(case.inputs))
+
+
+@settings(REPEATABLE, max_examples=100)
+@given(cases(cycles=True))
+def test_components_are_scipys_and_read_nothing_of_later_ones(case: Case) -> None:
+    program = lower(case.graph)
+    listed = [o.name for o in program.operations]
+    reads = [(source, o.name) for o in program.operations for port in o.ports.values() for source in port.sources]
+    leads = np.zeros((len(listed), len(listed)))
+    for source, reader in reads:
+        leads[listed.index(source), listed.index(reader)] = 1
+    labels = connected_components(leads, connection="strong")[1]
+    found = [[o.name for o in part] for part in program.components]
+    expected = [[name for name, own in zip(listed, labels, strict=True) if own == label] for label in set(labels)]
+    assert sorted(found) == sorted(expected)
+    place = {name: number for number, part in enumerate(found) for name in part}
+    assert all(place[source] <= place[name] for source, name in reads)
+    if not program.cyclic:
+        assert [name for part in found for name in part] == listed
 
 
 @settings(REPEATABLE, max_examples=60)
