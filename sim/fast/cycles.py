@@ -1,4 +1,7 @@
-"""Operations that lead back to themselves, step by step; what leads to them and from them is evaluated as windows."""
+"""Operations that lead back to themselves, compiled where they do not mix channels, else step by step.
+
+What leads to them and from them is evaluated as windows.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from spikescr.sim.fast.batch import Batch, Output, failure
+from spikescr.sim.fast.elementwise import Elementwise
+from spikescr.sim.fast.kernels import cycles as looping
 from spikescr.sim.fast.kernels import events as kernels
 from spikescr.sim.fast.plan import KIND
 from spikescr.sim.fast.signals import Values
 from spikescr.sim.fast.stepwise import OWN
-from spikescr.sim.program import FloatArray, Operation, Port
+from spikescr.sim.program import FloatArray, Operation, Port, Role, Synapse
 from spikescr.sim.steps.base import Array, Step
 from spikescr.sim.steps.evaluation import RAISED
 from spikescr.sim.steps.make import make
+from spikescr.sim.steps.synapses import KIND as KIND_OF
+
+COUNTED = {
+    "spikes": looping.EVENTS,
+    "entries": looping.ENTRIES,
+    "graded": looping.GRADED,
+    "synops": looping.SYNOPS,
+    "synops_graded": looping.SYNOPS_GRADED,
+}
+"""Kinds of a Synapse, and where `run_members` has them; its operations are counted by what arrives."""
 
 
 class _Member:
@@ -54,9 +69,14 @@ class _Member:
 def cycle(batch: Batch, part: Sequence[Operation]) -> dict[str, Output]:
     """What the operations of a cycle put out over the period, of those that others read."""
     readers, own = batch.plan.readers, {operation.name for operation in part}
+    form = batch.plan.elementwise.get(part[0].name)
+    if form is not None and not batch.record_membranes:
+        clocks = [_by_step(batch, port, port.sources) for port in form.clocks]
+        if all(((ticks == 0) | (ticks == 1)).all() for ticks in clocks):  # others are told by the steps
+            return _compiled(batch, form, own, clocks)
     members = [_Member(batch, operation, bool(set(readers[operation.name]) - own)) for operation in part]
     given = {
-        source: _by_step(batch, port, source)
+        source: _by_step(batch, port, (source,))
         for operation in part
         for port in operation.ports.values()
         for source in port.sources
@@ -89,9 +109,52 @@ def _sum(now: dict[str, Array], sources: Sequence[str]) -> Array:
     return total
 
 
-def _by_step(batch: Batch, port: Port, source: str) -> FloatArray:
-    """What a source outside of the cycle puts out, (P, B, N)."""
-    x = batch.ports.values(Port((source,), port.width, port.signal))
-    values = np.empty((*batch.shape, port.width), x.packed.dtype)
+def _by_step(batch: Batch, port: Port, sources: tuple[str, ...]) -> FloatArray:
+    """What sources outside of the cycle put out together, (P, B, N)."""
+    x = batch.ports.values(Port(sources, port.width, port.signal))
+    values = np.empty((*batch.shape, port.width), batch.dtype)
     kernels.unpack(values, x.packed, x.rows.arrays)
     return values
+
+
+def _compiled(batch: Batch, form: Elementwise, own: set[str], clocks: Sequence[FloatArray]) -> dict[str, Output]:
+    """As `cycle`, in one compiled loop."""
+    (period, samples), width = batch.shape, form.members[0].width
+    spikes = {operation.name: batch.spikes_of(operation) for operation in form.members}
+    wanted = [
+        operation
+        for operation in form.members
+        if spikes[operation.name].size or not own.issuperset(batch.plan.readers[operation.name])
+    ]
+    places = np.array([wanted.index(o) if o in wanted else -1 for o in form.members], np.int64)
+    ports = {source: port for o in form.members for port in o.ports.values() for source in port.sources}
+    given = np.zeros((len(form.given), period, samples, width), batch.dtype)
+    for values, source in zip(given, form.given, strict=True):
+        values[:] = _by_step(batch, ports[source], (source,))
+    ticks = np.zeros((len(clocks), period, samples), batch.dtype)
+    for ticking, clock in zip(ticks, clocks, strict=True):
+        ticking[:] = clock[..., 0]
+    counts = np.zeros((len(form.members), 6, period, samples), np.int64)
+    outs = np.zeros((len(wanted), samples, period, width), batch.dtype)
+    ring = np.zeros((len(form.members), form.longest, width), batch.dtype)
+    sample, step, member = looping.run_members(
+        form.kinds, form.numbers, form.options, form.fan_outs, form.sources, given, ticks, counts, outs, places, ring
+    )
+    if sample >= 0:
+        raise failure(form.members[member], f"a membrane of sample {sample} is not finite", step)
+    for operation, counted in zip(form.members, counts, strict=True):
+        if isinstance(operation, Synapse):
+            for kind, place in COUNTED.items():
+                batch.count(operation, kind)[:] = counted[place]
+            batch.count(operation, KIND_OF[operation.x.signal])[:] = counted[looping.COST]
+        elif operation.role is Role.NEURON:
+            batch.count(operation, "fired")[:] = counted[looping.EVENTS]
+        if operation.has_membrane:
+            batch.count_updates(operation)
+    rows, outputs = batch.ports.geometry.all, dict[str, Output]()
+    for operation, put_out in zip(wanted, outs, strict=True):
+        if spikes[operation.name].size:
+            spikes[operation.name][:] = put_out.transpose(1, 0, 2)
+        packed = put_out.reshape(period * samples, width)
+        outputs[operation.name] = batch.as_carried(operation, Values(rows, packed))
+    return outputs

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from spikescr.sim.fast.elementwise import elementwise
 from spikescr.sim.program import (
     Convolution,
     FixedNeuron,
@@ -109,7 +110,8 @@ class Plan:
         dtype: of currents and membranes.
         program: what is prepared.
         components: its operations in the order of evaluation, cycles together.
-        looped: operations in cycles, which run step by step.
+        looped: operations in cycles.
+        elementwise: first operation of a cycle -> its form for `kernels.cycles`; the others run step by step.
         readers: operation -> those that read it.
         drives: neuron -> what runs with it.
         images: neuron -> the convolution that runs with it.
@@ -137,6 +139,8 @@ class Plan:
                     self.readers[source].append(operation.name)
         self.components = program.components
         self.looped = {o.name for part in self.components if self._is_cycle(part) for o in part}
+        forms = {part[0].name: elementwise(part, self.dtype) for part in self.components if part[0].name in self.looped}
+        self.elementwise = {name: form for name, form in forms.items() if form is not None}
         by_name = {o.name: o for o in program.operations}
         self.drives: dict[str, Drive] = {}
         straight = [n for n in program.of_type(Neuron) if n.name not in self.looped]

@@ -11,6 +11,7 @@ import pytest
 from from_torch import torch
 from oracles.nir_interpreter import Trace, interpret
 from oracles.program_interpreter import InterpreterBackend
+from recordings import same
 from scipy.signal import lfilter
 
 from spikescr.errors import GraphError
@@ -447,14 +448,6 @@ def deep(seed: int, *, recurrent: bool) -> nir.NIRGraph:
         graph.nodes["back"] = back
         graph.edges += [("n1", "back"), ("back", "n1")]
     return graph
-
-
-def same(a: Recording, b: Recording) -> None:
-    np.testing.assert_array_equal(a.counts.table, b.counts.table)
-    for ours, theirs in ((a.spikes, b.spikes), (a.membranes, b.membranes), (a.outputs, b.outputs)):
-        assert ours.keys() == theirs.keys()
-        for name in ours:
-            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
 def rates(program: Program, got: Recording) -> list[float]:

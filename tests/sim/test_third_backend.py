@@ -10,12 +10,12 @@ from from_torch import SMALL, calibrated_model, fold, to_nir
 from hypothesis import given, settings
 from oracles.program_interpreter import InterpreterBackend
 from random_graphs import Case, cases
+from recordings import same
 
 from spikescr.errors import BackendError
 from spikescr.sim.backends import REGISTRY, CrossCheck, Options, build, compared
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import DelayLine, Gate, Neuron, Operation, Program
-from spikescr.sim.recording import Recording
 from spikescr.sim.run import run_batches
 from spikescr.sim.steps import make
 from spikescr.sim.steps.backend import StepBackend
@@ -92,14 +92,6 @@ def test_a_network_runs_on_two_operations_of_its_own_and_the_shared_rest() -> No
     assert differing.tolist() == [0, 0]
     assert calls.keys() == {"DelayLine", "Neuron"}
     assert {type(o) for o in program.operations} > OWN.keys()
-
-
-def same(a: Recording, b: Recording) -> None:
-    np.testing.assert_array_equal(a.counts.table, b.counts.table)
-    for ours, theirs in ((a.spikes, b.spikes), (a.membranes, b.membranes), (a.outputs, b.outputs)):
-        assert ours.keys() == theirs.keys()
-        for name in ours:
-            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
 @settings(REPEATABLE, max_examples=50)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.program_interpreter import InterpreterBackend
 from random_graphs import Case, cases
+from recordings import agree
 from scipy.sparse.csgraph import connected_components
 
 from spikescr.errors import BackendError
@@ -23,7 +24,6 @@ from spikescr.sim.fast.backend import FastBackend
 from spikescr.sim.fast.stepwise import OWN
 from spikescr.sim.lowering.lower import lower
 from spikescr.sim.program import Integrator, Neuron, Port, Program, Signal, Sink, Source, Synapse, Tap
-from spikescr.sim.recording import Recording
 from spikescr.sim.run import run_batches
 from spikescr.sim.steps.backend import StepBackend
 from spikescr.sizes import memory_limited
@@ -50,13 +50,6 @@ def chain(threshold: float = 1.0, width: int = 2) -> Program:
     )  # fmt: skip
 
 
-def same(a: Recording, b: Recording) -> None:
-    np.testing.assert_array_equal(a.counts.table, b.counts.table)
-    for ours, theirs in ((a.spikes, b.spikes), (a.membranes, b.membranes), (a.outputs, b.outputs)):
-        for name in ours.keys() & theirs.keys():
-            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-
-
 @settings(REPEATABLE, max_examples=60)
 @given(cases())
 def test_products_and_events_give_the_same_sums(case: Case) -> None:
@@ -69,7 +62,7 @@ def test_products_and_events_give_the_same_sums(case: Case) -> None:
             results.append(FastBackend(program, 4).run(case.inputs))
     finally:
         currents.DENSE_FROM.update(limits)
-    same(*results)
+    agree(*results)
 
 
 @settings(REPEATABLE, max_examples=60)
@@ -77,7 +70,7 @@ def test_products_and_events_give_the_same_sums(case: Case) -> None:
 def test_step_by_step_is_the_whole_window(case: Case) -> None:
     program = lower(case.graph)
     with StepBackend("steps", program, Options(batch=4), OWN) as stepwise:
-        same(stepwise.run(case.inputs), FastBackend(program, 4).run(case.inputs))
+        agree(stepwise.run(case.inputs), FastBackend(program, 4).run(case.inputs))
 
 
 @settings(REPEATABLE, max_examples=100)
@@ -106,7 +99,7 @@ def test_membranes_are_the_interpreters_and_change_nothing_else(case: Case) -> N
     got = FastBackend(program, 4, record_membranes=True).run(case.inputs)
     leaky = {o.name for o in program.of_type(Integrator) if not o.current}
     assert got.membranes.keys() == {o.name for o in program.of_type(Neuron)} | leaky
-    same(got, InterpreterBackend(program, 4).run(case.inputs))
+    agree(got, InterpreterBackend(program, 4).run(case.inputs))
 
 
 @settings(REPEATABLE, max_examples=60)
@@ -115,7 +108,7 @@ def test_without_spikes_all_else_is_there(case: Case) -> None:
     program = lower(case.graph)
     got = FastBackend(program, 4, record_spikes=False).run(case.inputs)
     assert got.spikes == {}
-    same(got, FastBackend(program, 4).run(case.inputs))
+    agree(got, FastBackend(program, 4).run(case.inputs))
 
 
 @settings(REPEATABLE, max_examples=40)
@@ -176,7 +169,7 @@ def test_a_synapse_larger_than_a_cache_gives_the_same_sums(width: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(currents, "CACHE", 1)
             blocked = FastBackend(made, 2, record_membranes=True).run({"x": x.astype(float)})
-        same(blocked, FastBackend(made, 2, record_membranes=True).run({"x": x.astype(float)}))
+        agree(blocked, FastBackend(made, 2, record_membranes=True).run({"x": x.astype(float)}))
 
 
 @settings(REPEATABLE, max_examples=15)
@@ -191,7 +184,7 @@ def test_parts_and_threads_change_nothing(case: Case, threads: int, one_by_one: 
     expected = FastBackend(program, 4, record_membranes=True).run(case.inputs)
     for run in runs:
         assert run.membranes.keys() == expected.membranes.keys()
-        same(run, expected)
+        agree(run, expected)
 
 
 def test_counts_that_somebody_holds_are_not_overwritten() -> None:
