@@ -101,7 +101,8 @@ def test_it_is_the_interpreter(seed: int, members: int) -> None:
     assert backend._plan.elementwise.keys() == {"m0"}
     agree(backend.run(x), InterpreterBackend(made, SAMPLES).run(x))
     agree(backend.run(x), FastBackend(made, SAMPLES, record_membranes=True).run(x))  # which goes by steps
-    agree(backend.run(x), FastBackend(made, SAMPLES, threads=2).run(x))
+    with FastBackend(made, SAMPLES, threads=2) as threads:
+        agree(backend.run(x), threads.run(x))
 
 
 def ring(change: Callable[[Synapse], Synapse]) -> Program:
