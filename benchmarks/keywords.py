@@ -9,8 +9,8 @@ of DIR/test (without --noise made here) at 20, 10 and 0 dB, 20 dB quieter, and 1
 as 16-bit files first, so that every network hears the same. Noise is scaled so that its mean square over a recording is
 10^(-x/10) of the recording's. Spiking networks are executed event by event; of the CNN the multiplications by what is
 not 0 count likewise, and as "dense" all of them; "adaptive" is SpikeSCR with adaptive neurons, "spikes" that on events
-(`front_end=spikes`, the recipe `commands-spikes`), "spikes_few" the same that pays for operations, "spikes_lif" on
-events with plain neurons, "causal" and "causal_spikes" those whose attention waits for nothing, "spikcommander" as in
+and paying for operations (the recipe `commands-spikes`), "spikes_free" the same that pays nothing, "spikes_lif" this
+with plain neurons, "causal" and "causal_spikes" those whose attention waits for nothing, "spikcommander" as in
 the recipe `commands-spikcommander`, "axonal" DCLS with one delay per neuron, "100_steps" and "1L-16-256" SpikeSCR finer
 and wider, "no_masks", "no_speed", "no_time_shift" and "no_noise" without one augmentation. The front end is in no
 figure; `spikescr simulate` tells it. Accuracies are means over seeds, intervals (Wilson, 95 %) of all answers together;
@@ -69,8 +69,8 @@ SPIKING: dict[str, tuple[str, ...]] = {
     "causal": ("model.attention=causal",),
     "adaptive": ("model.neuron=adaptive",),
     "spikcommander": ("model.family=spikcommander", "model.window=40", "model.dropout=0.0"),
-    "spikes": ("model.neuron=adaptive", "front_end=spikes", EVENTS),
-    "spikes_few": ("model.neuron=adaptive", "front_end=spikes", EVENTS, "synop_penalty=0.1"),
+    "spikes": ("model.neuron=adaptive", "front_end=spikes", EVENTS, "synop_penalty=0.1"),
+    "spikes_free": ("model.neuron=adaptive", "front_end=spikes", EVENTS),
     "spikes_lif": ("front_end=spikes", EVENTS),
     "causal_spikes": ("model.neuron=adaptive", "model.attention=causal", "front_end=spikes", EVENTS),
     "dcls": ("model.family=dcls",),
