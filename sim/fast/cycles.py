@@ -126,7 +126,8 @@ def _compiled(batch: Batch, form: Elementwise, own: set[str], clocks: Sequence[F
         for operation in form.members
         if spikes[operation.name].size or not own.issuperset(batch.plan.readers[operation.name])
     ]
-    places = np.array([wanted.index(o) if o in wanted else -1 for o in form.members], np.int64)
+    kept = {operation.name: number for number, operation in enumerate(wanted)}
+    places = np.array([kept.get(operation.name, -1) for operation in form.members], np.int64)
     ports = {source: port for o in form.members for port in o.ports.values() for source in port.sources}
     given = np.zeros((len(form.given), period, samples, width), batch.dtype)
     for values, source in zip(given, form.given, strict=True):
