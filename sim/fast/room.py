@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from spikescr.sim.fast.plan import Plan
 from spikescr.sim.program import Convolution, Neuron, Operation, Port, Role, Select, Signal, Synapse
@@ -19,9 +20,11 @@ def bytes_per_sample(plan: Plan) -> int:
     by_name = {operation.name: operation for operation in program.operations}
     living: dict[str, int] = {}
     forms: dict[tuple[str, ...], int] = {}
+    cycles = {part[0].name: _cycle(plan, part) for part in plan.components if part[0].name in plan.looped}
     for operation in itertools.chain.from_iterable(plan.components):
         if operation.name in plan.absorbed:
             continue
+        most = max(most, sum(living.values()) + sum(forms.values()) + cycles.get(operation.name, 0))
         for reader in _with(plan, operation):
             for port in reader.ports.values():
                 forms[port.sources] = max(forms.get(port.sources, 0), _forms(plan, by_name, reader, port))
@@ -31,6 +34,12 @@ def bytes_per_sample(plan: Plan) -> int:
             living.pop(name, None)
             forms = {sources: size for sources, size in forms.items() if name not in sources}
     return program.period * most
+
+
+def _cycle(plan: Plan, part: Sequence[Operation]) -> int:
+    """What a cycle needs while it runs: by step what arrives and what it puts out, and its counts."""
+    numbers = sum(o.width + sum(port.width for port in o.ports.values()) for o in part)
+    return numbers * plan.dtype.itemsize + 6 * COUNT * len(part)
 
 
 def _with(plan: Plan, operation: Operation) -> tuple[Operation, ...]:
