@@ -1,4 +1,4 @@
-"""The fast backend: whole windows at once, or step by step where a Program has cycles."""
+"""The fast backend: whole windows at once, cycles apart."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class FastBackend:
         slow = {kind.__name__ for kind in kinds - window.KERNELS.keys()}
         if slow:
             _log.warning("fast: no kernels for %s, which go step by step in NumPy", ", ".join(sorted(slow)))
-        mode = "cycles step by step" if self._plan.looped else "whole windows"
+        mode = "whole windows, cycles apart" if self._plan.looped else "whole windows"
         _log.info("fast: %d operations, %s, %s", len(program.operations), np.dtype(dtype), mode)
 
     def run(self, inputs: Mapping[str, FloatArray]) -> Recording:

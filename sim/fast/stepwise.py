@@ -1,4 +1,4 @@
-"""What the fast backend computes itself where it goes step by step, for Programs with cycles."""
+"""What the fast backend computes itself where it goes step by step, in cycles."""
 
 from __future__ import annotations
 

@@ -142,21 +142,11 @@ class Adapt(torch.autograd.Function):
     """Spikes of adaptive LIFs (`adaptive.AdaptiveLIF`) for currents (T, B, N), 0 after a sample's end."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        kept: Tensor,
-        gain: Tensor,
-        adaptation_kept: Tensor,
-        by_membrane: Tensor,
-        by_spike: Tensor,
-        lengths: Tensor,
-        alpha: float,
-    ) -> Tensor:
-        """Spikes (T, B, N); the constants are (N,)."""
+    def forward(ctx: Any, x: Tensor, lengths: Tensor, alpha: float, *constants: Tensor) -> Tensor:
+        """Spikes (T, B, N); the constants, (N,) each, are those of `adaptive.Constants` in their order."""
         x = x.contiguous()
         us, ws, out = (torch.empty_like(x) for _ in range(3))
-        given = (x, kept, gain, adaptation_kept, by_membrane, by_spike, lengths, us, ws, out)
+        given = (x, *constants, lengths, us, ws, out)
         kernels.run(adaptive_kernels.adapt_forward, x.shape[1], *given)
         ctx.save_for_backward(*given)
         ctx.alpha = alpha
@@ -170,7 +160,7 @@ class Adapt(torch.autograd.Function):
         dx = torch.empty_like(x)
         given = (x, *others, ctx.alpha, upstream.contiguous(), dx)
         sums = kernels.run(adaptive_kernels.adapt_backward, x.shape[1], *given, sums=(5, x.shape[2]))
-        return dx, *torch.from_numpy(sums).to(x), None, None
+        return dx, None, None, *torch.from_numpy(sums).to(x)
 
 
 class Rotation(torch.autograd.Function):

@@ -71,7 +71,7 @@ def adaptive_neurons(spiking: Spiking, current: Tensor, valid: Tensor) -> Tensor
     """SN with adaptive LIFs."""
     lif = spiking.lif
     assert isinstance(lif, AdaptiveLIF)
-    spikes: Tensor = Adapt.apply(current, *vars(lif.constants()).values(), valid_steps(valid), lif.alpha)
+    spikes: Tensor = Adapt.apply(current, valid_steps(valid), lif.alpha, *vars(lif.constants()).values())
     dropped: Tensor = spiking.dropout(spikes)
     return dropped
 
