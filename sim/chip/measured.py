@@ -18,6 +18,7 @@ class Measured(BaseModel):
         task: what it did.
         joules: of an inference.
         of: what the figure takes in.
+        macs: multiplications that the same layers take without spikes, where the text gives their sizes.
         source: text that gives it.
         url: of the source.
     """
@@ -29,6 +30,7 @@ class Measured(BaseModel):
     task: str
     joules: float = Field(gt=0, allow_inf_nan=False)
     of: str
+    macs: int | None = Field(None, gt=0)
     source: str
     url: str
 

@@ -7,6 +7,7 @@ from spikescr.sim.chip.costs import chip_costs
 from spikescr.sim.chip.fit import Fit
 from spikescr.sim.chip.fitted import FittedEstimate
 from spikescr.sim.chip.measured import measured
+from spikescr.sim.counting.energy import HOROWITZ_45NM
 from spikescr.sim.report.document import Cell, Section, Table, count, number, plain, share, words
 
 
@@ -68,9 +69,23 @@ def _fitted_text(fitted: FittedEstimate, arithmetic: float) -> list[str]:
             "Arithmetic alone leaves out memory, the way of the spikes, neurons that are updated without a spike, the "
             "barrier, leakage, input and output: by these fitted costs a recording takes "
             f"{fitted.joules[1] / arithmetic:,.1f} times the energy of its executed operations above. That is one "
-            "estimate over another; no text with a measurement of a like task on Loihi 2 in joules could be read."
+            f"estimate over another. {_of_silicon()}"
         )
     return text
+
+
+def _of_silicon() -> str:
+    """What was measured over the arithmetic of the same layers, where a text gives both."""
+    told = []
+    for row in measured():
+        if row.macs is not None:
+            alone = HOROWITZ_45NM.joules(0.0, float(row.macs))
+            told.append(
+                f"On {row.system} keyword spotting took {si(row.joules, 'J')} an inference, "
+                f"{row.joules / alone:,.0f} times what the {row.macs:,} multiplications of its layers without spikes "
+                f"are at 45 nm, {si(alone, 'J')}"
+            )
+    return f"{'; '.join(told)}. Of Loihi 2 no text with a measurement of a like task in joules could be read."
 
 
 def _terms(fitted: FittedEstimate) -> Table:
