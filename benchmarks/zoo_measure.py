@@ -159,7 +159,8 @@ def speeds(zoo: Calibrated, graph: nir.NIRGraph) -> dict[str, float]:
 
 def _fast_seconds(program: Program, x: torch.Tensor) -> float:
     source = next(o for o in program.of_type(Source) if o.signal is not Signal.CLOCK)
-    steps = x.expand(program.steps, *x.shape[1:]).double().flatten(2).numpy()
+    held = x.expand(program.steps, *x.shape[1:]) if len(x) == 1 else x
+    steps = held.double().flatten(2).numpy()  # `fit` adds the steps that a look-ahead takes
     inputs, best = fit(program, {source.name: steps}, "x")[0], float("inf")
     for number in THREADS:
         with FastBackend(program, x.shape[1], record_spikes=False, threads=number) as fast:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import zoo_measure
 import zoo_networks
 from spikingjelly.activation_based import functional, layer, monitor, neuron
 from torch import nn
@@ -14,6 +15,9 @@ from zoo_calibration import calibrated, run_over
 from zoo_measure import measure
 from zoo_networks import LOOP, NETWORKS, VARIANTS, chosen
 from zoo_papers import evaluate
+
+import spikescr
+from spikescr.sim.lowering.lower import lower
 
 QUICK = ("CSNN", "rsnn StatefulSynapseNet", "sew_resnet18", "spikformer_cifar10", "ottt_spiking_vggws")
 
@@ -77,6 +81,17 @@ def test_a_network_of_the_zoo_is_the_same_as_a_graph(name: str) -> None:
     executed, estimated = row.charged["executed"], row.charged["spikingjelly"]
     assert 0 < executed["mac"] <= estimated["mac"]  # the first layer hears real values
     assert executed["ac"] <= estimated["ac"]
+
+
+def test_a_network_that_looks_ahead_is_timed_on_the_steps_that_its_graph_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo_measure, "BATCHES", (1,))
+    monkeypatch.setattr(zoo_measure, "AT_LEAST", 0.0)
+    (entry,) = chosen(["speech_commands Net"])
+    zoo = calibrated(entry, samples=1)
+    graph = spikescr.to_nir(zoo.net.double(), zoo.x.double(), time=entry.time, dt=zoo_measure.DT)
+    assert lower(graph).steps > len(zoo.x)
+    told = zoo_measure.speeds(zoo, graph)
+    assert min(told.values()) > 0
 
 
 def test_what_no_graph_can_say_is_refused_by_name() -> None:
