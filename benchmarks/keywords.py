@@ -64,10 +64,12 @@ QUIETER_DB, LATER_S = 20, 0.1
 CONDITIONS = ("accuracy", *(f"snr{snr}" for snr in SNRS), "quiet", "shifted")
 FP32, INT8 = (CONSTANTS.costs[f"horowitz2014-45nm-{kind}"] for kind in ("fp32", "int8"))
 EVENTS = f"model.inputs={80 * PLANES}"
+SPEECH = ("augmentation.neighbours=0.5", "augmentation.neighbour_gap_s=[0.0, 0.6]", "augmentation.time_shift_s=0.2")
 SPIKING: dict[str, tuple[str, ...]] = {
     "spikescr": (),
     "causal": ("model.attention=causal",),
     "adaptive": ("model.neuron=adaptive",),
+    "in_speech": ("model.neuron=adaptive", *SPEECH),
     "spikcommander": ("model.family=spikcommander", "model.window=40", "model.dropout=0.0"),
     "spikes": ("model.neuron=adaptive", "front_end=spikes", EVENTS, "synop_penalty=0.1"),
     "spikes_free": ("model.neuron=adaptive", "front_end=spikes", EVENTS),

@@ -27,6 +27,7 @@ HIGHEST = 1e6
 """Of rates and other factors: float32 holds their products."""
 
 Decibels = Annotated[float, Field(ge=-LOUDEST_DB, le=LOUDEST_DB)]
+Gap = Annotated[float, Field(ge=0, le=LONGEST_S)]
 
 
 class Augmentation(BaseModel):
@@ -43,7 +44,11 @@ class Augmentation(BaseModel):
 
     Of sound the waveform can be altered before, in this order (`augment_sound`); none of it is the paper's.
     speed: played up to so much faster or slower, uniformly, pitch and all: 0.1 is from 0.9 to 1.1 times as fast.
-    time_shift_s: up to so many seconds of silence come before, or after; the other end leaves the window.
+    neighbours: probability that a recording is heard as in speech, in the middle of a whole window: another one of the
+    training split before it and another behind, of which the window holds what it can. neighbour_gap_s: silence
+    between them, in seconds, uniform between two.
+    time_shift_s: up to so many seconds earlier or later; the other end leaves the window, and where nothing stands
+    beside it, silence comes in.
     noise: "made", white, pink and brown noise and babble of our own generator, or "folder:PATH", the recordings there;
     None: none. noise_probability: of noise, per sample. noise_snr: signal-to-noise ratio in dB, uniform between two.
     gain_db: louder or quieter by up to so much, uniform in dB.
@@ -57,6 +62,8 @@ class Augmentation(BaseModel):
     time_share: float = Field(0.25, ge=0, le=1)
     shift: int = Field(5, ge=0)
     speed: float = Field(0.0, ge=0, le=0.5)
+    neighbours: float = Field(0.0, ge=0, le=1)
+    neighbour_gap_s: tuple[Gap, Gap] = (0.2, 1.0)
     time_shift_s: float = Field(0.0, ge=0, le=LONGEST_S)
     noise: str | None = None
     noise_probability: float = Field(0.8, ge=0, le=1)
@@ -70,22 +77,23 @@ class Augmentation(BaseModel):
             raise ValueError("noise is made, folder:PATH or none")
         return noise
 
-    @field_validator("noise_snr", mode="before")
+    @field_validator("noise_snr", "neighbour_gap_s", mode="before")
     @classmethod
     def _from_list(cls, bounds: Any) -> Any:
         return tuple(bounds) if isinstance(bounds, list) else bounds  # files know no tuples
 
-    @field_validator("noise_snr")
+    @field_validator("noise_snr", "neighbour_gap_s")
     @classmethod
-    def _ascending(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+    def _ascending(cls, bounds: tuple[float, float], info: ValidationInfo) -> tuple[float, float]:
         if bounds[0] > bounds[1]:
-            raise ValueError("noise_snr is two numbers of dB, the lower one first")
+            unit = "dB" if info.field_name == "noise_snr" else "seconds"
+            raise ValueError(f"{info.field_name} is two numbers of {unit}, the lower one first")
         return bounds
 
     @property
     def of_sound(self) -> bool:
         """Whether waveforms are altered."""
-        return self.noise is not None or max(self.speed, self.time_shift_s, self.gain_db) > 0
+        return self.noise is not None or max(self.speed, self.neighbours, self.time_shift_s, self.gain_db) > 0
 
 
 class Distillation(BaseModel):

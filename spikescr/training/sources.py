@@ -107,8 +107,8 @@ class Waveforms:
         values = np.zeros((len(chosen), front_end.window_steps, self._preprocessing.channels), dtype=np.float32)
         lengths = np.zeros(len(chosen), dtype=np.int64)
         for row, sample in enumerate(chosen.tolist()):
-            waveform, place = self._sounds.waveforms[sample], (self._seed, epoch, sample)
-            heard = augment_sound(waveform, rate, config, self._noise, window=window, place=place)
+            others, place = self._sounds.waveforms, (self._seed, epoch, sample)
+            heard = augment_sound(others[sample], rate, config, self._noise, window=window, place=place, others=others)
             values[row], lengths[row] = self._preprocessing(heard, rate)
         steps = torch.from_numpy(lengths)
         x = torch.from_numpy(values)[:, : int(lengths.max())].transpose(0, 1).contiguous()

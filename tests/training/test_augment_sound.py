@@ -119,6 +119,8 @@ def test_recordings_of_any_length_and_silence_come_through(samples: int) -> None
         ({"noise": "folder:"}, "noise"),
         ({"noise_snr": (10, 0)}, "two numbers of dB, the lower one first"),
         ({"noise_snr": [1]}, "noise_snr"),
+        ({"neighbour_gap_s": (1, 0.2)}, "neighbour_gap_s is two numbers of seconds, the lower one first"),
+        ({"neighbours": 1.5}, "neighbours"),
         ({"speed": 1.0}, "speed"),
         ({"time_shift_s": -0.1}, "time_shift_s"),
         ({"gain_db": float("inf")}, "gain_db"),
@@ -127,3 +129,47 @@ def test_recordings_of_any_length_and_silence_come_through(samples: int) -> None
 def test_absurd_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Augmentation(**settings)
+
+
+@given(st.integers(1, WINDOW), st.integers(1, WINDOW), st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.4, 9.0]))
+@settings(max_examples=100, deadline=None)
+def test_neighbours_stand_before_and_behind_a_gap_away(samples: int, other: int, sample: int, shift_s: float) -> None:
+    """Sample by sample: where the recording, its gaps and its neighbours are, and what the window cuts off."""
+    own, beside = np.arange(1.0, samples + 1), -np.arange(1.0, other + 1)
+    config = Augmentation(neighbours=1, neighbour_gap_s=(0.1, 0.2), time_shift_s=shift_s)
+    heard = augment_sound(own, RATE, config, None, window=WINDOW, place=(0, 1, sample), others=[beside])
+    assert len(heard) == WINDOW
+    (mine,) = np.nonzero(heard > 0)
+    begin, first = int(mine[0]), int(heard[mine[0]]) - 1
+    np.testing.assert_array_equal(heard[mine], own[first : first + len(mine)])  # one piece of it, in order
+    late = begin - first - (WINDOW - samples) // 2
+    assert abs(late) <= min(shift_s * RATE + 1, WINDOW // 2)
+    for gone, side, expected in (
+        (first > 0, heard[:begin][::-1], beside[::-1]),
+        (first + len(mine) < samples, heard[mine[-1] + 1 :], beside),
+    ):
+        if gone:
+            assert len(side) == 0
+            continue
+        gap = int((side < 0).argmax()) if (side < 0).any() else len(side)
+        assert gap <= 0.2 * RATE + 1
+        if gap < len(side):
+            assert gap >= 0.1 * RATE - 1
+            told = side[gap : gap + other]
+            np.testing.assert_array_equal(told, expected[: len(told)])
+            assert not side[gap + other :].any()
+
+
+def test_neighbours_come_as_often_as_asked_for_and_change_with_the_epoch() -> None:
+    config = Augmentation(neighbours=0.25, neighbour_gap_s=(0, 0.1))
+    others = [np.full(4000, float(value)) for value in range(1, 9)]
+    placed = [
+        augment_sound(TONE, RATE, config, None, window=WINDOW, place=(0, epoch, sample), others=others)
+        for epoch in (1, 2)
+        for sample in range(200)
+    ]
+    among = [heard for heard in placed if len(heard) == WINDOW]
+    assert len(among) == pytest.approx(100, abs=30)
+    assert len({(heard[0], heard[-1]) for heard in among}) > 20
+    for heard in placed:
+        assert len(heard) == WINDOW or np.array_equal(heard, TONE)
