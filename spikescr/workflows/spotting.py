@@ -27,8 +27,8 @@ RANGE_DB = 20.0
 PAUSE_S = 0.2
 """... and interrupted for at most so long, as before a plosive."""
 QUIET = 10
-"""Percentile of the levels around a word, silence apart, taken for the background's; a word is above half-way from it
-to the loudest frame."""
+"""Percentile of the levels before a word's loudest frame, silence apart, taken for the background's; a word is above
+half-way from it to that frame; behind it the same."""
 PROMINENCE_DB = 12.0
 """What is not so much louder than the background is none of the words: a network that has not learnt what noise is may
 be sure of anything there."""
@@ -112,8 +112,12 @@ class Levels:
         background = np.percentile(level[sounding], QUIET) if sounding.all() else -np.inf
         if peak - background < PROMINENCE_DB:
             return None
-        least = max(peak - RANGE_DB, (peak + min(peak, np.percentile(level[sounding], QUIET))) / 2)
-        heard = np.flatnonzero(level >= least)
+        heard = np.concatenate(
+            [
+                np.flatnonzero(level[: loudest + 1] >= _least(peak, level[: loudest + 1])),
+                loudest + 1 + np.flatnonzero(level[loudest + 1 :] >= _least(peak, level[loudest:])),
+            ]
+        )
         parts = np.split(heard, np.flatnonzero(np.diff(heard) > round(PAUSE_S / self._frame_s)) + 1)
         own = next(part for part in parts if part[0] <= loudest <= part[-1])
         start = (first + low) * self._frame_s
@@ -200,6 +204,12 @@ class Spotter:
             core = (peak - self._hop, peak + self._hop)
         place = self._levels.locate(core, (peak - half, peak + half))
         return None if place is None else Decision(run[0][1], best, *place, peak, len(run))
+
+
+def _least(peak: float, side: NDArray[np.float64]) -> float:
+    """How loud a word is at least, on one side of its loudest frame: noise before it says nothing of what follows."""
+    background = min(peak, float(np.percentile(side[np.isfinite(side)], QUIET)))
+    return float(max(peak - RANGE_DB, (peak + background) / 2))
 
 
 def _same_sound(one: Decision, other: Decision) -> bool:
