@@ -1,10 +1,10 @@
 """Words by people whom training never heard: SpikeSCR, other spiking networks and a plain CNN, on the same recordings.
 
-    python benchmarks/keywords.py [--data folder:PATH] [--noise DIR] [--seeds N] [--networks NAME,NAME]
-        [--epochs N] [--keep DIR] [--quick] [--json FILE]
+    python benchmarks/keywords.py [--data folder:PATH] [--noise DIR] [--recipe NAME] [--seeds N]
+        [--networks NAME,NAME] [--epochs N] [--keep DIR] [--quick] [--json FILE]
 
-Every network is trained with the recipe `commands` (speed, shift in time and noise; the noise of DIR/train, without
---noise made here), the best epoch by validation is kept, and the test recordings are heard as they are, with the noise
+Every network is trained with the recipe `commands` or that of --recipe (speed, shift in time and noise; the noise of
+DIR/train, without --noise made here), the best epoch by validation is kept, and the test recordings are heard as they are, with the noise
 of DIR/test (without --noise made here) at 20, 10 and 0 dB, 20 dB quieter, and 100 ms later. All conditions are written
 as 16-bit files first, so that every network hears the same. Noise is scaled so that its mean square over a recording is
 10^(-x/10) of the recording's. Spiking networks are executed event by event; of the CNN the multiplications by what is
@@ -64,12 +64,10 @@ QUIETER_DB, LATER_S = 20, 0.1
 CONDITIONS = ("accuracy", *(f"snr{snr}" for snr in SNRS), "quiet", "shifted")
 FP32, INT8 = (CONSTANTS.costs[f"horowitz2014-45nm-{kind}"] for kind in ("fp32", "int8"))
 EVENTS = f"model.inputs={80 * PLANES}"
-SPEECH = ("augmentation.neighbours=0.5", "augmentation.neighbour_gap_s=[0.0, 0.6]", "augmentation.time_shift_s=0.2")
 SPIKING: dict[str, tuple[str, ...]] = {
     "spikescr": (),
     "causal": ("model.attention=causal",),
     "adaptive": ("model.neuron=adaptive",),
-    "in_speech": ("model.neuron=adaptive", *SPEECH),
     "spikcommander": ("model.family=spikcommander", "model.window=40", "model.dropout=0.0"),
     "spikes": ("model.neuron=adaptive", "front_end=spikes", EVENTS, "synop_penalty=0.1"),
     "spikes_free": ("model.neuron=adaptive", "front_end=spikes", EVENTS),
