@@ -4,17 +4,17 @@
         [--networks NAME,NAME] [--epochs N] [--keep DIR] [--quick] [--json FILE]
 
 Every network is trained with the recipe `commands` or that of --recipe (speed, shift in time and noise; the noise of
-DIR/train, without --noise made here), the best epoch by validation is kept, and the test recordings are heard as they are, with the noise
-of DIR/test (without --noise made here) at 20, 10 and 0 dB, 20 dB quieter, and 100 ms later. All conditions are written
-as 16-bit files first, so that every network hears the same. Noise is scaled so that its mean square over a recording is
-10^(-x/10) of the recording's. Spiking networks are executed event by event; of the CNN the multiplications by what is
-not 0 count likewise, and as "dense" all of them; "adaptive" is SpikeSCR with adaptive neurons, "spikes" that on events
-and paying for operations (the recipe `commands-spikes`), "spikes_free" the same that pays nothing, "spikes_lif" this
-with plain neurons, "causal" and "causal_spikes" those whose attention waits for nothing, "spikcommander" as in
-the recipe `commands-spikcommander`, "axonal" DCLS with one delay per neuron, "100_steps" and "1L-16-256" SpikeSCR finer
-and wider, "no_masks", "no_speed", "no_time_shift" and "no_noise" without one augmentation. The front end is in no
-figure; `spikescr simulate` tells it. Accuracies are means over seeds, intervals (Wilson, 95 %) of all answers together;
-operations and energy are those of the recordings as they are.
+DIR/train, without --noise made here), the best epoch by validation is kept, and the test recordings are heard as they
+are, with the noise of DIR/test (without --noise made here) at 20, 10 and 0 dB, 20 dB quieter, and 100 ms later. All
+conditions are written as 16-bit files first, so that every network hears the same. Noise is scaled so that its mean
+square over a recording is 10^(-x/10) of the recording's. Spiking networks are executed event by event; of the CNN the
+multiplications by what is not 0 count likewise, and as "dense" all of them; "adaptive" is SpikeSCR with adaptive
+neurons, "spikes" that on events and paying for operations (the recipe `commands-spikes`), "spikes_free" the same that
+pays nothing, "spikes_lif" this with plain neurons, "causal" and "causal_spikes" those whose attention waits for
+nothing, "spikcommander" as in the recipe `commands-spikcommander`, "axonal" DCLS with one delay per neuron,
+"100_steps" and "1L-16-256" SpikeSCR finer and wider, "no_masks", "no_speed", "no_time_shift" and "no_noise" without
+one augmentation. The front end is in no figure; `spikescr simulate` tells it. Accuracies are means over seeds,
+intervals (Wilson, 95 %) of all answers together; operations and energy are those of the recordings as they are.
 
 What a network gave with a seed is kept in DIR (default runs/keywords) as soon as it is known, under a digest of
 everything that it follows from; a later call with the same settings reads it, and continues a training that was

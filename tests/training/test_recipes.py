@@ -46,7 +46,9 @@ def test_the_papers_recipes_are_there() -> None:
         if (kind, size) != ("shd", "-2l")
     ]
     commander = [f"{base}-spikcommander" for base in ("commands", "shd-100", "ssc-100", "gsc-100")]
-    assert sorted(recipe_names("train")) == sorted([*names, *commander, "commands", "commands-speech", "commands-spikes", "digits"])
+    assert sorted(recipe_names("train")) == sorted(
+        [*names, *commander, "commands", "commands-speech", "commands-spikes", "digits"]
+    )
     assert recipe_names("distill") == ["digits", "gsc", "gsc-2l", "shd", "ssc", "ssc-2l"]
 
 

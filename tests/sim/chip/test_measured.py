@@ -8,7 +8,14 @@ from spikescr.sim.chip.measured import measured
 
 # In microjoules, from the lines "Median energy cost is ..." of the result files, and the abstract of arXiv 2406.15112,
 # and table 1 of arXiv 1812.01739.
-READ = {"Xylo": 6.6, "Syntiant": 31.537, "Loihi": 270, "STM32U385": 245.3412, "STM32U575": 656.163, "STM32L4R5": 1430.6681}
+READ = {
+    "Xylo": 6.6,
+    "Syntiant": 31.537,
+    "Loihi": 270,
+    "STM32U385": 245.3412,
+    "STM32U575": 656.163,
+    "STM32L4R5": 1430.6681,
+}
 
 
 def test_every_figure_is_the_one_that_was_read_with_its_source() -> None:
