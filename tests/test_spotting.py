@@ -86,6 +86,18 @@ def test_a_plosive_does_not_divide_a_word_but_noise_does_not_belong_to_it() -> N
     assert levels.locate((3.2, 3.6), (3.0, 3.9)) is None
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_noise_on_one_side_does_not_join_a_word_to_its_neighbour(turned: bool) -> None:
+    """A word of 1, noise 19 dB below on one side as far as another word, and nearly silence on the other."""
+    wave = np.full(2 * RATE, 0.003)
+    for begin, end, level_db in ((0.3, 0.5, -5), (0.5, 0.8, -19), (0.8, 1.2, 0)):
+        wave[round(begin * RATE) : round(end * RATE)] = 10 ** (level_db / 20)
+    levels = Levels(RATE, 5)
+    levels.push(wave[::-1] if turned else wave)
+    own = (0.8, 1.2)
+    assert levels.locate((0.9, 1.1), (0.5, 1.5)) == (pytest.approx(own[0]), pytest.approx(own[1]))
+
+
 @pytest.mark.parametrize("hop", [0.1, 0.13, 0.5])
 @pytest.mark.parametrize("length", [1000, 977])
 def test_windows_are_those_of_the_whole_stream_however_it_comes(hop: float, length: int) -> None:
