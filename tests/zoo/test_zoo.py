@@ -83,6 +83,7 @@ def test_a_network_of_the_zoo_is_the_same_as_a_graph(name: str) -> None:
     assert executed["ac"] <= estimated["ac"]
 
 
+@pytest.mark.slow
 def test_a_network_that_looks_ahead_is_timed_on_the_steps_that_its_graph_adds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoo_measure, "BATCHES", (1,))
     monkeypatch.setattr(zoo_measure, "AT_LEAST", 0.0)
