@@ -416,7 +416,7 @@ def test_draws_are_unrelated_and_repeatable() -> None:
 
 @pytest.mark.slow
 def test_killed_at_random_it_ends_with_the_same_bytes(tones: Path, tmp_path: Path) -> None:
-    options = ["steps=20", "model.heads=2", "model.width=16", "batch_size=8", "epochs=12"]
+    options = ["steps=20", "model.heads=2", "model.width=16", "batch_size=8", "epochs=40"]
     script, file = ROOT / "benchmarks/resume.py", tmp_path / "result.json"
     command = [script, "--kills", "2", "--seed", "3", "--data", f"folder:{tones}", "--json", file, "--", *options]
     found = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=300)
