@@ -100,6 +100,6 @@ def _among(
     first, second = (np.zeros(round(seconds * rate)) for seconds in rng.uniform(*gap_s, size=2))
     silence = np.zeros(window)
     speech = np.concatenate((silence, before, first, waveform, second, after, silence))
-    late = min(max(shift, -(window // 2)), window // 2)
+    late = min(max(shift, 1 - window // 2), window // 2)  # something of it stays
     begin = window + len(before) + len(first) - (window - len(waveform)) // 2 - late
     return speech[begin : begin + window]

@@ -173,3 +173,18 @@ def test_neighbours_come_as_often_as_asked_for_and_change_with_the_epoch() -> No
     assert len({(heard[0], heard[-1]) for heard in among}) > 20
     for heard in placed:
         assert len(heard) == WINDOW or np.array_equal(heard, TONE)
+
+
+def test_among_neighbours_a_recording_moves_both_ways_and_otherwise_in_another_epoch() -> None:
+    own, beside = np.ones(2000), -np.ones(WINDOW)
+
+    def windows(epoch: int, shift_s: float) -> list[np.ndarray]:
+        config = Augmentation(neighbours=1, neighbour_gap_s=(0, 0.3), time_shift_s=shift_s)
+        places = [(0, epoch, sample) for sample in range(40)]
+        return [augment_sound(own, RATE, config, None, window=WINDOW, place=p, others=[beside]) for p in places]
+
+    late = [int((heard > 0).argmax()) - (WINDOW - len(own)) // 2 for heard in windows(1, 0.1)]
+    assert min(late) < -0.05 * RATE
+    assert max(late) > 0.05 * RATE
+    first, second = ([int((heard == 0).sum()) for heard in windows(epoch, 0)] for epoch in (1, 2))
+    assert first != second
