@@ -1,6 +1,7 @@
 """Locks on folders: one process writes to a folder and all inside it, or several read it.
 
-A lock is an `flock` on the folder itself, so that it ends with the process, however that ends. Who writes to a folder
+A lock is an `flock` on the folder itself, so that it ends with the process, however that ends; what is forked from it
+meanwhile has no part in it. Who writes to a folder
 holds it alone, and those that it is a part of together with others; who reads holds all of them together with others.
 So no one writes to a folder while another works anywhere inside it, and two may work in two stages of a job.
 """
@@ -23,6 +24,16 @@ _NONE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 
 logger = logging.getLogger(__name__)
 _mine = threading.local()
+_handles: set[int] = set()
+
+
+def _let_go() -> None:
+    """Closes the parent's handles in a process forked from it: an `flock` lasts as long as any handle of it is open."""
+    while _handles:
+        os.close(_handles.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -61,6 +72,7 @@ def _one(folder: Path, *, exclusive: bool) -> Iterator[bool]:
     """Holds one folder; gives whether this thread holds it alone."""
     held: dict[tuple[int, int], bool] = vars(_mine).setdefault("held", {})
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _handles.add(handle)
     try:
         status = os.fstat(handle)
         key = status.st_dev, status.st_ino
@@ -74,7 +86,9 @@ def _one(folder: Path, *, exclusive: bool) -> Iterator[bool]:
         finally:
             del held[key]
     finally:
-        os.close(handle)
+        if handle in _handles:
+            _handles.remove(handle)
+            os.close(handle)
 
 
 def _flock(folder: Path, handle: int, exclusive: bool) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -139,3 +141,23 @@ def test_without_locks_a_warning_is_given_and_work_goes_on(
         pass
     (record,) = caplog.records
     assert f"{job / 'stage-040'}: this file system gives no locks (no locks); " in record.getMessage()
+
+
+FORKING = HOLDER.replace("print(", "import os, time\n    if not os.fork():\n        time.sleep(60)\n    print(")
+
+
+def test_a_lock_ends_with_its_process_though_a_process_forked_from_it_lives(tmp_path: Path) -> None:
+    """As Lava's processes do, for a moment, when the command that they work for is killed."""
+    holder = [sys.executable, "-c", FORKING, "run", "locked", tmp_path]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+            with pytest.raises(SpikescrError, match="at work here"), RunFolder(tmp_path).locked():
+                pass
+            process.kill()
+            process.wait(timeout=30)
+            with RunFolder(tmp_path).locked():
+                os.killpg(process.pid, 0)  # the other one lives
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
