@@ -14,8 +14,20 @@ from spikescr.sim.program import IntArray
 
 _KEPT = 3
 """Tables: one in the hands of who reads the counts, one that is filled, and one of the shorter batch at the end."""
-_LEAST = 64
+LINE = 64
+"""Bytes of a cache line: vectors of a whole one that begin elsewhere take two to load or to store."""
 _UNUSED = 3  # references to an array that nobody else holds: the list, the loop variable, the argument of getrefcount
+
+
+def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """An array with any contents that begins with a cache line."""
+    size = np.dtype(dtype).itemsize * math.prod(shape)
+    return _first_line(np.empty(size + LINE, np.uint8), size).view(dtype).reshape(shape)
+
+
+def _first_line(piece: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    first = -piece.ctypes.data % LINE
+    return piece[first : first + size]
 
 
 class Buffers:
@@ -31,15 +43,15 @@ class Buffers:
         """An array with any contents."""
         dtype = np.dtype(dtype)
         size = dtype.itemsize * math.prod(shape)
-        room = 1 << max(size - 1, _LEAST - 1).bit_length()
+        room = 1 << max(size - 1, LINE - 1).bit_length()
         pieces = self._held.setdefault(room, [])
         for piece in pieces:
             if sys.getrefcount(piece) == _UNUSED:
                 break
         else:
-            piece = np.empty(room, np.uint8)
+            piece = np.empty(room + LINE, np.uint8)  # views refer to it, whatever they are views of
             pieces.append(piece)
-        return piece[:size].view(dtype).reshape(shape)
+        return _first_line(piece, size).view(dtype).reshape(shape)
 
     @property
     def bytes(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from spikescr.sim.fast.elementwise import elementwise
+from spikescr.sim.fast.memory import aligned
 from spikescr.sim.program import (
     Convolution,
     FixedNeuron,
@@ -292,7 +293,9 @@ def _meetings(convolution: Convolution, axis: int) -> Meetings:
 
 def _own_copy(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     """Every kernel is compiled for contiguous, writable arrays alone."""
-    return np.array(values, dtype=dtype, order="C")
+    own = aligned(values.shape, dtype)
+    own[...] = values
+    return own
 
 
 def _is_quiet(neuron: Neuron) -> bool:
