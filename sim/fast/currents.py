@@ -8,7 +8,7 @@ import numpy as np
 
 from spikescr.sim.fast.batch import NO_MEMBRANES, NO_SPIKES, Batch, Output
 from spikescr.sim.fast.kernels import counts as counting
-from spikescr.sim.fast.kernels.neurons import add_by_columns, layer
+from spikescr.sim.fast.kernels.neurons import layer, sum_events
 from spikescr.sim.fast.kernels.taps import depthwise
 from spikescr.sim.fast.plan import KIND, Weights
 from spikescr.sim.fast.ports import NO_PLACES
@@ -17,14 +17,17 @@ from spikescr.sim.program import IntArray, Signal, Synapse
 
 NO_COUNTS: IntArray = np.empty((0, 0), np.int64)
 NO_TALLY: IntArray = np.empty((0, 2), np.int64)
-# From this share of events to (rows x inputs) on, a dense product is faster than adding a row of weights per event.
-# Time of events over time of the product, 1600 rows, one core of an EPYC (AVX-512, 1 MB of L2), for 128 x 128,
-# 256 x 256, 256 x 1024 and 1024 x 256 synapses in float64: at 0.1 0.38, 0.35, 0.28, 0.23; at 0.3 0.67, 0.58, 0.76,
-# 0.70; at 0.4 0.88, 0.78, 0.99, 0.81; at 0.5 1.00, 1.00, 1.24, 1.05. In float32: at 0.3 0.70, 0.76, 0.65, 0.77; at 0.4
-# 0.86, 0.97, 1.01, 1.10; at 0.5 1.13, 1.15, 1.23, 1.35.
-DENSE_FROM = {np.dtype(np.float64): 0.45, np.dtype(np.float32): 0.4}
-CACHE = 1 << 19
-"""Bytes of weights that a core has at hand; larger ones are read in blocks of columns, each for all rows."""
+DENSE_FROM = 0.55
+DENSE_FROM_NEAR = 0.9
+"""From this share of events to (rows x inputs) on, a dense product is faster than adding a row of weights per event;
+the larger one holds for weights of which a block fits the nearest cache (`NEAR`).
+
+Time of events over time of the product, 1200 rows, one core of a Xeon (AVX-512, 48 kB and 2 MB of cache), float64:
+128 x 128 synapses at 0.1 0.16, 0.5 0.51, 0.9 0.82; 192 x 192 0.15, 0.52, 0.96; 256 x 256 0.16, 0.67, 1.67; 512 x 128
+0.16, 0.88, 1.51; 256 x 1024 0.21, 0.74, 1.88; 1024 x 256 0.18, 0.87, 1.57. In float32 they are up to 0.1 more.
+"""
+NEAR = 192
+"""Rows of a block that fit the nearest cache."""
 
 Parts: TypeAlias = list[tuple[Rows, int, int]]
 """Rows in which something arrives, with the shortest and the longest delay until it does."""
@@ -90,21 +93,15 @@ def currents(batch: Batch, operation: Synapse) -> Currents:
     if weights.channels is not None and operation.x.signal is not Signal.VALUES:
         return dense(batch, _depthwise(batch, operation, weights))
     if operation.x.signal is not Signal.VALUES:
-        assert weights.rows is not None
+        assert weights.blocks is not None
         events = ports.events(operation.x)
-        limit = DENSE_FROM[batch.dtype] * events.rows.count * operation.x.width
+        share = DENSE_FROM_NEAR if len(weights.delays) * operation.x.width <= NEAR else DENSE_FROM
+        limit = share * events.rows.count * operation.x.width
         if int(events.ptr[events.rows.count]) < limit or operation.x.signal is Signal.CLOCK:
-            if len(weights.delays) == 1 and events.rows.count > 1 and weights.rows.nbytes > CACHE:
-                product = ports.buffers((events.rows.count, operation.width), batch.dtype)
-                block = max(16, CACHE // 2 * operation.width // weights.rows.nbytes & ~7)
-                add_by_columns(product, events.arrays, weights.rows, block)
-                arguments, _ = dense(batch, Values(events.rows, product), weights.delays)
-                return arguments, [(events.rows, first, last)]
-            none = np.empty((0, 0), batch.dtype)
-            return (
-                (none, ports.geometry.none.arrays, NO_INTS, events.arrays, weights.rows, weights.delays),
-                [(events.rows, first, last)],
-            )
+            rows, each = ports.geometry.spanning([(events.rows, first, last)]), weights.blocks.shape[1]
+            product = ports.buffers((rows.count, -(-operation.width // each) * each), batch.dtype)
+            sum_events(product, rows.arrays, events.arrays, weights.blocks, operation.x.width, weights.delays)
+            return dense(batch, Values(rows, product))
     x, width = ports.values(operation.x), operation.width
     product = ports.buffers((x.rows.count, len(weights.delays) * width), batch.dtype)
     if weights.columns is not None:
@@ -118,10 +115,8 @@ def currents(batch: Batch, operation: Synapse) -> Currents:
 
 def dense(batch: Batch, values: Values, delays: IntArray | None = None) -> Currents:
     """Packed currents without events."""
-    none = (*batch.ports.geometry.none.arrays, NO_INTS, NO_PLACES, NO_INTS)
     delays = np.zeros(1, np.int64) if delays is None else delays
-    arguments = values.packed, values.rows.arrays, delays, none, np.empty((0, 0), batch.dtype), NO_INTS
-    return arguments, [(values.rows, 0, 0)]
+    return (values.packed, values.rows.arrays, delays), [(values.rows, 0, 0)]
 
 
 def _depthwise(batch: Batch, operation: Synapse, weights: Weights) -> Values:

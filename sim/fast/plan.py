@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from spikescr.sim.fast.elementwise import elementwise
+from spikescr.sim.fast.kernels.vectors import lanes
 from spikescr.sim.fast.memory import aligned
 from spikescr.sim.program import (
     Convolution,
     FixedNeuron,
+    FloatArray,
     Gate,
     IntArray,
     Integrator,
@@ -38,7 +40,8 @@ class Weights:
     Attributes:
         delays: of the taps.
         fan_outs: (taps, in), or (taps, 1) where all channels of a tap have the same.
-        rows: (taps * in, out), one row for each event, None for depthwise taps and for values.
+        blocks: (blocks * taps * in, lanes), a row for each event in each block of columns, zeros after the last column;
+            None for depthwise taps and for values.
         channels: (N, longest delay + 1), None for dense taps.
         columns: (in, taps * out), the factor of one product for all taps, None for depthwise ones.
         bias: (out,), zeros where there is none.
@@ -46,7 +49,7 @@ class Weights:
 
     delays: IntArray
     fan_outs: IntArray
-    rows: NDArray[Any] | None
+    blocks: NDArray[Any] | None
     channels: NDArray[Any] | None
     columns: NDArray[Any] | None
     bias: NDArray[Any]
@@ -226,7 +229,7 @@ class Plan:
         if (fan_outs == fan_outs[:, :1]).all():
             fan_outs = np.ascontiguousarray(fan_outs[:, :1])
         bias = np.zeros(synapse.width) if synapse.bias is None else synapse.bias
-        rows = channels = columns = None
+        blocks = channels = columns = None
         if all(tap.weight.ndim == 1 for tap in synapse.taps):
             channels = np.zeros((synapse.width, int(delays.max()) + 1))
             for tap in synapse.taps:
@@ -235,9 +238,9 @@ class Plan:
             full = [np.diag(tap.weight) if tap.weight.ndim == 1 else tap.weight for tap in synapse.taps]
             columns = self._array(np.concatenate([weight.T for weight in full], axis=1))
             if synapse.x.signal is not Signal.VALUES:
-                rows = columns if len(full) == 1 else self._array(np.concatenate([weight.T for weight in full]))
+                blocks = self._array(_in_blocks(np.concatenate([weight.T for weight in full]), lanes(self.dtype)))
         return Weights(
-            delays, fan_outs, rows, None if channels is None else self._array(channels), columns, self._array(bias)
+            delays, fan_outs, blocks, None if channels is None else self._array(channels), columns, self._array(bias)
         )
 
     def _lif(self, neuron: Neuron) -> NDArray[Any]:
@@ -255,6 +258,14 @@ class Plan:
 
     def _array(self, values: NDArray[Any]) -> NDArray[Any]:
         return _own_copy(values, self.dtype)
+
+
+def _in_blocks(rows: FloatArray, each: int) -> FloatArray:
+    """Rows (R, N) as blocks of `each` columns, one after the other, (blocks * R, each)."""
+    blocks = -(-rows.shape[1] // each)
+    padded = np.zeros((len(rows), blocks * each))
+    padded[:, : rows.shape[1]] = rows
+    return padded.reshape(len(rows), blocks, each).transpose(1, 0, 2).reshape(-1, each)
 
 
 def _targets(select: Select) -> tuple[IntArray, NDArray[np.int32]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from spikescr.sim.fast.kernels.vectors import BLOCK
 from spikescr.sim.fast.plan import Plan
 from spikescr.sim.program import Convolution, Neuron, Operation, Port, Role, Select, Signal, Synapse
 
@@ -59,9 +60,12 @@ def _output(plan: Plan, operation: Operation) -> int:
 
 
 def _own(plan: Plan, operation: Operation) -> int:
-    """What an operation needs while it runs: the products of all taps."""
+    """What an operation needs while it runs: the products of all taps, or sums in whole blocks of columns."""
     synapses = [o for o in _with(plan, operation) if isinstance(o, Synapse)]
-    return sum(len(synapse.taps) * synapse.width * plan.dtype.itemsize for synapse in synapses)
+    return sum(
+        max(len(s.taps) * s.width * plan.dtype.itemsize, -(-s.width * plan.dtype.itemsize // BLOCK) * BLOCK)
+        for s in synapses
+    )
 
 
 def _forms(plan: Plan, by_name: dict[str, Operation], reader: Operation, port: Port) -> int:

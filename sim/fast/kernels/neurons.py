@@ -10,7 +10,13 @@ from numba import njit
 
 from spikescr.dialect import INT32, WRAP
 from spikescr.sim.fast.kernels.events import KERNEL, ticks_at
-from spikescr.sim.fast.kernels.vectors import put_eight
+from spikescr.sim.fast.kernels.vectors import (
+    add_block,
+    add_scaled_block,
+    put_eight,
+    update_each,
+    update_shared,
+)
 
 # Of eight flags, gathered with the first one in the lowest bit: how many are set, and which, in order.
 BITS = np.array([mask.bit_count() for mask in range(256)])
@@ -21,65 +27,34 @@ for _mask in range(256):
 
 
 @njit(**KERNEL)
-def add_rows(current, weight, first, left, idx, start, stop):
-    """Add the rows first + idx[start:stop] of weight, eight at once, so that `current` is loaded less often.
+def sum_events(product, rows, events, weight, inputs, delays):
+    """product (rows, blocks * lanes) = what the events of all taps give, of the rows `rows`.
 
-    left: the column from which on they are added, unsigned.
+    A block of columns after the other, each for all rows, so that its weights stay in the nearest cache.
+    events: an event list. weight: (blocks * taps * inputs, lanes), of a block all taps, of a tap all inputs.
     """
-    width = np.uint64(len(current))
-    p = start
-    while p + 8 <= stop:
-        a, b, c, d = first + idx[p], first + idx[p + 1], first + idx[p + 2], first + idx[p + 3]
-        e, f, g, h = first + idx[p + 4], first + idx[p + 5], first + idx[p + 6], first + idx[p + 7]
-        for j in range(width):
-            k = left + j
-            current[j] += ((weight[a, k] + weight[b, k]) + (weight[c, k] + weight[d, k])) + (
-                (weight[e, k] + weight[f, k]) + (weight[g, k] + weight[h, k])
-            )
-        p += 8
-    if p + 4 <= stop:
-        a, b, c, d = first + idx[p], first + idx[p + 1], first + idx[p + 2], first + idx[p + 3]
-        for j in range(width):
-            current[j] += (weight[a, left + j] + weight[b, left + j]) + (weight[c, left + j] + weight[d, left + j])
-        p += 4
-    if p + 2 <= stop:
-        a, b = first + idx[p], first + idx[p + 1]
-        for j in range(width):
-            current[j] += weight[a, left + j] + weight[b, left + j]
-        p += 2
-    if p < stop:
-        a = first + idx[p]
-        for j in range(width):
-            current[j] += weight[a, left + j]
-
-
-@njit(**KERNEL)
-def add_scaled_rows(current, weight, first, left, idx, mult, start, stop):
-    """The same, of mult[p] times the row first + idx[p], one by one."""
-    for p in range(start, stop):
-        a = first + idx[p]
-        m = current.dtype.type(mult[p])
-        for j in range(np.uint64(len(current))):
-            current[j] += m * weight[a, left + j]
-
-
-@njit(**KERNEL)
-def add_by_columns(product, events, weight, block):
-    """product (rows, N) = what the events of each row give, `block` columns after the other.
-
-    For weights that are larger than a cache: a part of them is read for all rows before the next. Every sum is taken in
-    the order in which `layer` takes it.
-    """
-    _, _, _, ptr, idx, mult = events
-    for first in range(0, product.shape[1], block):
-        for r in range(len(product)):
-            current = product[r, first : min(first + block, product.shape[1])]
-            for j in range(len(current)):
-                current[j] = 0
-            if len(mult):
-                add_scaled_rows(current, weight, 0, np.uint64(first), idx, mult, ptr[r], ptr[r + 1])
-            else:
-                add_rows(current, weight, 0, np.uint64(first), idx, ptr[r], ptr[r + 1])
+    lo, hi, base = rows
+    elo, ehi, ebase, ptr, idx, mult = events
+    flat = product.reshape(product.size)
+    lanes = weight.shape[1]
+    for block in range(product.shape[1] // lanes):
+        for b in range(len(lo)):
+            for n in range(lo[b], hi[b]):
+                place = (base[b] + n - lo[b]) * product.shape[1] + block * lanes
+                fresh = 1
+                for k in range(len(delays)):
+                    m = n - delays[k]
+                    if elo[b] <= m < ehi[b]:
+                        e = ebase[b] + m - elo[b]
+                        first = (block * len(delays) + k) * inputs
+                        if len(mult):
+                            add_scaled_block(flat, place, weight, first, idx, mult, ptr[e], ptr[e + 1], fresh)
+                        else:
+                            add_block(flat, place, weight, first, idx, mult, ptr[e], ptr[e + 1], fresh)
+                        fresh = 0
+                if fresh:
+                    for j in range(np.uint64(lanes)):
+                        flat[np.uint64(place) + j] = 0
 
 
 @njit(**KERNEL)
@@ -93,25 +68,19 @@ def subtract(v, before, threshold, flags):
 @njit(**KERNEL)
 def update(v, current, bias, ticks, lif, flags):
     """One step of all neurons: `current` becomes v before the reset; returns whether a membrane is not finite."""
-    bad = False
-    if lif.shape[1] == 1:
-        decay, gain, drive, threshold, reset = lif[0, 0], lif[1, 0], lif[2, 0], lif[3, 0], lif[-1, 0]
-        for j in range(len(v)):
-            u = v[j] * decay + gain * (current[j] + ticks * bias[j]) + drive
-            fired = u > threshold
-            flags[j] = fired
-            current[j] = u
-            v[j] = reset if fired else u
-            bad |= u - u != 0
+    last, wide, count = len(lif) - 1, lif.shape[1], len(v) & ~7
+    if wide == 1:
+        bad = update_shared(v, current, bias, ticks, lif, flags, last, wide, count) != 0
     else:
-        last = np.uint64(len(lif) - 1)
-        for j in range(len(v)):
-            u = v[j] * lif[0, j] + lif[1, j] * (current[j] + ticks * bias[j]) + lif[2, j]
-            fired = u > lif[3, j]
-            flags[j] = fired
-            current[j] = u
-            v[j] = lif[last, j] if fired else u
-            bad |= u - u != 0
+        bad = update_each(v, current, bias, ticks, lif, flags, last, wide, count) != 0
+    for j in range(count, len(v)):
+        k = j if wide > 1 else 0
+        u = v[j] * lif[0, k] + lif[1, k] * (current[j] + ticks * bias[j]) + lif[2, k]
+        fired = u > lif[3, k]
+        flags[j] = fired
+        current[j] = u
+        v[j] = lif[last, k] if fired else u
+        bad |= u - u != 0
     if len(lif) == 4:
         subtract(v, current, lif[3], flags)
     return bad
@@ -160,9 +129,8 @@ def list_fired(eights, idx, start):
 
 
 @njit(**KERNEL)
-def layer(  # noqa: PLR0912, PLR0915
-    out, ptr, idx, rows, fired, dense, dense_rows, dense_delays, events, weight, event_delays,
-    bias, clock, gated, lif, spikes, membranes, saturated,
+def layer(  # noqa: PLR0912
+    out, ptr, idx, rows, fired, dense, dense_rows, delays, bias, clock, gated, lif, spikes, membranes, saturated,
 ):  # fmt: skip
     """The current of a synapse, to `out`, or with `lif` the neurons behind it: event list and count of what fires.
 
@@ -170,23 +138,19 @@ def layer(  # noqa: PLR0912, PLR0915
     and arguments copied, which is as much as the update of 128 neurons.
 
     out: (rows, N) to fill, of the rows `rows`, where lif has size 0. ptr, idx: event list to fill, of the same rows,
-    else; idx with 8 entries to spare. fired: counts (P, B) to fill. dense: products already taken, (rows, taps * N),
-    that with tap k in columns k N to (k + 1) N. events: an event list, for which rows of weight (taps * in, N) are
-    added. bias: (N,), zeros where there is none. gated: the current passes only while the clock ticks. lif: decay,
-    gain, drive, threshold, reset: (5, N), or (5, 1) where all neurons share them; no row of resets where they are
-    soft; in fixed point a sixth row, the decay of currents. spikes, membranes: (P, B, N) to fill, or of size 0.
-    saturated: counts (P, B) to fill in fixed point.
+    else; idx with 8 entries to spare. fired: counts (P, B) to fill. dense: products already taken, (rows, taps * N) or
+    more columns, that with tap k in columns k N to (k + 1) N. bias: (N,), zeros where there is none. gated: the current
+    passes only while the clock ticks. lif: decay, gain, drive, threshold, reset: (5, N), or (5, 1) where all neurons
+    share them; no row of resets where they are soft; in fixed point a sixth row, the decay of currents. spikes,
+    membranes: (P, B, N) to fill, or of size 0. saturated: counts (P, B) to fill in fixed point.
 
     Returns:
         (sample, step) of a membrane that is not finite, or (-1, -1).
     """
     lo, hi, base = rows
     dlo, dhi, dbase = dense_rows
-    elo, ehi, ebase, eptr, eidx, mult = events
     clo, chi, cbase, cptr = clock
     width = len(bias)
-    taps = len(event_delays)
-    inputs = len(weight) // max(taps, 1)
     v, u, current = np.empty(width, bias.dtype), np.empty(width, bias.dtype), np.empty(width, bias.dtype)
     eights = np.zeros((width + 7) // 8, np.uint64)
     flags = eights.view(np.bool_)
@@ -202,8 +166,8 @@ def layer(  # noqa: PLR0912, PLR0915
             ticks = bias.dtype.type(ticks_at(clo, chi, cbase, cptr, b, n))
             fresh = True
             if ticks != 0 or not gated:
-                for k in range(len(dense_delays)):
-                    m = n - dense_delays[k]
+                for k in range(len(delays)):
+                    m = n - delays[k]
                     if dlo[b] <= m < dhi[b]:
                         d = dbase[b] + m - dlo[b]
                         first = np.uint64(k * width)
@@ -217,15 +181,6 @@ def layer(  # noqa: PLR0912, PLR0915
             if fresh:
                 for j in range(width):
                     current[j] = 0
-            if ticks != 0 or not gated:
-                for k in range(taps):
-                    m = n - event_delays[k]
-                    if elo[b] <= m < ehi[b]:
-                        e = ebase[b] + m - elo[b]
-                        if len(mult):
-                            add_scaled_rows(current, weight, k * inputs, np.uint64(0), eidx, mult, eptr[e], eptr[e + 1])
-                        else:
-                            add_rows(current, weight, k * inputs, np.uint64(0), eidx, eptr[e], eptr[e + 1])
             if lif.size == 0:
                 for j in range(width):
                     out[r, j] = current[j] + ticks * bias[j]

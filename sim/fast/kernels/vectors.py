@@ -1,12 +1,22 @@
-"""One instruction that numba does not generate by itself: eight integers from a table, moved on and stored at once."""
+"""What numba does not generate by itself: loops over whole vectors that stay in registers."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+from numpy.typing import DTypeLike
+
+BLOCK = 256
+"""Bytes of a row of a block of weights: four vectors of AVX-512, eight of AVX2. 128 such rows fit the nearest cache."""
+
+
+def lanes(dtype: DTypeLike) -> int:
+    """Numbers in a row of a block."""
+    return BLOCK // np.dtype(dtype).itemsize
 
 
 @intrinsic
@@ -29,3 +39,163 @@ def put_eight(_typing: Any, target: Any, start: Any, table: Any, row: Any, first
         return context.get_dummy_value()
 
     return types.void(target, types.int64, table, types.int64, types.int32), generate
+
+
+def _added(scaled: bool) -> Any:
+    """What adds rows of a block of weights, each times how often its channel fired or once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, integer = context.get_data_type(signature.args[0].dtype), ir.IntType(64)
+        align = signature.args[0].dtype.bitwidth // 8
+        row = ir.VectorType(number, lanes(signature.args[0].dtype.name))
+        _, place, _, first, _, _, start, stop, fresh = arguments
+        data = {k: context.make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 2, 4, 5)}
+        target = builder.bitcast(builder.gep(data[0], [place]), row.as_pointer())
+        rows = builder.gep(builder.bitcast(data[2], row.as_pointer()), [first])
+
+        def taken(p: Any) -> Any:
+            channel = builder.sext(builder.load(builder.gep(data[4], [p])), integer)
+            weights = builder.load(builder.gep(rows, [channel]), align=align)
+            if not scaled:
+                return weights
+            times = builder.sitofp(builder.load(builder.gep(data[5], [p])), number)
+            alone = builder.insert_element(ir.Constant(row, ir.Undefined), times, ir.Constant(ir.IntType(32), 0))
+            all_lanes = ir.Constant(ir.VectorType(ir.IntType(32), row.count), [0] * row.count)
+            return builder.fmul(builder.shuffle_vector(alone, alone, all_lanes), weights)
+
+        before = builder.block
+        pairs, pair, rest, last, end = (builder.append_basic_block() for _ in range(5))
+        nothing = ir.Constant(row, None)
+        there = builder.load(target, align=align)
+        found = builder.select(builder.icmp_signed("!=", fresh, ir.Constant(fresh.type, 0)), nothing, there)
+        builder.branch(pairs)
+        builder.position_at_end(pairs)
+        p, even, odd = builder.phi(integer), builder.phi(row), builder.phi(row)
+        after = builder.add(p, ir.Constant(integer, 2))
+        builder.cbranch(builder.icmp_signed("<=", after, stop), pair, rest)
+        builder.position_at_end(pair)
+        more = builder.fadd(even, taken(p)), builder.fadd(odd, taken(builder.add(p, ir.Constant(integer, 1))))
+        builder.branch(pairs)
+        for phi, initial, next_one in (
+            (p, start, after),
+            (even, found, more[0]),
+            (odd, nothing, more[1]),
+        ):
+            phi.add_incoming(initial, before)
+            phi.add_incoming(next_one, pair)
+        builder.position_at_end(rest)
+        total = builder.fadd(even, odd)
+        builder.cbranch(builder.icmp_signed("<", p, stop), last, end)
+        builder.position_at_end(last)
+        whole = builder.fadd(total, taken(p))
+        builder.branch(end)
+        builder.position_at_end(end)
+        result = builder.phi(row)
+        result.add_incoming(total, rest)
+        result.add_incoming(whole, last)
+        builder.store(result, target, align=align)
+        return context.get_dummy_value()
+
+    return generate
+
+
+def _signature(out: Any, weight: Any, idx: Any, mult: Any) -> Any:
+    return types.void(out, types.int64, weight, types.int64, idx, mult, types.int64, types.int64, types.int64)
+
+
+@intrinsic
+def add_block(
+    _typing: Any, out: Any, place: Any, weight: Any, first: Any, idx: Any, mult: Any, start: Any, stop: Any, fresh: Any
+) -> Any:
+    """Add rows first + idx[start:stop] of `weight` to `lanes` numbers of `out` from `place` on.
+
+    out: flat. weight: (rows, lanes). mult: not read. fresh: where it is not 0, they take the place of what is there.
+    The sums stay in registers, and there are two of them, so that an addition need not wait for the one before.
+    """
+    return _signature(out, weight, idx, mult), _added(scaled=False)
+
+
+@intrinsic
+def add_scaled_block(
+    _typing: Any, out: Any, place: Any, weight: Any, first: Any, idx: Any, mult: Any, start: Any, stop: Any, fresh: Any
+) -> Any:
+    """The same of mult[p] times the row first + idx[p]."""
+    return _signature(out, weight, idx, mult), _added(scaled=True)
+
+
+def _updated(shared: bool) -> Any:
+    """What updates eight neurons at once; their parameters are shared by all or each has its own."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, integer, place = context.get_data_type(signature.args[0].dtype), ir.IntType(64), ir.IntType(32)
+        eight, flag = ir.VectorType(number, 8), ir.VectorType(ir.IntType(8), 8)
+        align = signature.args[0].dtype.bitwidth // 8
+        v, current, bias, lif, flags = (
+            context.make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 1, 2, 4, 5)
+        )
+        ticks, last, wide, count = arguments[3], *arguments[6:]
+
+        def spread(value: Any) -> Any:
+            alone = builder.insert_element(ir.Constant(eight, ir.Undefined), value, ir.Constant(place, 0))
+            return builder.shuffle_vector(alone, alone, ir.Constant(ir.VectorType(place, 8), [0] * 8))
+
+        def at(data: Any, j: Any, kind: Any = eight) -> Any:
+            return builder.bitcast(builder.gep(data, [j]), kind.as_pointer())
+
+        def load(data: Any, j: Any) -> Any:
+            return builder.load(at(data, j), align=align)
+
+        order = [ir.Constant(integer, row) for row in range(4)] + [last]
+        rows = [builder.gep(lif, [builder.mul(row, wide)]) for row in order]
+        constants = [spread(builder.load(row)) for row in rows] if shared else []
+        ticking, before = spread(ticks), builder.block
+        head, body, end = (builder.append_basic_block() for _ in range(3))
+        builder.branch(head)
+        builder.position_at_end(head)
+        j, bad = builder.phi(integer), builder.phi(eight)
+        builder.cbranch(builder.icmp_signed("<", j, count), body, end)
+        builder.position_at_end(body)
+        decay, gain, drive, threshold, reset = constants or [load(row, j) for row in rows]
+        driven = builder.fadd(load(current, j), builder.fmul(ticking, load(bias, j)))
+        u = builder.fadd(builder.fadd(builder.fmul(load(v, j), decay), builder.fmul(gain, driven)), drive)
+        fired = builder.fcmp_ordered(">", u, threshold)
+        builder.store(u, at(current, j), align=align)
+        builder.store(builder.select(fired, reset, u), at(v, j), align=align)
+        builder.store(builder.zext(fired, flag), at(flags, j, flag), align=1)
+        worse = builder.fadd(bad, builder.fsub(u, u))
+        j.add_incoming(ir.Constant(integer, 0), before)
+        j.add_incoming(builder.add(j, ir.Constant(integer, 8)), body)
+        bad.add_incoming(ir.Constant(eight, None), before)
+        bad.add_incoming(worse, body)
+        builder.branch(head)
+        builder.position_at_end(end)
+        total = builder.extract_element(bad, ir.Constant(place, 0))
+        for k in range(1, 8):
+            total = builder.fadd(total, builder.extract_element(bad, ir.Constant(place, k)))
+        return total
+
+    return generate
+
+
+@intrinsic
+def update_shared(
+    _typing: Any, v: Any, current: Any, bias: Any, ticks: Any, lif: Any, flags: Any, last: Any, wide: Any, count: Any
+) -> Any:
+    """What `neurons.update` does to the first `count` neurons, a multiple of eight; 0, or not a number.
+
+    Numba's own loop takes twice the time: it writes flags one by one, and asks of each membrane whether it is finite.
+    lif: rows of `wide` columns, that of resets is the row `last`; all neurons share the first column.
+    """
+    return _update_signature(v, current, bias, lif, flags), _updated(shared=True)
+
+
+@intrinsic
+def update_each(
+    _typing: Any, v: Any, current: Any, bias: Any, ticks: Any, lif: Any, flags: Any, last: Any, wide: Any, count: Any
+) -> Any:
+    """The same where each neuron has a column of its own."""
+    return _update_signature(v, current, bias, lif, flags), _updated(shared=False)
+
+
+def _update_signature(v: Any, current: Any, bias: Any, lif: Any, flags: Any) -> Any:
+    return v.dtype(v, current, bias, v.dtype, lif, flags, types.int64, types.int64, types.int64)
