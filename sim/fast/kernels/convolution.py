@@ -364,7 +364,7 @@ def convolve(  # noqa: PLR0912, PLR0915
                     if others:
                         add_sorted(strip, r0, r1 - r0, midx, mamounts, more_starts[b - b0, at], shapes[1])
                     fires = flags[b - b0, at, a:z]
-                    if update(v[: z - a], currents, biases, once, constants, fires) and (
+                    if update(v[: z - a], currents, 0, currents, biases, once, constants, fires) and (
                         bad_sample < 0 or b < bad_sample or (b == bad_sample and n < bad_step)
                     ):
                         bad_sample, bad_step = b, n

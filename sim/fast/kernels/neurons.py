@@ -66,24 +66,18 @@ def subtract(v, before, threshold, flags):
 
 
 @njit(**KERNEL)
-def update(v, current, bias, ticks, lif, flags):
-    """One step of all neurons: `current` becomes v before the reset; returns whether a membrane is not finite."""
-    last, wide, count = len(lif) - 1, lif.shape[1], len(v) & ~7
-    if wide == 1:
-        bad = update_shared(v, current, bias, ticks, lif, flags, last, wide, count) != 0
+def update(v, driving, place, current, bias, ticks, lif, flags):
+    """One step of all neurons, which the numbers of `driving` from `place` on drive.
+
+    current: to fill with v before the reset; it may be what drives. Returns whether a membrane is not finite.
+    """
+    if lif.shape[1] == 1:
+        bad = update_shared(v, driving, place, current, bias, ticks, lif, flags, len(lif) - 1, 1, len(v))
     else:
-        bad = update_each(v, current, bias, ticks, lif, flags, last, wide, count) != 0
-    for j in range(count, len(v)):
-        k = j if wide > 1 else 0
-        u = v[j] * lif[0, k] + lif[1, k] * (current[j] + ticks * bias[j]) + lif[2, k]
-        fired = u > lif[3, k]
-        flags[j] = fired
-        current[j] = u
-        v[j] = lif[last, k] if fired else u
-        bad |= u - u != 0
+        bad = update_each(v, driving, place, current, bias, ticks, lif, flags, len(lif) - 1, lif.shape[1], len(v))
     if len(lif) == 4:
         subtract(v, current, lif[3], flags)
-    return bad
+    return bad != 0
 
 
 @njit(**KERNEL)
@@ -129,7 +123,7 @@ def list_fired(eights, idx, start):
 
 
 @njit(**KERNEL)
-def layer(  # noqa: PLR0912
+def layer(  # noqa: PLR0912, PLR0915
     out, ptr, idx, rows, fired, dense, dense_rows, delays, bias, clock, gated, lif, spikes, membranes, saturated,
 ):  # fmt: skip
     """The current of a synapse, to `out`, or with `lif` the neurons behind it: event list and count of what fires.
@@ -154,6 +148,8 @@ def layer(  # noqa: PLR0912
     v, u, current = np.empty(width, bias.dtype), np.empty(width, bias.dtype), np.empty(width, bias.dtype)
     eights = np.zeros((width + 7) // 8, np.uint64)
     flags = eights.view(np.bool_)
+    flat, straight = dense.reshape(dense.size), len(delays) == 1 and len(lif) == 5
+    last, wide = len(lif) - 1, lif.shape[1]
     p = 0
     if lif.size:
         ptr[0] = 0
@@ -164,30 +160,42 @@ def layer(  # noqa: PLR0912
         for n in range(lo[b], hi[b]):
             r = base[b] + n - lo[b]
             ticks = bias.dtype.type(ticks_at(clo, chi, cbase, cptr, b, n))
-            fresh = True
-            if ticks != 0 or not gated:
-                for k in range(len(delays)):
-                    m = n - delays[k]
-                    if dlo[b] <= m < dhi[b]:
-                        d = dbase[b] + m - dlo[b]
-                        first = np.uint64(k * width)
-                        if fresh:
-                            for j in range(np.uint64(width)):
-                                current[j] = dense[d, first + j]
-                        else:
-                            for j in range(np.uint64(width)):
-                                current[j] += dense[d, first + j]
-                        fresh = False
-            if fresh:
-                for j in range(width):
-                    current[j] = 0
-            if lif.size == 0:
-                for j in range(width):
-                    out[r, j] = current[j] + ticks * bias[j]
-                continue
-            if len(lif) == 6:
-                saturated[n, b] = update_fixed(v, u, current, bias, ticks, lif, flags)
-            elif update(v, current, bias, ticks, lif, flags):
+            passes = ticks != 0 or not gated
+            m = n - delays[0]
+            if straight and passes and dlo[b] <= m < dhi[b]:
+                place = (dbase[b] + m - dlo[b]) * dense.shape[1]
+                if wide == 1:
+                    bad = update_shared(v, flat, place, current, bias, ticks, lif, flags, last, wide, width) != 0
+                else:
+                    bad = update_each(v, flat, place, current, bias, ticks, lif, flags, last, wide, width) != 0
+            else:
+                fresh = True
+                if passes:
+                    for k in range(len(delays)):
+                        m = n - delays[k]
+                        if dlo[b] <= m < dhi[b]:
+                            d = dbase[b] + m - dlo[b]
+                            first = np.uint64(k * width)
+                            if fresh:
+                                for j in range(np.uint64(width)):
+                                    current[j] = dense[d, first + j]
+                            else:
+                                for j in range(np.uint64(width)):
+                                    current[j] += dense[d, first + j]
+                            fresh = False
+                if fresh:
+                    for j in range(width):
+                        current[j] = 0
+                if lif.size == 0:
+                    for j in range(width):
+                        out[r, j] = current[j] + ticks * bias[j]
+                    continue
+                if len(lif) == 6:
+                    saturated[n, b] = update_fixed(v, u, current, bias, ticks, lif, flags)
+                    bad = False
+                else:
+                    bad = update(v, current, 0, current, bias, ticks, lif, flags)
+            if bad:
                 return b, n
             first_event = p
             p = list_fired(eights, idx, p)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -124,78 +125,86 @@ def add_scaled_block(
 
 
 def _updated(shared: bool) -> Any:
-    """What updates eight neurons at once; their parameters are shared by all or each has its own."""
+    """What updates eight neurons at once, and those left over one by one; `shared`: all have the same parameters."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number, integer, place = context.get_data_type(signature.args[0].dtype), ir.IntType(64), ir.IntType(32)
-        eight, flag = ir.VectorType(number, 8), ir.VectorType(ir.IntType(8), 8)
         align = signature.args[0].dtype.bitwidth // 8
-        v, current, bias, lif, flags = (
-            context.make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 1, 2, 4, 5)
+        v, driving, current, bias, lif, flags = (
+            context.make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 1, 3, 4, 6, 7)
         )
-        ticks, last, wide, count = arguments[3], *arguments[6:]
-
-        def spread(value: Any) -> Any:
-            alone = builder.insert_element(ir.Constant(eight, ir.Undefined), value, ir.Constant(place, 0))
-            return builder.shuffle_vector(alone, alone, ir.Constant(ir.VectorType(place, 8), [0] * 8))
-
-        def at(data: Any, j: Any, kind: Any = eight) -> Any:
-            return builder.bitcast(builder.gep(data, [j]), kind.as_pointer())
-
-        def load(data: Any, j: Any) -> Any:
-            return builder.load(at(data, j), align=align)
-
+        ticks, last, wide, count = arguments[5], *arguments[8:]
+        driving = builder.gep(driving, [arguments[2]])
         order = [ir.Constant(integer, row) for row in range(4)] + [last]
         rows = [builder.gep(lif, [builder.mul(row, wide)]) for row in order]
-        constants = [spread(builder.load(row)) for row in rows] if shared else []
-        ticking, before = spread(ticks), builder.block
-        head, body, end = (builder.append_basic_block() for _ in range(3))
-        builder.branch(head)
-        builder.position_at_end(head)
-        j, bad = builder.phi(integer), builder.phi(eight)
-        builder.cbranch(builder.icmp_signed("<", j, count), body, end)
-        builder.position_at_end(body)
-        decay, gain, drive, threshold, reset = constants or [load(row, j) for row in rows]
-        driven = builder.fadd(load(current, j), builder.fmul(ticking, load(bias, j)))
-        u = builder.fadd(builder.fadd(builder.fmul(load(v, j), decay), builder.fmul(gain, driven)), drive)
-        fired = builder.fcmp_ordered(">", u, threshold)
-        builder.store(u, at(current, j), align=align)
-        builder.store(builder.select(fired, reset, u), at(v, j), align=align)
-        builder.store(builder.zext(fired, flag), at(flags, j, flag), align=1)
-        worse = builder.fadd(bad, builder.fsub(u, u))
-        j.add_incoming(ir.Constant(integer, 0), before)
-        j.add_incoming(builder.add(j, ir.Constant(integer, 8)), body)
-        bad.add_incoming(ir.Constant(eight, None), before)
-        bad.add_incoming(worse, body)
-        builder.branch(head)
-        builder.position_at_end(end)
-        total = builder.extract_element(bad, ir.Constant(place, 0))
-        for k in range(1, 8):
-            total = builder.fadd(total, builder.extract_element(bad, ir.Constant(place, k)))
-        return total
+
+        def loop(size: int, start: Any, stop: Any) -> Any:
+            """Updates the neurons [start, stop), `size` at a time; 0, or not a number."""
+            numbers, bytes_ = ir.VectorType(number, size), ir.VectorType(ir.IntType(8), size)
+
+            def spread(value: Any) -> Any:
+                alone = builder.insert_element(ir.Constant(numbers, ir.Undefined), value, ir.Constant(place, 0))
+                return builder.shuffle_vector(alone, alone, ir.Constant(ir.VectorType(place, size), [0] * size))
+
+            def at(data: Any, j: Any, kind: Any = numbers) -> Any:
+                return builder.bitcast(builder.gep(data, [j]), kind.as_pointer())
+
+            def load(data: Any, j: Any) -> Any:
+                return builder.load(at(data, j), align=align)
+
+            constants = [spread(builder.load(row)) for row in rows] if shared else []
+            ticking, before = spread(ticks), builder.block
+            head, body, end = (builder.append_basic_block() for _ in range(3))
+            builder.branch(head)
+            builder.position_at_end(head)
+            j, bad = builder.phi(integer), builder.phi(numbers)
+            builder.cbranch(builder.icmp_signed("<", j, stop), body, end)
+            builder.position_at_end(body)
+            decay, gain, drive, threshold, reset = constants or [load(row, j) for row in rows]
+            driven = builder.fadd(load(driving, j), builder.fmul(ticking, load(bias, j)))
+            u = builder.fadd(builder.fadd(builder.fmul(load(v, j), decay), builder.fmul(gain, driven)), drive)
+            fired = builder.fcmp_ordered(">", u, threshold)
+            builder.store(u, at(current, j), align=align)
+            builder.store(builder.select(fired, reset, u), at(v, j), align=align)
+            builder.store(builder.zext(fired, bytes_), at(flags, j, bytes_), align=1)
+            worse = builder.fadd(bad, builder.fsub(u, u))
+            j.add_incoming(start, before)
+            j.add_incoming(builder.add(j, ir.Constant(integer, size)), body)
+            bad.add_incoming(ir.Constant(numbers, None), before)
+            bad.add_incoming(worse, body)
+            builder.branch(head)
+            builder.position_at_end(end)
+            each = [builder.extract_element(bad, ir.Constant(place, k)) for k in range(size)]
+            return functools.reduce(builder.fadd, each)
+
+        eights = builder.and_(count, ir.Constant(integer, -8))
+        return builder.fadd(loop(8, ir.Constant(integer, 0), eights), loop(1, eights, count))
 
     return generate
 
 
 @intrinsic
 def update_shared(
-    _typing: Any, v: Any, current: Any, bias: Any, ticks: Any, lif: Any, flags: Any, last: Any, wide: Any, count: Any
-) -> Any:
-    """What `neurons.update` does to the first `count` neurons, a multiple of eight; 0, or not a number.
+    _typing: Any, v: Any, driving: Any, place: Any, current: Any, bias: Any, ticks: Any, lif: Any, flags: Any,
+    last: Any, wide: Any, count: Any,
+) -> Any:  # fmt: skip
+    """What `neurons.update` does to `count` neurons, but for soft resets; gives 0, or not a number.
 
     Numba's own loop takes twice the time: it writes flags one by one, and asks of each membrane whether it is finite.
     lif: rows of `wide` columns, that of resets is the row `last`; all neurons share the first column.
     """
-    return _update_signature(v, current, bias, lif, flags), _updated(shared=True)
+    return _update_signature(v, driving, current, bias, lif, flags), _updated(shared=True)
 
 
 @intrinsic
 def update_each(
-    _typing: Any, v: Any, current: Any, bias: Any, ticks: Any, lif: Any, flags: Any, last: Any, wide: Any, count: Any
-) -> Any:
+    _typing: Any, v: Any, driving: Any, place: Any, current: Any, bias: Any, ticks: Any, lif: Any, flags: Any,
+    last: Any, wide: Any, count: Any,
+) -> Any:  # fmt: skip
     """The same where each neuron has a column of its own."""
-    return _update_signature(v, current, bias, lif, flags), _updated(shared=False)
+    return _update_signature(v, driving, current, bias, lif, flags), _updated(shared=False)
 
 
-def _update_signature(v: Any, current: Any, bias: Any, lif: Any, flags: Any) -> Any:
-    return v.dtype(v, current, bias, v.dtype, lif, flags, types.int64, types.int64, types.int64)
+def _update_signature(v: Any, driving: Any, current: Any, bias: Any, lif: Any, flags: Any) -> Any:
+    size = types.int64
+    return v.dtype(v, driving, size, current, bias, v.dtype, lif, flags, size, size, size)
