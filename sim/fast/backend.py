@@ -143,8 +143,8 @@ class FastBackend:
     def _part(self, thread: Thread, inputs: Mapping[str, FloatArray], part: slice) -> Recording:
         own = {name: array[:, part] for name, array in inputs.items()}
         samples = part.stop - part.start
-        table = thread.tables((len(self._program.operations), len(KINDS), self._program.period, samples))
-        batch = Batch(self._plan, thread.buffers, table, spikes=self._spikes, membranes=self._membranes)
+        table, spans = thread.tables((len(self._program.operations), len(KINDS), self._program.period, samples))
+        batch = Batch(self._plan, thread.buffers, table, spans, spikes=self._spikes, membranes=self._membranes)
         return window.run(batch, own)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spikescr.errors import BackendError
 from spikescr.sim.fast.kernels import counts as kernels
-from spikescr.sim.fast.memory import Buffers
+from spikescr.sim.fast.memory import Buffers, Spans
 from spikescr.sim.fast.plan import KIND, Plan
 from spikescr.sim.fast.ports import Ports
 from spikescr.sim.fast.signals import Events, Geometry, Rows, Values
@@ -37,13 +37,16 @@ class Batch:
         counts: operation -> its counts (kinds, P, B).
     """
 
-    def __init__(self, plan: Plan, buffers: Buffers, table: IntArray, *, spikes: bool, membranes: bool) -> None:
+    def __init__(
+        self, plan: Plan, buffers: Buffers, table: IntArray, spans: Spans, *, spikes: bool, membranes: bool
+    ) -> None:
         """A batch of which nothing is known yet.
 
         Args:
             plan: of the Program.
             buffers: for what no recording keeps.
             table: zeros (operations, kinds, P, B), filled with the counts.
+            spans: steps at which each operation may set counts, all of them; narrowed where fewer are known.
             spikes: keep the spikes.
             membranes: keep every membrane before its reset.
         """
@@ -56,11 +59,18 @@ class Batch:
         names = tuple(o.name for o in program.operations)
         self.recording = Recording({}, {}, {}, Ledger(names, table))
         self.counts = dict(zip(names, table, strict=True))
+        self._spans, self._place = spans, {name: place for place, name in enumerate(names)}
 
     def count(self, operation: Operation, kind: str) -> IntArray:
         """Counts of one kind to fill, (P, B)."""
         counts: IntArray = self.counts[operation.name][KIND[kind]]
         return counts
+
+    def counted_within(self, operation: Operation, *spans: tuple[int, int]) -> None:
+        """Tells that an operation has set no counts but at these steps, each from a first to one past a last."""
+        some = [span for span in spans if span[1] > span[0]]
+        first, stop = min((span[0] for span in some), default=0), max((span[1] for span in some), default=0)
+        self._spans[self._place[operation.name]] = first, min(stop, self.shape[0])
 
     def count_updates(self, operation: Operation) -> None:
         """Counts membrane updates: the width within each sample's window, or at all steps where there is no latency."""

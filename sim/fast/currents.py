@@ -63,13 +63,15 @@ def count(batch: Batch, operation: Synapse) -> None:
         events = ports.events(operation.x)
         rows, cum = events.rows, events.cum
     kind = {Signal.SPIKES: "ac", Signal.VALUES: "mac", Signal.CLOCK: "bias"}[signal]
-    _, clock = ports.bias_clock(operation)
+    clock_rows, clock = ports.bias_clock(operation)
     tally = NO_TALLY if signal is Signal.CLOCK else ports.tally(operation.x)
     counting.count_synapse(
         batch.counts[operation.name], KIND[kind], rows.arrays, cum, tally, weights.delays,
         _reach(batch, operation, rows, cum, tally), clock, operation.width,
         operation.bias is not None, operation.gated and kind != "bias",
     )  # fmt: skip
+    first, stop = rows.span
+    batch.counted_within(operation, (first, stop + int(weights.delays.max())), clock_rows.span)
 
 
 def _reach(batch: Batch, operation: Synapse, rows: Rows, cum: IntArray, tally: IntArray) -> IntArray:

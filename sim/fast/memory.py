@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,7 +16,12 @@ _KEPT = 3
 """Tables: one in the hands of who reads the counts, one that is filled, and one of the shorter batch at the end."""
 LINE = 64
 """Bytes of a cache line: vectors of a whole one that begin elsewhere take two to load or to store."""
-_UNUSED = 3  # references to an array that nobody else holds: the list, the loop variable, the argument of getrefcount
+_UNUSED = 3
+"""References to an array that nobody else holds: the list or tuple, the loop variable, the argument of getrefcount."""
+
+
+Spans: TypeAlias = dict[int, tuple[int, int]]
+"""Operation -> first step, and one past the last, at which it may have set counts."""
 
 
 def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -62,20 +67,27 @@ class Buffers:
 class Tables:
     """Tables of counts; one is used again once nothing refers to the ledger it was in, nor to a part of it.
 
-    counted: the (operation, kind) that are ever set. Only these are set to zero: most of a table stays zero.
+    counted: operation -> kinds that are ever set. Only these are set to zero, at the steps at which they may have been
+    set: most of a table stays zero.
     """
 
-    def __init__(self, counted: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, counted: Mapping[int, Sequence[int]]) -> None:
         self._counted = counted
-        self._held: list[IntArray] = []
+        self._held: list[tuple[IntArray, Spans]] = []
 
-    def __call__(self, shape: tuple[int, ...]) -> IntArray:
-        """A table of zeros (operations, kinds, steps, samples)."""
-        for table in self._held:
+    def __call__(self, shape: tuple[int, ...]) -> tuple[IntArray, Spans]:
+        """A table of zeros (operations, kinds, steps, samples), and the steps at which each operation may set counts.
+
+        Who fills the table may narrow these from all steps to fewer.
+        """
+        whole = dict.fromkeys(self._counted, (0, shape[2]))
+        for table, spans in self._held:
             if table.shape == shape and sys.getrefcount(table) == _UNUSED:
-                for row, kind in self._counted:
-                    table[row, kind] = 0
-                return table[:]
-        table = np.zeros(shape, np.int64)
-        self._held = [*self._held[1 - _KEPT :], table]
-        return table[:]
+                for row, (first, stop) in spans.items():
+                    for kind in self._counted[row]:
+                        table[row, kind, first:stop] = 0
+                spans.update(whole)
+                return table[:], spans
+        table, spans = np.zeros(shape, np.int64), whole
+        self._held = [*self._held[1 - _KEPT :], (table, spans)]
+        return table[:], spans

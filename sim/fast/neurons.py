@@ -43,6 +43,8 @@ def neuron(batch: Batch, operation: Neuron) -> Output:
     if sample >= 0:
         raise failure(operation, f"a membrane of sample {sample} is not finite", step)
     batch.count_updates(operation)
+    if operation.latency is not None:
+        batch.counted_within(operation, rows.span, (operation.latency, operation.latency + batch.plan.program.steps))
     return Events(rows, ptr, idx[: int(ptr[-1])], ptr, NO_INTS, unique=True)
 
 

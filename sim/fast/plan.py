@@ -129,7 +129,7 @@ class Plan:
         sums: integrator -> decay, gain, drive (3, N).
         selects: select -> where each channel's begin (in + 1,), and which outputs take it, channel by channel.
         reshapes: selects that take every channel to its own place.
-        counted: (operation, kind) of all counts that a run may set.
+        counted: operation, by its place -> kinds of all counts that a run may set.
         quiet: neurons that cannot fire but in the steps in which something arrives.
     """
 
@@ -167,7 +167,7 @@ class Plan:
         self.sums = {i.name: self._array(np.stack([i.decay, i.gain, i.drive])) for i in program.of_type(Integrator)}
         self.selects = {s.name: _targets(s) for s in program.of_type(Select)}
         self.reshapes = {s.name for s in program.of_type(Select) if np.array_equal(s.index, np.arange(s.x.width))}
-        self.counted = [(row, KIND[kind]) for row, o in enumerate(program.operations) for kind in o.counts]
+        self.counted = {row: [KIND[kind] for kind in o.counts] for row, o in enumerate(program.operations) if o.counts}
         self.quiet = {n.name for n in program.of_type(Neuron) if _is_quiet(n)}
 
     def _is_cycle(self, part: tuple[Operation, ...]) -> bool:

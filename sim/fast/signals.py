@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,12 @@ class Rows:
     def count(self) -> int:
         """Number of rows."""
         return int(self.base[-1])
+
+    @cached_property
+    def span(self) -> tuple[int, int]:
+        """First step that a sample has a row of, and one past the last; (0, 0) where there are no rows."""
+        some = self.hi > self.lo
+        return (int(self.lo[some].min()), int(self.hi[some].max())) if some.any() else (0, 0)
 
     @property
     def arrays(self) -> tuple[IntArray, IntArray, IntArray]:

@@ -183,6 +183,18 @@ def test_events_are_summed_whatever_their_number_and_that_of_the_columns(width: 
         np.testing.assert_array_equal(found, expected)
 
 
+@settings(REPEATABLE, max_examples=60)
+@given(cases())
+def test_nothing_of_a_batch_is_left_in_the_next(case: Case) -> None:
+    """Tables of counts are used again, and only what was set in them is cleared."""
+    program, silence = lower(case.graph), {name: np.zeros_like(array) for name, array in case.inputs.items()}
+    with FastBackend(program, 4) as backend:
+        expected = [FastBackend(program, 4).run(inputs) for inputs in (case.inputs, silence)]
+        for _ in range(2):
+            agree(backend.run(case.inputs), expected[0])
+            agree(backend.run(silence), expected[1])
+
+
 @settings(REPEATABLE, max_examples=15)
 @given(cases(), st.integers(1, 3), st.booleans())
 def test_parts_and_threads_change_nothing(case: Case, threads: int, one_by_one: bool) -> None:
