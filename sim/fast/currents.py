@@ -24,7 +24,8 @@ the larger one holds for weights of which a block fits the nearest cache (`NEAR`
 
 Time of events over time of the product, 1200 rows, one core of a Xeon (AVX-512, 48 kB and 2 MB of cache), float64:
 128 x 128 synapses at 0.1 0.16, 0.5 0.51, 0.9 0.82; 192 x 192 0.15, 0.52, 0.96; 256 x 256 0.16, 0.67, 1.67; 512 x 128
-0.16, 0.88, 1.51; 256 x 1024 0.21, 0.74, 1.88; 1024 x 256 0.18, 0.87, 1.57. In float32 they are up to 0.1 more.
+0.16, 0.88, 1.51; 256 x 1024 0.21, 0.74, 1.88; 1024 x 256 0.18, 0.87, 1.57. In float32 they are up to 0.1 more. What
+gives no more than a block of columns never takes the product: making packed values of events would take longer.
 """
 NEAR = 192
 """Rows of a block that fit the nearest cache."""
@@ -99,8 +100,9 @@ def currents(batch: Batch, operation: Synapse) -> Currents:
         events = ports.events(operation.x)
         share = DENSE_FROM_NEAR if len(weights.delays) * operation.x.width <= NEAR else DENSE_FROM
         limit = share * events.rows.count * operation.x.width
-        if int(events.ptr[events.rows.count]) < limit or operation.x.signal is Signal.CLOCK:
-            rows, each = ports.geometry.spanning([(events.rows, first, last)]), weights.blocks.shape[1]
+        each = weights.blocks.shape[1]
+        if int(events.ptr[events.rows.count]) < limit or operation.width <= each:
+            rows = ports.geometry.spanning([(events.rows, first, last)])
             product = ports.buffers((rows.count, -(-operation.width // each) * each), batch.dtype)
             sum_events(product, rows.arrays, events.arrays, weights.blocks, operation.x.width, weights.delays)
             return dense(batch, Values(rows, product))

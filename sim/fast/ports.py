@@ -142,20 +142,12 @@ class Ports:
         """Non-zero entries and graded entries that arrive at a port in each of its rows, (rows, 2)."""
         key = (port.sources, "tally")
         if key not in self.ports:
-            # Channels that stand twice in a row are looked up in its values, which the product takes, too, if it is
-            # dense; counting them in the list took two to three times as long where a tenth of them or more fire.
             arrived = self.values(port) if port.signal is Signal.VALUES else self.events(port)
-            if (
-                isinstance(arrived, Events)
-                and not arrived.unique
-                and len(arrived.idx) > arrived.rows.count * port.width / 16
-            ):
-                arrived = self.values(port)
             tally = self.buffers((arrived.rows.count, 2), np.int64)
             if isinstance(arrived, Values):
                 kernels.tally_values(arrived.packed, tally)
             else:
-                seen = np.zeros(0 if arrived.unique else port.width, np.int64)
+                seen = np.zeros(0 if arrived.unique else port.width, np.uint8)
                 kernels.tally_events(arrived.ptr, arrived.idx, arrived.mult, seen, tally)
             self.ports[key] = tally
         return self.ports[key]

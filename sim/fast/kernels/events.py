@@ -85,21 +85,25 @@ def tally_values(packed, out):
 def tally_events(ptr, idx, mult, seen, out):
     """out (rows, 2): channels with events in each row, and those with more than one.
 
-    seen: (N,) zeros where a channel may stand twice in a row, else of size 0.
+    seen: (N,) bytes, zeros, where a channel may stand twice in a row, else of size 0.
     """
     for r in range(len(out)):
         entries = graded = 0
+        start, stop = np.uint64(ptr[r]), np.uint64(ptr[r + 1])
         if len(seen):
-            for e in range(ptr[r], ptr[r + 1]):
-                seen[idx[e]] += mult[e] if len(mult) else 1
-            for e in range(ptr[r], ptr[r + 1]):
-                entries += seen[idx[e]] > 0
-                graded += seen[idx[e]] > 1
-                seen[idx[e]] = 0
+            for e in range(start, stop):
+                channel = np.uint64(idx[e])
+                before = seen[channel]
+                after = 2 if before or (len(mult) and mult[e] > 1) else 1
+                entries += before == 0
+                graded += (before < 2) & (after == 2)
+                seen[channel] = after
+            for e in range(start, stop):
+                seen[np.uint64(idx[e])] = 0
         else:
             entries = ptr[r + 1] - ptr[r]
             if len(mult):
-                for e in range(ptr[r], ptr[r + 1]):
+                for e in range(start, stop):
                     graded += mult[e] > 1
         out[r, 0], out[r, 1] = entries, graded
 
