@@ -11,6 +11,12 @@ from numba import njit
 from spikescr.sim.fast.kernels.counts import ENTRIES, GRADED, SPIKES, SYNOPS, SYNOPS_GRADED
 from spikescr.sim.fast.kernels.events import KERNEL
 from spikescr.sim.fast.kernels.neurons import list_fired, update
+from spikescr.sim.fast.kernels.vectors import gather_rows, gather_scaled_rows
+
+WIDE = 64
+"""Channels from which on a list of rows is added in parts: all columns of a few rows, before the next."""
+AT_ONCE = 16
+"""Rows of such a part."""
 
 
 @njit(**KERNEL)
@@ -27,16 +33,15 @@ def find_segments(idx, start, stop, columns, starts):
 
 
 @njit(**KERNEL)
-def gather(  # noqa: PLR0912, PLR0915
+def gather(  # noqa: PLR0912
     strip, first_row, stop_row, first, stop, lists, amounts_met, ends, idx, amounts, starts, weight, shapes, walk,
     meetings,
 ):  # fmt: skip
     """Add to rows of the output, strip (places, channels), what events of channels [first, stop) of each group give.
 
-    For every place of a row it lists which rows of the weights its events meet, in their order, and then adds these up,
-    eight in a pass so that sums are loaded less often: 4.3 to 5.2 billion additions a second on one core of an EPYC
-    (AVX2), where 1.8 to 2.2 are made by adding what each event gives to all the places that it reaches. Sums held in
-    registers by hand were not faster. It is one function on purpose: calls within it would take longer than lists do.
+    For every place of a row it lists which rows of the weights its events meet, in their order, and then adds these up:
+    twice the additions a second of adding what each event gives to all the places that it reaches. It is one function
+    on purpose: calls within it would take longer than lists do.
 
     lists: (columns K,), K a column, rows of a group's weights; amounts_met likewise or of size 0. ends: (columns,),
     where the list of each ends.
@@ -48,7 +53,7 @@ def gather(  # noqa: PLR0912, PLR0915
     groups, each, inside = weight.shape[0], weight.shape[2], shapes[0, 0] // weight.shape[0]
     out_columns = len(ends)
     room = np.uint64(len(lists) // out_columns)
-    graded = len(amounts) > 0
+    graded, sums, weights = len(amounts) > 0, strip.reshape(strip.size), weight.reshape(weight.size)
     for row in range(first_row, stop_row):
         for g in range(groups):
             for p in range(np.uint64(out_columns)):
@@ -82,45 +87,17 @@ def gather(  # noqa: PLR0912, PLR0915
                             if graded:
                                 amounts_met[ends[place]] = amounts[e]
                             ends[place] += one
-            rows_of = weight[g]
+            first_weight = g * weight.shape[1] * each
             for column in range(out_columns):
-                current = strip[(row - first_row) * out_columns + column, g * each : (g + 1) * each]
+                begin = ((row - first_row) * out_columns + column) * strip.shape[1] + g * each
                 p, end = np.int64(column * room), np.int64(ends[column])
-                if graded:
-                    while p + 4 <= end:
-                        a, b, c, d = lists[p], lists[p + 1], lists[p + 2], lists[p + 3]
-                        s, t, u, v = amounts_met[p], amounts_met[p + 1], amounts_met[p + 2], amounts_met[p + 3]
-                        for j in range(each):
-                            pair = (current[j] + s * rows_of[a, j]) + t * rows_of[b, j]
-                            current[j] = (pair + u * rows_of[c, j]) + v * rows_of[d, j]
-                        p += 4
-                    while p < end:
-                        a, s = lists[p], amounts_met[p]
-                        for j in range(each):
-                            current[j] += s * rows_of[a, j]
-                        p += 1
-                    continue
-                while p + 8 <= end:
-                    a, b, c, d = lists[p], lists[p + 1], lists[p + 2], lists[p + 3]
-                    e, f, h, i = lists[p + 4], lists[p + 5], lists[p + 6], lists[p + 7]
-                    for j in range(each):
-                        four = (((current[j] + rows_of[a, j]) + rows_of[b, j]) + rows_of[c, j]) + rows_of[d, j]
-                        current[j] = (((four + rows_of[e, j]) + rows_of[f, j]) + rows_of[h, j]) + rows_of[i, j]
-                    p += 8
-                if p + 4 <= end:
-                    a, b, c, d = lists[p], lists[p + 1], lists[p + 2], lists[p + 3]
-                    for j in range(each):
-                        current[j] = (((current[j] + rows_of[a, j]) + rows_of[b, j]) + rows_of[c, j]) + rows_of[d, j]
-                    p += 4
-                if p + 2 <= end:
-                    a, b = lists[p], lists[p + 1]
-                    for j in range(each):
-                        current[j] = (current[j] + rows_of[a, j]) + rows_of[b, j]
-                    p += 2
-                if p < end:
-                    a = lists[p]
-                    for j in range(each):
-                        current[j] += rows_of[a, j]
+                while p < end:
+                    stop_at = min(p + AT_ONCE, end) if each > WIDE else end
+                    if graded:
+                        gather_scaled_rows(sums, begin, weights, first_weight, lists, amounts_met, p, stop_at, each)
+                    else:
+                        gather_rows(sums, begin, weights, first_weight, lists, amounts_met, p, stop_at, each)
+                    p = stop_at
 
 
 @njit(**KERNEL)

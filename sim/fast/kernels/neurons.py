@@ -117,7 +117,7 @@ def list_fired(eights, idx, start):
     p = start
     for w in range(len(eights)):
         mask = np.int64((eights[w] * np.uint64(0x0102040810204080)) >> np.uint64(56))
-        put_eight(idx, p, PLACES, mask, np.int32(8 * w))  # type: ignore[call-arg]  # numba passes the first one
+        put_eight(idx, p, PLACES, mask, np.int32(8 * w))
         p += BITS[mask]
     return p
 

@@ -1,5 +1,7 @@
 """What numba does not generate by itself: loops over whole vectors that stay in registers."""
 
+# mypy: allow-untyped-decorators
+
 from __future__ import annotations
 
 import functools
@@ -11,6 +13,8 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import DTypeLike
 
+_intrinsic: Any = intrinsic
+"""Called without the first argument, which numba passes; its own type does not say so."""
 BLOCK = 256
 """Bytes of a row of a block of weights: four vectors of AVX-512, eight of AVX2. 128 such rows fit the nearest cache."""
 
@@ -20,7 +24,7 @@ def lanes(dtype: DTypeLike) -> int:
     return BLOCK // np.dtype(dtype).itemsize
 
 
-@intrinsic
+@_intrinsic
 def put_eight(_typing: Any, target: Any, start: Any, table: Any, row: Any, first: Any) -> Any:
     """target[start + k] = first + table[row, k] for k in 0 to 7; int32, without bounds checks.
 
@@ -104,7 +108,7 @@ def _signature(out: Any, weight: Any, idx: Any, mult: Any) -> Any:
     return types.void(out, types.int64, weight, types.int64, idx, mult, types.int64, types.int64, types.int64)
 
 
-@intrinsic
+@_intrinsic
 def add_block(
     _typing: Any, out: Any, place: Any, weight: Any, first: Any, idx: Any, mult: Any, start: Any, stop: Any, fresh: Any
 ) -> Any:
@@ -116,7 +120,7 @@ def add_block(
     return _signature(out, weight, idx, mult), _added(scaled=False)
 
 
-@intrinsic
+@_intrinsic
 def add_scaled_block(
     _typing: Any, out: Any, place: Any, weight: Any, first: Any, idx: Any, mult: Any, start: Any, stop: Any, fresh: Any
 ) -> Any:
@@ -133,7 +137,7 @@ def _updated(shared: bool) -> Any:
         v, driving, current, bias, lif, flags = (
             context.make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 1, 3, 4, 6, 7)
         )
-        ticks, last, wide, count = arguments[5], *arguments[8:]
+        ticks, (last, wide, count) = arguments[5], arguments[8:]
         driving = builder.gep(driving, [arguments[2]])
         order = [ir.Constant(integer, row) for row in range(4)] + [last]
         rows = [builder.gep(lif, [builder.mul(row, wide)]) for row in order]
@@ -183,7 +187,7 @@ def _updated(shared: bool) -> Any:
     return generate
 
 
-@intrinsic
+@_intrinsic
 def update_shared(
     _typing: Any, v: Any, driving: Any, place: Any, current: Any, bias: Any, ticks: Any, lif: Any, flags: Any,
     last: Any, wide: Any, count: Any,
@@ -196,7 +200,7 @@ def update_shared(
     return _update_signature(v, driving, current, bias, lif, flags), _updated(shared=True)
 
 
-@intrinsic
+@_intrinsic
 def update_each(
     _typing: Any, v: Any, driving: Any, place: Any, current: Any, bias: Any, ticks: Any, lif: Any, flags: Any,
     last: Any, wide: Any, count: Any,
@@ -208,3 +212,86 @@ def update_each(
 def _update_signature(v: Any, driving: Any, current: Any, bias: Any, lif: Any, flags: Any) -> Any:
     size = types.int64
     return v.dtype(v, driving, size, current, bias, v.dtype, lif, flags, size, size, size)
+
+
+def _gathered(graded: bool) -> Any:
+    """What adds rows of weights that a list names, in its order, the sums in registers: 32 of them, 8, or one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, integer, place = context.get_data_type(signature.args[0].dtype), ir.IntType(64), ir.IntType(32)
+        align = signature.args[0].dtype.bitwidth // 8
+        strip, weight, lists, amounts = (
+            context.make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 2, 4, 5)
+        )
+        _, begin, _, first, _, _, start, stop, each = arguments
+        strip, weight = builder.gep(strip, [begin]), builder.gep(weight, [first])
+
+        def add(size: int, j: Any) -> None:
+            numbers = ir.VectorType(number, size)
+            target = builder.bitcast(builder.gep(strip, [j]), numbers.as_pointer())
+            columns, found, before = builder.gep(weight, [j]), builder.load(target, align=align), builder.block
+            head, body, end = (builder.append_basic_block() for _ in range(3))
+            builder.branch(head)
+            builder.position_at_end(head)
+            p, total = builder.phi(integer), builder.phi(numbers)
+            builder.cbranch(builder.icmp_signed("<", p, stop), body, end)
+            builder.position_at_end(body)
+            row = builder.mul(builder.sext(builder.load(builder.gep(lists, [p])), integer), each)
+            weights = builder.load(builder.bitcast(builder.gep(columns, [row]), numbers.as_pointer()), align=align)
+            if graded:
+                amount = builder.load(builder.gep(amounts, [p]))
+                alone = builder.insert_element(ir.Constant(numbers, ir.Undefined), amount, ir.Constant(place, 0))
+                zeros = ir.Constant(ir.VectorType(place, size), [0] * size)
+                weights = builder.fmul(builder.shuffle_vector(alone, alone, zeros), weights)
+            p.add_incoming(start, before)
+            p.add_incoming(builder.add(p, ir.Constant(integer, 1)), body)
+            total.add_incoming(found, before)
+            total.add_incoming(builder.fadd(total, weights), body)
+            builder.branch(head)
+            builder.position_at_end(end)
+            builder.store(total, target, align=align)
+
+        left: Any = ir.Constant(integer, 0)
+        for size in (32, 8, 1):
+            before, (head, body, end) = builder.block, (builder.append_basic_block() for _ in range(3))
+            builder.branch(head)
+            builder.position_at_end(head)
+            j = builder.phi(integer)
+            after = builder.add(j, ir.Constant(integer, size))
+            builder.cbranch(builder.icmp_signed("<=", after, each), body, end)
+            builder.position_at_end(body)
+            add(size, j)
+            j.add_incoming(left, before)
+            j.add_incoming(after, builder.block)
+            builder.branch(head)
+            builder.position_at_end(end)
+            left = j
+        return context.get_dummy_value()
+
+    return generate
+
+
+def _gather_signature(strip: Any, weight: Any, lists: Any, amounts: Any) -> Any:
+    size = types.int64
+    return types.void(strip, size, weight, size, lists, amounts, size, size, size)
+
+
+@_intrinsic
+def gather_rows(
+    _typing: Any, strip: Any, begin: Any, weight: Any, first: Any, lists: Any, amounts: Any, start: Any, stop: Any,
+    each: Any,
+) -> Any:  # fmt: skip
+    """Add rows lists[start:stop] of `weight`, of `each` numbers from `first` on, to `strip` from `begin` on, in order.
+
+    strip, weight: flat. amounts: not read.
+    """
+    return _gather_signature(strip, weight, lists, amounts), _gathered(graded=False)
+
+
+@_intrinsic
+def gather_scaled_rows(
+    _typing: Any, strip: Any, begin: Any, weight: Any, first: Any, lists: Any, amounts: Any, start: Any, stop: Any,
+    each: Any,
+) -> Any:  # fmt: skip
+    """The same of amounts[p] times the row lists[p]."""
+    return _gather_signature(strip, weight, lists, amounts), _gathered(graded=True)
