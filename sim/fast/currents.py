@@ -108,8 +108,8 @@ def currents(batch: Batch, operation: Synapse) -> Currents:
             return dense(batch, Values(rows, product))
     x, width = ports.values(operation.x), operation.width
     product = ports.buffers((x.rows.count, len(weights.delays) * width), batch.dtype)
-    if weights.columns is not None:
-        np.matmul(x.packed, weights.columns, out=product)
+    if weights.channels is None:
+        np.matmul(x.packed, batch.plan.columns(operation), out=product)
     else:
         for k, tap in enumerate(operation.taps):
             np.multiply(x.packed, tap.weight.astype(batch.dtype), out=product[:, k * width : (k + 1) * width])

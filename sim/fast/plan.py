@@ -43,7 +43,6 @@ class Weights:
         blocks: (blocks * taps * in, lanes), a row for each event in each block of columns, zeros after the last column;
             None for depthwise taps and for values.
         channels: (N, longest delay + 1), None for dense taps.
-        columns: (in, taps * out), the factor of one product for all taps, None for depthwise ones.
         bias: (out,), zeros where there is none.
     """
 
@@ -51,7 +50,6 @@ class Weights:
     fan_outs: IntArray
     blocks: NDArray[Any] | None
     channels: NDArray[Any] | None
-    columns: NDArray[Any] | None
     bias: NDArray[Any]
 
 
@@ -162,6 +160,7 @@ class Plan:
         self.absorbed |= {w.name for w in self.windows.values()}
         self.absorbed |= {n.x.sources[0] for n in program.of_type(Neuron) if n.name in self.drives}
         self.read = self._read()
+        self._columns: dict[str, NDArray[Any]] = {}
         self.weights = {s.name: self._weights(s) for s in program.of_type(Synapse)}
         self.lif = {n.name: self._lif(n) for n in program.of_type(Neuron)}
         self.sums = {i.name: self._array(np.stack([i.decay, i.gain, i.drive])) for i in program.of_type(Integrator)}
@@ -229,19 +228,20 @@ class Plan:
         if (fan_outs == fan_outs[:, :1]).all():
             fan_outs = np.ascontiguousarray(fan_outs[:, :1])
         bias = np.zeros(synapse.width) if synapse.bias is None else synapse.bias
-        blocks = channels = columns = None
+        blocks = channels = None
         if all(tap.weight.ndim == 1 for tap in synapse.taps):
             channels = np.zeros((synapse.width, int(delays.max()) + 1))
             for tap in synapse.taps:
                 channels[:, tap.delay] += tap.weight
-        else:
-            full = [np.diag(tap.weight) if tap.weight.ndim == 1 else tap.weight for tap in synapse.taps]
-            columns = self._array(np.concatenate([weight.T for weight in full], axis=1))
-            if synapse.x.signal is not Signal.VALUES:
-                blocks = self._array(_in_blocks(np.concatenate([weight.T for weight in full]), lanes(self.dtype)))
-        return Weights(
-            delays, fan_outs, blocks, None if channels is None else self._array(channels), columns, self._array(bias)
-        )
+        elif synapse.x.signal is not Signal.VALUES:
+            blocks = self._array(_in_blocks(np.concatenate(_transposed(synapse)), lanes(self.dtype)))
+        return Weights(delays, fan_outs, blocks, None if channels is None else self._array(channels), self._array(bias))
+
+    def columns(self, synapse: Synapse) -> NDArray[Any]:
+        """The factor of one product for all taps, (in, taps * out); made when first asked for: few events need none."""
+        if synapse.name not in self._columns:
+            self._columns[synapse.name] = self._array(np.concatenate(_transposed(synapse), axis=1))
+        return self._columns[synapse.name]
 
     def _lif(self, neuron: Neuron) -> NDArray[Any]:
         threshold = threshold_in(neuron.threshold, self.dtype)
@@ -258,6 +258,11 @@ class Plan:
 
     def _array(self, values: NDArray[Any]) -> NDArray[Any]:
         return _own_copy(values, self.dtype)
+
+
+def _transposed(synapse: Synapse) -> list[FloatArray]:
+    """The weights of each tap, (in, out)."""
+    return [np.diag(tap.weight) if tap.weight.ndim == 1 else tap.weight.T for tap in synapse.taps]
 
 
 def _in_blocks(rows: FloatArray, each: int) -> FloatArray:

@@ -14,7 +14,7 @@ from spikescr.sim.fast.kernels.neurons import list_fired, update
 from spikescr.sim.fast.kernels.vectors import gather_rows, gather_scaled_rows
 
 WIDE = 64
-"""Channels from which on a list of rows is added in parts: all columns of a few rows, before the next."""
+"""Channels above which a list of rows is added in parts: all columns of a few rows, before the next."""
 AT_ONCE = 16
 """Rows of such a part."""
 
