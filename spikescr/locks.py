@@ -1,9 +1,9 @@
 """Locks on folders: one process writes to a folder and all inside it, or several read it.
 
 A lock is an `flock` on the folder itself, so that it ends with the process, however that ends; what is forked from it
-meanwhile has no part in it. Who writes to a folder
-holds it alone, and those that it is a part of together with others; who reads holds all of them together with others.
-So no one writes to a folder while another works anywhere inside it, and two may work in two stages of a job.
+meanwhile has no part in it. Who writes to a folder holds it alone, and those that it is a part of together with others;
+who reads holds all of them together with others. So no one writes to a folder while another works anywhere inside it,
+and two may work in two stages of a job.
 """
 
 from __future__ import annotations

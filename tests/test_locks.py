@@ -143,7 +143,8 @@ def test_without_locks_a_warning_is_given_and_work_goes_on(
     assert f"{job / 'stage-040'}: this file system gives no locks (no locks); " in record.getMessage()
 
 
-FORKING = HOLDER.replace("print(", "import os, time\n    if not os.fork():\n        time.sleep(60)\n    print(")
+SAYS = 'print("held", flush=True)'
+FORKING = HOLDER.replace(SAYS, f"import os, time\n    if not os.fork():\n        {SAYS}\n        time.sleep(60)")
 
 
 def test_a_lock_ends_with_its_process_though_a_process_forked_from_it_lives(tmp_path: Path) -> None:
