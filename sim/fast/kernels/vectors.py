@@ -24,6 +24,13 @@ def lanes(dtype: DTypeLike) -> int:
     return BLOCK // np.dtype(dtype).itemsize
 
 
+def _spread(builder: Any, value: Any, size: int) -> Any:
+    """A vector of `size` times the same number."""
+    place = ir.IntType(32)
+    alone = builder.insert_element(ir.Constant(ir.VectorType(value.type, size), ir.Undefined), value, place(0))
+    return builder.shuffle_vector(alone, alone, ir.Constant(ir.VectorType(place, size), [0] * size))
+
+
 @_intrinsic
 def put_eight(_typing: Any, target: Any, start: Any, table: Any, row: Any, first: Any) -> Any:
     """target[start + k] = first + table[row, k] for k in 0 to 7; int32, without bounds checks.
@@ -37,8 +44,7 @@ def put_eight(_typing: Any, target: Any, start: Any, table: Any, row: Any, first
         values = context.make_array(signature.args[2])(context, builder, arguments[2])
         row_start = builder.mul(arguments[3], ir.Constant(arguments[3].type, 8))
         source = builder.bitcast(builder.gep(values.data, [row_start]), eight.as_pointer())
-        moved = builder.insert_element(ir.Constant(eight, ir.Undefined), arguments[4], ir.Constant(ir.IntType(32), 0))
-        moved = builder.shuffle_vector(moved, ir.Constant(eight, ir.Undefined), ir.Constant(eight, [0] * 8))
+        moved = _spread(builder, arguments[4], 8)
         place = builder.bitcast(builder.gep(out.data, [arguments[1]]), eight.as_pointer())
         builder.store(builder.add(builder.load(source, align=4), moved), place, align=4)
         return context.get_dummy_value()
@@ -64,9 +70,7 @@ def _added(scaled: bool) -> Any:
             if not scaled:
                 return weights
             times = builder.sitofp(builder.load(builder.gep(data[5], [p])), number)
-            alone = builder.insert_element(ir.Constant(row, ir.Undefined), times, ir.Constant(ir.IntType(32), 0))
-            all_lanes = ir.Constant(ir.VectorType(ir.IntType(32), row.count), [0] * row.count)
-            return builder.fmul(builder.shuffle_vector(alone, alone, all_lanes), weights)
+            return builder.fmul(_spread(builder, times, row.count), weights)
 
         before = builder.block
         pairs, pair, rest, last, end = (builder.append_basic_block() for _ in range(5))
@@ -146,18 +150,14 @@ def _updated(shared: bool) -> Any:
             """Updates the neurons [start, stop), `size` at a time; 0, or not a number."""
             numbers, bytes_ = ir.VectorType(number, size), ir.VectorType(ir.IntType(8), size)
 
-            def spread(value: Any) -> Any:
-                alone = builder.insert_element(ir.Constant(numbers, ir.Undefined), value, ir.Constant(place, 0))
-                return builder.shuffle_vector(alone, alone, ir.Constant(ir.VectorType(place, size), [0] * size))
-
             def at(data: Any, j: Any, kind: Any = numbers) -> Any:
                 return builder.bitcast(builder.gep(data, [j]), kind.as_pointer())
 
             def load(data: Any, j: Any) -> Any:
                 return builder.load(at(data, j), align=align)
 
-            constants = [spread(builder.load(row)) for row in rows] if shared else []
-            ticking, before = spread(ticks), builder.block
+            constants = [_spread(builder, builder.load(row), size) for row in rows] if shared else []
+            ticking, before = _spread(builder, ticks, size), builder.block
             head, body, end = (builder.append_basic_block() for _ in range(3))
             builder.branch(head)
             builder.position_at_end(head)
@@ -218,7 +218,7 @@ def _gathered(graded: bool) -> Any:
     """What adds rows of weights that a list names, in its order, the sums in registers: 32 of them, 8, or one."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number, integer, place = context.get_data_type(signature.args[0].dtype), ir.IntType(64), ir.IntType(32)
+        number, integer = context.get_data_type(signature.args[0].dtype), ir.IntType(64)
         align = signature.args[0].dtype.bitwidth // 8
         strip, weight, lists, amounts = (
             context.make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 2, 4, 5)
@@ -240,9 +240,7 @@ def _gathered(graded: bool) -> Any:
             weights = builder.load(builder.bitcast(builder.gep(columns, [row]), numbers.as_pointer()), align=align)
             if graded:
                 amount = builder.load(builder.gep(amounts, [p]))
-                alone = builder.insert_element(ir.Constant(numbers, ir.Undefined), amount, ir.Constant(place, 0))
-                zeros = ir.Constant(ir.VectorType(place, size), [0] * size)
-                weights = builder.fmul(builder.shuffle_vector(alone, alone, zeros), weights)
+                weights = builder.fmul(_spread(builder, amount, size), weights)
             p.add_incoming(start, before)
             p.add_incoming(builder.add(p, ir.Constant(integer, 1)), body)
             total.add_incoming(found, before)
