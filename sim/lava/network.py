@@ -73,9 +73,12 @@ class _Runtime(Runtime):
     def kill(self) -> None:
         """End all processes without the handshake of `stop`, which hangs if one of them is gone."""
         self._is_started = self._is_running = False  # or Lava calls `stop` when it collects this object
-        self.join()
+        threads = [port.thread for port in self._open_ports if port.thread is not None]
+        self.join()  # tells the ports' threads to end, and does not wait for them
         if self._messaging_infrastructure is not None:
             self._messaging_infrastructure.kill()
+        for thread in threads:  # each holds its channel's memory
+            thread.join()
 
     def actors(self) -> dict[str, SystemProcess]:
         """The processes of the operations by name, and of the runtime service."""

@@ -7,11 +7,13 @@ import logging
 import resource
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import threadpoolctl
+from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSendPort
 
 from spikescr.errors import BackendError
 from spikescr.sim.lava.backend import LavaBackend
@@ -113,7 +115,18 @@ def test_closed_backend_refuses_to_run_and_closes_twice():
         backend.run({"x": np.zeros((2, 1, 2))})
 
 
-def test_closing_gives_back_files_threads_and_shared_memory():
+@pytest.mark.parametrize("late", [0.0, 0.05], ids=["as it comes", "threads end late"])
+def test_closing_gives_back_files_threads_and_shared_memory(monkeypatch, late):
+    def ends_late(body):
+        def callback(port, semaphore):
+            body(port, semaphore)
+            time.sleep(late)
+
+        return callback
+
+    monkeypatch.setattr(CspSendPort, "_ack_callback", ends_late(CspSendPort._ack_callback))
+    monkeypatch.setattr(CspRecvPort, "_req_callback", ends_late(CspRecvPort._req_callback))
+
     def cycle():
         with LavaBackend(routed(), 1) as backend:
             backend.run({"x": np.zeros((2, 1, 2))})
@@ -121,7 +134,9 @@ def test_closing_gives_back_files_threads_and_shared_memory():
         shared = Path("/proc/self/maps").read_text().count("/dev/zero")
         return len(list(Path("/dev/fd").iterdir())), threading.active_count(), shared
 
+    before = threading.active_count()
     first = cycle()
+    assert first[1] == before
     assert [cycle() for _ in range(3)] == [first] * 3
 
 
