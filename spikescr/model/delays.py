@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,11 @@ FINAL_SIGMA = 0.5
 """Width of the Gaussians at the end, steps: nearly all of each is on the nearest step."""
 ANNEALED = 0.25
 """Share of the training after which the Gaussians are as narrow as that."""
+
+
+FAINTEST = math.log(1e-20)
+"""A Gaussian's logarithm below which it counts as 0, far below what rounding leaves of a sum of 1. Narrow Gaussians
+would be full of subnormal numbers else, and products with those take many times as long."""
 
 
 class Delayed(nn.Linear):
@@ -113,7 +119,8 @@ class _Gaussians(torch.autograd.Function):
     def forward(ctx: Any, position: Tensor, taps: int, sigma: float) -> Tensor:
         centre = taps // 2 * (1 + position)
         tap = _taps(taps, position).view(-1, *[1] * position.ndim)
-        share = torch.softmax((tap - centre).square_().mul_(-0.5 / sigma**2), dim=0)
+        exponent = functional.threshold_((tap - centre).square_().mul_(-0.5 / sigma**2), FAINTEST, -math.inf)
+        share = torch.softmax(exponent, dim=0)
         ctx.save_for_backward(share)
         ctx.slope = taps // 2 / sigma**2
         return share

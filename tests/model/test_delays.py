@@ -44,6 +44,23 @@ def test_training_spreads_each_weight_over_a_gaussian_around_its_delay(layer: De
     assert float(layer.position.grad.abs().min()) > 1e-9
 
 
+@pytest.mark.parametrize("sigma", [FINAL_SIGMA, 1.0, 4.0])
+def test_far_ends_of_narrow_gaussians_are_zero_and_never_subnormal(sigma: float) -> None:
+    torch.manual_seed(0)
+    layer = DelayedLinear(16, 16, 25).train()
+    layer.sigma = sigma
+    kernel = layer.kernel()
+    kernel.square().sum().backward()
+    for values in (kernel, layer.weight.grad, layer.position.grad):
+        assert values is not None
+        assert not torch.any((values != 0) & (values.abs() < torch.finfo(torch.float32).tiny))
+    distance = (torch.arange(25)[:, None, None] - 12 * (1 + layer.position.detach())).double()
+    gaussian = torch.exp(-0.5 * (distance / sigma) ** 2)
+    gaussian /= gaussian.sum(0)
+    assert torch.all(kernel[gaussian > 1e-15] != 0)
+    torch.testing.assert_close(kernel.detach().double(), layer.weight.detach() * gaussian, rtol=1e-4, atol=1e-15)
+
+
 def test_gradients_of_weights_and_delays_are_those_of_the_equation(layer: DelayedLinear) -> None:
     layer.train()
     layer.sigma = 0.8
