@@ -1,7 +1,13 @@
-"""A step of training with learnable delays, ours beside what the equation says: PyTorch's convolution of all taps."""
+"""A step of training with learnable delays, ours beside what the equation says: PyTorch's convolution of all taps.
+
+Gaussians narrow while a training goes on, until most of what they hold is subnormal numbers, with which products take
+many times as long. So steps are timed at equal distances through a training, and their mean is what an epoch follows;
+beside it the first (wide Gaussians) and the last, and the equation with far ends put to 0 as ours has them.
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from typing import Any
@@ -14,65 +20,77 @@ from torch.nn import functional
 
 from spikescr.model import DelaysConfig, build, readout
 from spikescr.model.backends import Backend, install
-from spikescr.model.delays import DelayedLinear
+from spikescr.model.delays import FAINTEST, DelayedLinear
+from spikescr.model.network import Network
 
 CONFIGS = {
     "DCLS 2L-256, 11 taps": DelaysConfig(),
     "DCLS 2L-256, 25 taps": DelaysConfig(taps=25),
     "axonal 2L-256, 11 taps": DelaysConfig(delays="axonal"),
 }
+NETWORKS = ("stock", "cut", "ours")
+PROGRESS = [(i + 0.5) / 8 for i in range(8)]
+"""Shares of a training that are behind it when a step is timed."""
 
 
 class StockDelays(DelayedLinear):
     """Gaussians as a softmax over the taps, then PyTorch's convolution; autograd does the rest."""
 
+    faintest = -math.inf
+
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, in) to (T, B, out)."""
         tap = torch.arange(self.taps, dtype=x.dtype, device=x.device)
         centre = self.taps // 2 * (1 + self.position)
-        share = torch.softmax(-0.5 * ((tap - centre[..., None]) / self.sigma) ** 2, dim=-1)
+        exponent = -0.5 * ((tap - centre[..., None]) / self.sigma) ** 2
+        share = torch.softmax(exponent.masked_fill(exponent < self.faintest, -math.inf), dim=-1)
         kernel = (self.weight[..., None] * share).flip(-1)
         y = functional.conv1d(rearrange(x, "t b n -> b n t"), kernel, padding=self.taps // 2)
         return rearrange(y, "b n t -> t b n")
+
+
+class CutDelays(StockDelays):
+    """The same with far ends of Gaussians put to 0."""
+
+    faintest = FAINTEST
 
 
 def compare(
     batch: int, rounds: int, backend: Backend, device: torch.device, seed: int
 ) -> tuple[Table, dict[str, dict[str, Any]]]:
     """A table and the figures of `measure` for every network, 40 steps."""
-    table = Table(title=f"Learnable delays, T = 40, batch {batch}: medians")
-    for column in ("network", "all taps ms", "ours ms", "speed-up", "gradients: float32 layer / float64 network"):
+    table = Table(title=f"Learnable delays, T = 40, batch {batch}: medians in ms, at first / at last / on average")
+    for column in ("network", "all taps", "ends put to 0", "ours", "speed-up", "with ends put to 0"):
         table.add_column(column, justify="right")
+    table.add_column("gradients: float32 layer / float64 network", justify="right")
     figures = {}
     for name, config in CONFIGS.items():
         found = figures[name] = measure(config, 40, batch, rounds, backend, device, seed)
         differences = found["layer_difference"], found["gradient_difference"]
         shown = "" if None in differences else " / ".join(f"{difference:.1e}" for difference in differences)
-        times = (f"{1e3 * found[who]:.0f}" for who in ("stock_s", "ours_s"))
-        table.add_row(name, *times, f"{found['speedup']:.2f}", shown)
+        times = (
+            f"{1e3 * found[f'{who}_first_s']:.0f} / {1e3 * found[f'{who}_last_s']:.0f} / {1e3 * found[f'{who}_s']:.0f}"
+            for who in NETWORKS
+        )
+        table.add_row(name, *times, f"{found['speedup']:.2f}", f"{found['speedup_cut']:.2f}", shown)
     return table, figures
 
 
 def measure(
     config: DelaysConfig, steps: int, batch: int, rounds: int, backend: Backend, device: torch.device, seed: int
 ) -> dict[str, Any]:
-    """Medians of both, in turns, in seconds; the axonal network beside the stock one with a delay for each synapse.
+    """Medians of a step, in turns, in seconds; the axonal network beside those with a delay for each synapse.
 
-    `gradient_difference` is in float64, the whole network's, each parameter's over its largest; `layer_difference` in
-    float32, of one layer's weights and delays on spikes. None where the equations differ (axonal).
+    `stock_s`, `cut_s`, `ours_s` are means over a training, their ratios `speedup` and `speedup_cut`; `..._first_s` and
+    `..._last_s` are at both ends of it. `gradient_difference` is in float64, the whole network's, each parameter's over
+    its largest; `layer_difference` in float32, of one layer's weights and delays on spikes: the larger of both ends of
+    a training. None where the equations differ (axonal).
     """
     torch.manual_seed(seed)
-    ours = build(config).train()
-    plain = build(config.model_copy(update={"delays": "synaptic"})).train()
-    if config.delays == "synaptic":
-        plain.load_state_dict(ours.state_dict())
-    for module in plain.modules():
-        if isinstance(module, DelayedLinear):
-            module.__class__ = StockDelays
+    networks = _networks(config)
     x = torch.randn(steps, batch, config.inputs, device=device)
     valid = torch.full((batch,), steps, device=device)
     labels = torch.randint(0, config.classes, (batch,), device=device)
-    networks = {"stock": plain, "ours": ours}
     for network in networks.values():
         install(network.to(device), backend)
 
@@ -86,26 +104,56 @@ def measure(
             torch.cuda.synchronize(device)
         return time.perf_counter() - begin
 
-    for who in [*networks] * 2:
-        step(who, x)
-    times = [{who: step(who, x) for who in networks} for _ in range(rounds)]
-    medians = {f"{who}_s": statistics.median(time_[who] for time_ in times) for who in networks}
-    result: dict[str, Any] = {"steps": steps, "batch": batch, **medians}
-    result["speedup"] = statistics.median(time_["stock"] / time_["ours"] for time_ in times)
+    def anneal(progress: float) -> None:
+        for network in networks.values():
+            network.anneal(progress)
+
+    medians: dict[str, list[float]] = {who: [] for who in NETWORKS}
+    for progress in PROGRESS:
+        anneal(progress)
+        for who in NETWORKS:
+            step(who, x)
+        times = [{who: step(who, x) for who in NETWORKS} for _ in range(rounds)]
+        for who in NETWORKS:
+            medians[who].append(statistics.median(time_[who] for time_ in times))
+    result: dict[str, Any] = {"steps": steps, "batch": batch}
+    for who, found in medians.items():
+        result |= {f"{who}_s": statistics.mean(found), f"{who}_first_s": found[0], f"{who}_last_s": found[-1]}
+    result["speedup"] = result["stock_s"] / result["ours_s"]
+    result["speedup_cut"] = result["cut_s"] / result["ours_s"]
     result["gradient_difference"] = result["layer_difference"] = None
     if config.delays == "synaptic":
-        result["layer_difference"] = _one_layer(config, steps, batch, device, seed)
-        for who, network in networks.items():
+        result["layer_difference"] = max(_one_layer(config, p, steps, batch, device, seed) for p in (0.0, 1.0))
+        for network in networks.values():
             network.double()
-            step(who, x.double())
-        result["gradient_difference"] = _largest(ours, plain)
+        differences = []
+        for progress in (0.0, 1.0):
+            anneal(progress)
+            for who in ("ours", "stock"):
+                step(who, x.double())
+            differences.append(_largest(networks["ours"], networks["stock"]))
+        result["gradient_difference"] = max(differences)
     return result
 
 
-def _one_layer(config: DelaysConfig, steps: int, batch: int, device: torch.device, seed: int) -> float:
+def _networks(config: DelaysConfig) -> dict[str, Network]:
+    networks = {"ours": build(config).train()}
+    for who, kind in ("stock", StockDelays), ("cut", CutDelays):
+        network = networks[who] = build(config.model_copy(update={"delays": "synaptic"})).train()
+        if config.delays == "synaptic":
+            network.load_state_dict(networks["ours"].state_dict())
+        for module in network.modules():
+            if isinstance(module, DelayedLinear):
+                module.__class__ = kind
+    return networks
+
+
+def _one_layer(config: DelaysConfig, progress: float, steps: int, batch: int, device: torch.device, seed: int) -> float:
     torch.manual_seed(seed)
     layers = [kind(config.width, config.width, config.taps).to(device) for kind in (DelayedLinear, StockDelays)]
     layers[1].load_state_dict(layers[0].state_dict())
+    for layer in layers:
+        layer.anneal(progress)
     spikes = (torch.rand(steps, batch, config.width, device=device) < 0.15).float()
     upstream = torch.randn(steps, batch, config.width, device=device)
     for layer in layers:

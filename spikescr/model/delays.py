@@ -49,6 +49,11 @@ class Delayed(nn.Linear):
         """Whole steps, int64, as `position` is laid out; float64 inside: a model in any precision has the same."""
         return (self.taps // 2 * (1 + self.position.detach().double().clamp(-1, 1))).round().long()
 
+    def anneal(self, progress: float) -> None:
+        """Narrows the Gaussians exponentially over the share ANNEALED of a training, from half the kernel."""
+        start = max(self.taps / 2, FINAL_SIGMA)
+        self.sigma = start * (FINAL_SIGMA / start) ** min(1.0, progress / ANNEALED)
+
     def settle(self) -> None:
         """Ends the learning of delays: whole steps from now on, in training too."""
         self.settled = True
@@ -119,7 +124,8 @@ class _Gaussians(torch.autograd.Function):
     def forward(ctx: Any, position: Tensor, taps: int, sigma: float) -> Tensor:
         centre = taps // 2 * (1 + position)
         tap = _taps(taps, position).view(-1, *[1] * position.ndim)
-        exponent = functional.threshold_((tap - centre).square_().mul_(-0.5 / sigma**2), FAINTEST, -math.inf)
+        exponent = (tap - centre).square_().mul_(-0.5 / sigma**2)
+        exponent = functional.threshold(exponent, FAINTEST, -math.inf, inplace=True)
         share = torch.softmax(exponent, dim=0)
         ctx.save_for_backward(share)
         ctx.slope = taps // 2 / sigma**2
@@ -161,8 +167,7 @@ class DelayNetwork(Network):
         return x
 
     def anneal(self, progress: float) -> None:
-        """Narrows the Gaussians exponentially, from half the kernel to FINAL_SIGMA."""
+        """Narrows the Gaussians of all layers."""
         for module in self.modules():
             if isinstance(module, Delayed):
-                start = max(module.taps / 2, FINAL_SIGMA)
-                module.sigma = start * (FINAL_SIGMA / start) ** min(1.0, progress / ANNEALED)
+                module.anneal(progress)
