@@ -72,6 +72,8 @@ class Kernel:
         shapes: of input and output (2, 3).
         walk: stride, padding, dilation, size of the kernel (4, 2).
         meetings: for input rows and for input columns.
+        framing: as `kernels.products.multiply` wants them, rows and columns of an image with zeros around it (2,), what
+            of it the first tap of each output place reads, and how far from there each tap of a group's channels does.
         fan_out: (in width,).
     """
 
@@ -81,6 +83,7 @@ class Kernel:
     shapes: IntArray
     walk: IntArray
     meetings: tuple[Meetings, Meetings]
+    framing: tuple[IntArray, IntArray, IntArray]
     fan_out: IntArray
 
     @property
@@ -294,6 +297,7 @@ def kernel_of(convolution: Convolution, dtype: DTypeLike) -> Kernel:
         np.array([convolution.in_shape, convolution.out_shape], np.int64),
         np.array([convolution.stride, convolution.padding, convolution.dilation, size], np.int64),
         (_meetings(convolution, 0), _meetings(convolution, 1)),
+        _framing(convolution),
         convolution.fan_out,
     )
 
@@ -305,6 +309,24 @@ def _meetings(convolution: Convolution, axis: int) -> Meetings:
     order = np.lexsort((taps, read))
     starts = np.searchsorted(read[order], np.arange(convolution.in_shape[axis + 1] + 1))
     return starts, np.ascontiguousarray(taps[order]), np.ascontiguousarray(places[order])
+
+
+def _framing(convolution: Convolution) -> tuple[IntArray, IntArray, IntArray]:
+    stride, padding, dilation = (
+        np.array(pair, np.int64) for pair in (convolution.stride, convolution.padding, convolution.dilation)
+    )
+    inside, *taps = convolution.weight.shape[1:]
+    places = np.array(convolution.out_shape[1:])
+    read = (places - 1) * stride + (np.array(taps) - 1) * dilation + 1
+    size = np.maximum(read, convolution.in_shape[1:] + padding)
+
+    def places_of(*axes: int) -> tuple[IntArray, ...]:
+        return tuple(np.indices(axes).reshape(len(axes), -1))
+
+    y, x = places_of(*places)
+    c, k, m = places_of(inside, *taps)
+    reads = y * stride[0] * size[1] + x * stride[1]
+    return size, reads, (c * size[0] + k * dilation[0]) * size[1] + m * dilation[1]
 
 
 def _own_copy(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:

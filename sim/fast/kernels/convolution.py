@@ -11,6 +11,7 @@ from numba import njit
 from spikescr.sim.fast.kernels.counts import ENTRIES, GRADED, SPIKES, SYNOPS, SYNOPS_GRADED
 from spikescr.sim.fast.kernels.events import KERNEL
 from spikescr.sim.fast.kernels.neurons import list_fired, update
+from spikescr.sim.fast.kernels.products import frame, multiply
 from spikescr.sim.fast.kernels.vectors import gather_rows, gather_scaled_rows
 
 WIDE = 64
@@ -101,75 +102,6 @@ def gather(  # noqa: PLR0912
 
 
 @njit(**KERNEL)
-def lay_out(patches, first_row, stop_row, image, group, shapes, walk):
-    """What each weight of a group meets at the places of some output rows, patches (in channels K, places)."""
-    rows, columns, out_columns = shapes[0, 1], shapes[0, 2], shapes[1, 2]
-    height, width = walk[3]
-    stride = walk[0, 1]
-    for m in range(width):
-        shift = m * walk[2, 1] - walk[1, 1]
-        left = min(max(0, -(shift // stride)), out_columns)  # the first place that reads no padding
-        right = max(left, min(out_columns, (columns - 1 - shift) // stride + 1))
-        for c in range(len(patches) // (height * width)):
-            for k in range(height):
-                patch = patches[(c * height + k) * width + m]
-                for row in range(first_row, stop_row):
-                    y = row * walk[0, 0] + k * walk[2, 0] - walk[1, 0]
-                    place = (row - first_row) * out_columns
-                    if y < 0 or y >= rows:
-                        for p in range(place, place + out_columns):
-                            patch[p] = 0
-                        continue
-                    for p in range(place, place + left):
-                        patch[p] = 0
-                    for p in range(place + right, place + out_columns):
-                        patch[p] = 0
-                    to, of = (
-                        np.uint64(place + left),
-                        np.uint64(((group + c) * rows + y) * columns + shift + left * stride),
-                    )
-                    if stride == 1:
-                        for p in range(np.uint64(right - left)):
-                            patch[to + p] = image[of + p]
-                    else:
-                        for p in range(np.uint64(right - left)):
-                            patch[to + p] = image[of + p * np.uint64(stride)]
-
-
-@njit(**KERNEL)
-def multiply(strip, first_row, stop_row, image, patches, sums, weight, shapes, walk):
-    """What `gather` gives for an image of which most is not 0, zeros and all: in the same order, place by place.
-
-    0.2 ns for a weight and a place on one core of an EPYC (AVX2); `gather` takes 7.5 ns and 0.16 for each channel.
-    """
-    places = (stop_row - first_row) * shapes[1, 2]
-    groups, taps, each = weight.shape
-    inside = shapes[0, 0] // groups
-    for g in range(groups):
-        lay_out(patches, first_row, stop_row, image, g * inside, shapes, walk)
-        for o in range(each):
-            for p in range(places):
-                sums[p] = 0
-            q = 0
-            while q + 8 <= taps:
-                a, b, c, d = patches[q], patches[q + 1], patches[q + 2], patches[q + 3]
-                e, f, h, i = patches[q + 4], patches[q + 5], patches[q + 6], patches[q + 7]
-                s, t, u, v = weight[g, q, o], weight[g, q + 1, o], weight[g, q + 2, o], weight[g, q + 3, o]
-                w, x, y, z = weight[g, q + 4, o], weight[g, q + 5, o], weight[g, q + 6, o], weight[g, q + 7, o]
-                for p in range(places):
-                    four = (((sums[p] + a[p] * s) + b[p] * t) + c[p] * u) + d[p] * v
-                    sums[p] = (((four + e[p] * w) + f[p] * x) + h[p] * y) + i[p] * z
-                q += 8
-            while q < taps:
-                a, s = patches[q], weight[g, q, o]
-                for p in range(places):
-                    sums[p] += a[p] * s
-                q += 1
-            for p in range(places):
-                strip[p, g * each + o] = sums[p]
-
-
-@njit(**KERNEL)
 def repeats(ptr, idx, amounts, r):
     """Whether the entries of row r are those of row r - 1."""
     count = ptr[r + 1] - ptr[r]
@@ -225,7 +157,7 @@ def list_by_channel(eights, places, cursor, found, idx, start):
 
 @njit(**KERNEL)
 def convolve(  # noqa: PLR0912, PLR0915
-    out, ptr, idx, rows, fired, events, numbers, tile, scratch, dense, more, lif, spikes, membranes,
+    out, ptr, idx, rows, fired, events, numbers, framing, tile, scratch, dense, more, lif, spikes, membranes,
 ):  # fmt: skip
     """A convolution of sorted event lists to `out`, or with `lif` the neurons behind it: what fires, listed by channel.
 
@@ -237,12 +169,13 @@ def convolve(  # noqa: PLR0912, PLR0915
     `neurons.layer`. events: an event list in which no channel stands twice; amounts of the entries in its last place,
     of the type of weights, of size 0 where all are 1. numbers: weight (groups, in channels K, out channels of the
     group), bias (out channels,), shapes of input and output (2, 3), stride, padding, dilation and kernel (4, 2), and
-    for each input column which taps meet which places. tile: samples, rows, channels. scratch: total (samples, steps,
-    places, channels), lists, amounts_met, ends as of `gather`, starts and starts of `more` (samples, steps, segments
-    + 1), eight flags in an entry (samples, steps, N / 8), the same one by one, v, cursor and found as of
-    `list_by_channel`; images (steps, in width), patches and sums as of `multiply`: images of size 0 where `gather` is
-    to add, else a tile is of one sample and all channels. dense, more: values, packed rows, and sorted events that
-    are added to the currents of neurons. lif: as of `neurons.layer`, for neurons in the order (places, channels).
+    for each input column which taps meet which places. framing: rows and columns of a framed image, and reads and taps
+    as of `products.multiply`. tile: samples, rows, channels. scratch: total (samples, steps, places, channels), lists,
+    amounts_met, ends as of `gather`, starts and starts of `more` (samples, steps, segments + 1), eight flags in an
+    entry (samples, steps, N / 8), the same one by one, v, cursor and found as of `list_by_channel`; framed images
+    (steps, size): of size 0 where `gather` is to add, else a tile is of one sample and all channels. dense, more:
+    values, packed rows, and sorted events that are added to the currents of neurons. lif: as of `neurons.layer`, for
+    neurons in the order (places, channels).
 
     Returns:
         (sample, step) of the first membrane that is not finite, or (-1, -1).
@@ -250,9 +183,8 @@ def convolve(  # noqa: PLR0912, PLR0915
     lo, hi, base = rows
     slo, shi, sbase, eptr, eidx, amounts = events
     weight, bias, shapes, walk, meetings = numbers
-    total, lists, amounts_met, ends, starts, more_starts, eights, flags, v, cursor, found, images, patches, sums = (
-        scratch
-    )
+    size_framed, reads, offsets = framing
+    total, lists, amounts_met, ends, starts, more_starts, eights, flags, v, cursor, found, images = scratch
     packed, plo, phi, pbase = dense
     mlo, mhi, mbase, mptr, midx, mamounts = more
     channels, height, width = shapes[1]
@@ -279,10 +211,7 @@ def convolve(  # noqa: PLR0912, PLR0915
                     repeated[b - b0, at] = n > max(lo[b], slo[b]) and repeats(eptr, eidx, amounts, s)
                     find_segments(eidx, eptr[s], eptr[s + 1], shapes[0, 2], starts[b - b0, at])
                     if len(images):
-                        for i in range(images.shape[1]):
-                            images[at, i] = 0
-                        for e in range(eptr[s], eptr[s + 1]):
-                            images[at, eidx[e]] = amounts[e] if len(amounts) else 1
+                        frame(images[at], walk, shapes[0], size_framed, eidx, amounts, starts[b - b0, at])
                 if mlo[b] <= n < mhi[b]:
                     s = mbase[b] + n - mlo[b]
                     find_segments(midx, mptr[s], mptr[s + 1], width, more_starts[b - b0, at])
@@ -305,7 +234,7 @@ def convolve(  # noqa: PLR0912, PLR0915
                                 copy(total[b - b0, at], total[b - b0, at - 1], size)
                             continue
                         if len(images):
-                            multiply(total[b - b0, at], r0, r1, images[at], patches, sums, weight, shapes, walk)
+                            multiply(total[b - b0, at], r0 * width, size, images[at], weight, reads, offsets)
                             continue
                         gather(
                             total[b - b0, at], r0, r1, c0, min(c0 + tile[2], inside), lists, amounts_met, ends, eidx,

@@ -24,7 +24,7 @@ def lanes(dtype: DTypeLike) -> int:
     return BLOCK // np.dtype(dtype).itemsize
 
 
-def _spread(builder: Any, value: Any, size: int) -> Any:
+def spread(builder: Any, value: Any, size: int) -> Any:
     """A vector of `size` times the same number."""
     place = ir.IntType(32)
     alone = builder.insert_element(ir.Constant(ir.VectorType(value.type, size), ir.Undefined), value, place(0))
@@ -44,7 +44,7 @@ def put_eight(_typing: Any, target: Any, start: Any, table: Any, row: Any, first
         values = context.make_array(signature.args[2])(context, builder, arguments[2])
         row_start = builder.mul(arguments[3], ir.Constant(arguments[3].type, 8))
         source = builder.bitcast(builder.gep(values.data, [row_start]), eight.as_pointer())
-        moved = _spread(builder, arguments[4], 8)
+        moved = spread(builder, arguments[4], 8)
         place = builder.bitcast(builder.gep(out.data, [arguments[1]]), eight.as_pointer())
         builder.store(builder.add(builder.load(source, align=4), moved), place, align=4)
         return context.get_dummy_value()
@@ -70,7 +70,7 @@ def _added(scaled: bool) -> Any:
             if not scaled:
                 return weights
             times = builder.sitofp(builder.load(builder.gep(data[5], [p])), number)
-            return builder.fmul(_spread(builder, times, row.count), weights)
+            return builder.fmul(spread(builder, times, row.count), weights)
 
         before = builder.block
         pairs, pair, rest, last, end = (builder.append_basic_block() for _ in range(5))
@@ -156,8 +156,8 @@ def _updated(shared: bool) -> Any:
             def load(data: Any, j: Any) -> Any:
                 return builder.load(at(data, j), align=align)
 
-            constants = [_spread(builder, builder.load(row), size) for row in rows] if shared else []
-            ticking, before = _spread(builder, ticks, size), builder.block
+            constants = [spread(builder, builder.load(row), size) for row in rows] if shared else []
+            ticking, before = spread(builder, ticks, size), builder.block
             head, body, end = (builder.append_basic_block() for _ in range(3))
             builder.branch(head)
             builder.position_at_end(head)
@@ -240,7 +240,7 @@ def _gathered(graded: bool) -> Any:
             weights = builder.load(builder.bitcast(builder.gep(columns, [row]), numbers.as_pointer()), align=align)
             if graded:
                 amount = builder.load(builder.gep(amounts, [p]))
-                weights = builder.fmul(_spread(builder, amount, size), weights)
+                weights = builder.fmul(spread(builder, amount, size), weights)
             p.add_incoming(start, before)
             p.add_incoming(builder.add(p, ir.Constant(integer, 1)), body)
             total.add_incoming(found, before)

@@ -160,18 +160,19 @@ def test_sums_neurons_and_counts_are_those_of_loops(way: str, case: Case) -> Non
     np.testing.assert_array_equal(fired.counts.table, bare.counts.table)
 
 
+@pytest.mark.parametrize("way", ["gathered row by row", "multiplied at once"])
 @pytest.mark.parametrize("most", [1, 3])
-@pytest.mark.parametrize("each", [41, 74])
-def test_sums_of_many_channels_are_those_of_loops(each: int, most: int) -> None:
+@pytest.mark.parametrize("each", [41, 79])
+def test_sums_of_many_channels_are_those_of_loops(each: int, most: int, way: str) -> None:
     """As many as whole vectors and some more, for lists of up to 27 rows; `most`: events of a pixel at a step."""
     rng = np.random.default_rng(each)
     operation = Convolution(
-        name="convolution", width=2 * each, signal=Signal.VALUES, x=Port(("x",), 36, Signal.SPIKES),
-        weight=rng.normal(size=(each, 3, 3, 3)), in_shape=(3, 3, 4), out_shape=(each, 1, 2), stride=(1, 1),
+        name="convolution", width=10 * each, signal=Signal.VALUES, x=Port(("x",), 84, Signal.SPIKES),
+        weight=rng.normal(size=(each, 3, 3, 3)), in_shape=(3, 4, 7), out_shape=(each, 2, 5), stride=(1, 1),
         padding=(0, 0), dilation=(1, 1), groups=1,
     )  # fmt: skip
-    x = (rng.random((4, 1, 36)) < np.array([0.1, 0.5, 0.8, 1])[:, None, None]) * rng.integers(1, most + 1, (4, 1, 36))
-    with cut(**WAYS["gathered row by row"]):
+    x = (rng.random((4, 1, 84)) < np.array([0.1, 0.5, 0.8, 1])[:, None, None]) * rng.integers(1, most + 1, (4, 1, 84))
+    with cut(**WAYS[way]):
         _, found = run(Case(operation, x.astype(float), None, soft=False), neurons=False)
     np.testing.assert_array_equal(found.outputs["out"][:, 0], [convolved(operation, x[n, 0]) for n in range(4)])
 
