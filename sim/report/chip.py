@@ -10,13 +10,16 @@ from spikescr.sim.chip.measured import measured
 from spikescr.sim.counting.energy import HOROWITZ_45NM
 from spikescr.sim.report.document import Cell, Section, Table, count, number, plain, share, words
 
+_KEY, _TITLE = "chip", "On a neuromorphic chip"
 
-def placement(fit: Fit, arithmetic: float) -> Section:
+
+def placement(fit: Fit, arithmetic: float, each: str) -> Section:
     """Cores, memory and spikes of every layer, limits exceeded, the estimates of a recording, and what others measured.
 
     Args:
         fit: the network on the chip.
         arithmetic: energy of a recording's executed operations by the report's constants, J.
+        each: what one of the audit's recordings is called.
     """
     placed, total = fit.placement, fit.totals()
     table = Table(
@@ -43,23 +46,28 @@ def placement(fit: Fit, arithmetic: float) -> Section:
         low, high = (si(joules, "J", zeros=True) for joules in fit.estimate.joules)
         seconds = si(fit.estimate.seconds, "s", zeros=True)
         text.append(
-            f"An estimate and no measurement, never to be added to the figures above: {low} to {high} per recording by "
+            f"An estimate and no measurement, never to be added to the figures above: {low} to {high} per {each} by "
             f"Loihi's published energies, {seconds} by {placed.chip.title}'s published times."
         )
     if fit.fitted is not None:
-        text += _fitted_text(fit.fitted, arithmetic)
-        tables += [_terms(fit.fitted), _measured()]
-    return Section("chip", "On a neuromorphic chip", tuple(text), tables=tuple(tables))
+        text += _fitted_text(fit.fitted, arithmetic, each)
+        tables += [_terms(fit.fitted, each), _measured()]
+    return Section(_KEY, _TITLE, tuple(text), tables=tuple(tables))
 
 
-def _fitted_text(fitted: FittedEstimate, arithmetic: float) -> list[str]:
+def not_placed(reason: str) -> Section:
+    """The section where a graph that was simulated cannot be placed."""
+    return Section(_KEY, _TITLE, (f"Not placed: {reason}.",))
+
+
+def _fitted_text(fitted: FittedEstimate, arithmetic: float, each: str) -> list[str]:
     cost = chip_costs()[fitted.constants]
     low, high = (si(joules, "J", zeros=True) for joules in fitted.joules)
     seconds = si(fitted.seconds, "s", zeros=True)
     times = ", ".join(f"{name} {si(time, 's', zeros=True)}" for name, time in fitted.times.items() if time)
     text = [
         f"A second estimate, by costs that were fitted on a Loihi ({fitted.constants}; its authors state "
-        f"{cost.states}): {low} to {high} and {seconds} per recording of {fitted.steps} steps "
+        f"{cost.states}): {low} to {high} and {seconds} per {each} of {fitted.steps} steps "
         "of the chip. A step takes as long as what takes longest, and a barrier; decided by the "
         f"{fitted.deciding} ({times}). The busiest core has {fitted.imbalance:.1f} times the mean work. "
         "Of Loihi 2 no energies of single operations are published."
@@ -67,7 +75,7 @@ def _fitted_text(fitted: FittedEstimate, arithmetic: float) -> list[str]:
     if arithmetic > 0:
         text.append(
             "Arithmetic alone leaves out memory, the way of the spikes, neurons that are updated without a spike, the "
-            "barrier, leakage, input and output: by these fitted costs a recording takes "
+            f"barrier, leakage, input and output: by these fitted costs a {each} takes "
             f"{fitted.joules[1] / arithmetic:,.1f} times the energy of its executed operations above. That is one "
             f"estimate over another. {_of_silicon()}"
         )
@@ -88,7 +96,7 @@ def _of_silicon() -> str:
     return f"{'; '.join(told)}. Of Loihi 2 no text with a measurement of a like task in joules could be read."
 
 
-def _terms(fitted: FittedEstimate) -> Table:
+def _terms(fitted: FittedEstimate, each: str) -> Table:
     cost = chip_costs()[fitted.constants]
     rows = [
         (words(name.replace("_", " ")), words(cost.terms[name].of), number(amount.count), plain(cost.terms[name].pj, 1),
@@ -97,7 +105,7 @@ def _terms(fitted: FittedEstimate) -> Table:
         if amount.count
     ]  # fmt: skip
     total = (words("total"), Cell(""), Cell(""), Cell(""), number(fitted.joules[1], "J"))
-    caption = "The second estimate's energy, a recording; the least is without neuron update"
+    caption = f"The second estimate's energy, a {each}; the least is without neuron update"
     return Table(caption, ("term", "of", "count", "pJ each", "energy"), tuple(rows), total)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikescr.documents import read_model
-from spikescr.errors import SpikescrError, UsageError
+from spikescr.errors import GraphError, SpikescrError, UsageError
 from spikescr.files import replacing_together, sha256, write_text
 from spikescr.quantities import si
 from spikescr.runs import RunFolder
@@ -73,7 +73,8 @@ def write_report(
             chip, provenance = _chip(folders[0], audit, known.costs[cost]), _provenance(folders[0], audit)
         else:
             example = _sample(audit, recording) if draw else None
-            chip, provenance = None, _provenance_of_graph(folders[0].path, audit)
+            chip = _chip_of_graph(audit, known.costs[cost])
+            provenance = _provenance_of_graph(folders[0].path, audit)
         content = document(audited_runs, known.costs[cost], known, example, provenance, chip)
         with replacing_together(target.path, [target.report.name, target.report_text.name]) as stage:
             write_text(stage / target.report.name, page(content))
@@ -88,7 +89,29 @@ def _chip(run: RunFolder, audit: Audit, cost: EnergyCost) -> Section | None:
 
     if not run.graph.exists() or sha256(run.graph) != audit.about.get("files", {}).get(run.graph.name):
         return None
-    return placement(fit_run(run), float(cost.joules(*audit.charge("executed").sum(axis=0).tolist())) / audit.samples)
+    return placement(fit_run(run), _executed(audit, cost), audit.noun[:-1])
+
+
+def _chip_of_graph(audit: Audit, cost: EnergyCost) -> Section | None:
+    """The same of any graph that was simulated from a file."""
+    from spikescr.sim.lowering.graph_file import read_graph
+    from spikescr.sim.report.chip import not_placed, placement
+    from spikescr.workflows.fit import fit
+
+    path = Path(audit.about.get("graph") or "")
+    if not path.is_file() or sha256(path) != audit.about["files"][path.name]:
+        return None
+    graph = read_graph(path, type_check=False)  # nir refuses grouped convolutions; lowering checks shapes
+    graph.metadata.setdefault("dt", audit.dt)  # as it was simulated with
+    try:
+        return placement(fit(graph, audit=audit), _executed(audit, cost), audit.noun[:-1])
+    except GraphError as error:
+        return not_placed(str(error))
+
+
+def _executed(audit: Audit, cost: EnergyCost) -> float:
+    """Energy of a recording's executed operations, J."""
+    return float(cost.joules(*audit.charge("executed").sum(axis=0).tolist())) / audit.samples
 
 
 def _example(run: RunFolder, audit: Audit, recording: str | None) -> Example:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import spikescr
 from spikescr.cli import main
 from spikescr.errors import DataError, UsageError
+from spikescr.quantities import si
 
 DT = 1e-3
 
@@ -103,6 +104,31 @@ def test_report_of_any_graph(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     page = (folder / "chain-simulation/report.html").read_text()
     assert 'id="raster"' in page
     assert 'id="decision"' not in page
+
+
+def test_report_places_any_graph_on_a_chip_as_fit_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    command("report", "chain-simulation")
+    section = (folder / "chain-simulation/report.md").read_text().split("## On a neuromorphic chip")[1].split("## ")[0]
+    told = chain(dt=DT)
+    fit = spikescr.fit(told, audit=spikescr.audit("chain-simulation"))
+    assert f"{fit.cores} of 128 cores of Loihi 2; no limit is exceeded." in section
+    for row in fit.rows():
+        assert f"| {row['layer']} | {row['neurons']} | {row['bits']} | {row['cores']} |" in section
+    assert (
+        f"and {si(fit.fitted.seconds, 's', zeros=True)} per sample of {fit.fitted.steps} steps of the chip" in section
+    )
+
+
+def test_report_says_why_a_graph_is_not_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    nodes = {"input": nir.Input(np.array([3])), "output": nir.Output(np.array([3]))}
+    nir.write("wires.nir", nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), metadata={"dt": DT}))
+    np.save("x.npy", np.ones((4, 1, 3)))
+    command("simulate", "wires.nir", "--input", "x.npy", "--input-signal", "spikes")
+    command("report", "wires-simulation")
+    text = (tmp_path / "wires-simulation/report.md").read_text()
+    assert "Not placed: has no neurons and no synapses to be placed." in text
 
 
 def test_report_draws_no_sample_of_an_input_that_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
