@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from spikescr.sim.fast.kernels.events import KERNEL
-from spikescr.sim.fast.kernels.vectors import spread
+from spikescr.sim.fast.kernels.vectors import spread, up_to
 
 _intrinsic: Any = intrinsic
 SIZES = ((16, 8), (8, 8), (4, 8), (1, 8))
@@ -42,9 +42,6 @@ def _multiply_places(
         apart, places, each = arguments[2], arguments[7], arguments[11]
         count = builder.extract_value(arrays[3].shape, 0)
 
-        def up_to(start: Any, stop: Any, step: int) -> Any:
-            return cgutils.for_range_slice(builder, start, stop, ir.Constant(integer, step), integer)
-
         def at(base: Any, place: Any, numbers: Any) -> Any:
             return builder.bitcast(builder.gep(base, [place]), numbers.as_pointer())
 
@@ -55,7 +52,7 @@ def _multiply_places(
             sums = [cgutils.alloca_once(builder, numbers) for _ in each_place]  # registers, once LLVM is done
             for total in sums:
                 builder.store(ir.Constant(numbers, None), total)
-            with up_to(ir.Constant(integer, 0), count, 1) as (q, _):
+            with up_to(builder, ir.Constant(integer, 0), count, 1) as (q, _):
                 row = builder.load(at(weight, builder.add(builder.mul(q, each), o), numbers), align=align)
                 tap = builder.load(builder.gep(taps, [q]))
                 for total, pixel in zip(sums, read, strict=True):
@@ -69,10 +66,10 @@ def _multiply_places(
         for size, together in SIZES:
             stop = builder.sub(each, builder.srem(builder.sub(each, done), ir.Constant(integer, size)))
             whole = builder.sub(places, builder.srem(places, ir.Constant(integer, together)))
-            with up_to(done, stop, size) as (o, _):
-                with up_to(ir.Constant(integer, 0), whole, together) as (p, _):
+            with up_to(builder, done, stop, size) as (o, _):
+                with up_to(builder, ir.Constant(integer, 0), whole, together) as (p, _):
                     block(size, together, o, p)
-                with up_to(whole, places, 1) as (p, _):
+                with up_to(builder, whole, places, 1) as (p, _):
                     block(size, 1, o, p)
             done = stop
         return context.get_dummy_value()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import DTypeLike
 
@@ -29,6 +29,12 @@ def spread(builder: Any, value: Any, size: int) -> Any:
     place = ir.IntType(32)
     alone = builder.insert_element(ir.Constant(ir.VectorType(value.type, size), ir.Undefined), value, place(0))
     return builder.shuffle_vector(alone, alone, ir.Constant(ir.VectorType(place, size), [0] * size))
+
+
+def up_to(builder: Any, start: Any, stop: Any, step: int) -> Any:
+    """A loop from start to stop; gives the place, and how often it ran."""
+    integer = ir.IntType(64)
+    return cgutils.for_range_slice(builder, start, stop, ir.Constant(integer, step), integer)
 
 
 @_intrinsic
@@ -229,41 +235,23 @@ def _gathered(graded: bool) -> Any:
         def add(size: int, j: Any) -> None:
             numbers = ir.VectorType(number, size)
             target = builder.bitcast(builder.gep(strip, [j]), numbers.as_pointer())
-            columns, found, before = builder.gep(weight, [j]), builder.load(target, align=align), builder.block
-            head, body, end = (builder.append_basic_block() for _ in range(3))
-            builder.branch(head)
-            builder.position_at_end(head)
-            p, total = builder.phi(integer), builder.phi(numbers)
-            builder.cbranch(builder.icmp_signed("<", p, stop), body, end)
-            builder.position_at_end(body)
-            row = builder.mul(builder.sext(builder.load(builder.gep(lists, [p])), integer), each)
-            weights = builder.load(builder.bitcast(builder.gep(columns, [row]), numbers.as_pointer()), align=align)
-            if graded:
-                amount = builder.load(builder.gep(amounts, [p]))
-                weights = builder.fmul(spread(builder, amount, size), weights)
-            p.add_incoming(start, before)
-            p.add_incoming(builder.add(p, ir.Constant(integer, 1)), body)
-            total.add_incoming(found, before)
-            total.add_incoming(builder.fadd(total, weights), body)
-            builder.branch(head)
-            builder.position_at_end(end)
-            builder.store(total, target, align=align)
+            columns, total = builder.gep(weight, [j]), cgutils.alloca_once(builder, numbers)  # a register, in the end
+            builder.store(builder.load(target, align=align), total)
+            with up_to(builder, start, stop, 1) as (p, _):
+                row = builder.mul(builder.sext(builder.load(builder.gep(lists, [p])), integer), each)
+                weights = builder.load(builder.bitcast(builder.gep(columns, [row]), numbers.as_pointer()), align=align)
+                if graded:
+                    amount = builder.load(builder.gep(amounts, [p]))
+                    weights = builder.fmul(spread(builder, amount, size), weights)
+                builder.store(builder.fadd(builder.load(total), weights), total)
+            builder.store(builder.load(total), target, align=align)
 
-        left: Any = ir.Constant(integer, 0)
+        done: Any = ir.Constant(integer, 0)
         for size in (32, 8, 1):
-            before, (head, body, end) = builder.block, (builder.append_basic_block() for _ in range(3))
-            builder.branch(head)
-            builder.position_at_end(head)
-            j = builder.phi(integer)
-            after = builder.add(j, ir.Constant(integer, size))
-            builder.cbranch(builder.icmp_signed("<=", after, each), body, end)
-            builder.position_at_end(body)
-            add(size, j)
-            j.add_incoming(left, before)
-            j.add_incoming(after, builder.block)
-            builder.branch(head)
-            builder.position_at_end(end)
-            left = j
+            whole = builder.sub(each, builder.srem(builder.sub(each, done), ir.Constant(integer, size)))
+            with up_to(builder, done, whole, size) as (j, _):
+                add(size, j)
+            done = whole
         return context.get_dummy_value()
 
     return generate
